@@ -1,0 +1,260 @@
+//! The checked configuration: what every other module may rely on. Raw YAML does not leave `config/`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Index into [`Config::stores`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StoreId(pub u16);
+
+/// Index into [`Config::groups`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupId(pub u16);
+
+/// A socket that clients or stores are reached on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// `host:port`; resolved at connect time.
+    Tcp(String, u16),
+    /// The path of a unix socket.
+    Unix(PathBuf),
+}
+
+/// A secret of an account.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Secret {
+    /// The password itself.
+    Password(String),
+    /// SHA1(SHA1(password)) as `*40HEX`: enough to check a client, not to log in at a store.
+    NativeHash([u8; 20]),
+    /// SHA1(password) as 40 hex digits: enough to log in with mysql_native_password.
+    NativeStage1([u8; 20]),
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// An account and its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// Account name.
+    pub user: String,
+    /// Its secret.
+    pub secret: Secret,
+}
+
+/// Whether a leg to a store is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TlsMode {
+    /// Encrypted if the client's own leg is, and the store offers it. The default.
+    #[default]
+    FollowClient,
+    /// Never.
+    Off,
+    /// If the store offers it.
+    Preferred,
+    /// Always; a store that does not offer it is not used.
+    Required,
+}
+
+/// TLS towards a store.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StoreTls {
+    /// When.
+    pub mode: TlsMode,
+    /// CA file; with it the certificate and the host name are verified.
+    pub ca: Option<PathBuf>,
+    /// Client certificate chain.
+    pub cert: Option<PathBuf>,
+    /// Client key.
+    pub key: Option<PathBuf>,
+}
+
+/// A MySQL-speaking server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Store {
+    /// Its name.
+    pub name: String,
+    /// Tried in order.
+    pub addresses: Vec<Address>,
+    /// The control account: probes, account hashes, KILL.
+    pub control: Option<Credentials>,
+    /// One service account that every session uses on this store instead of its own.
+    pub account: Option<Credentials>,
+    /// TLS.
+    pub tls: StoreTls,
+    /// Send a PROXY protocol v2 header with the client's address.
+    pub proxy_protocol: bool,
+}
+
+/// A table pattern of a group: names as written, `*` is a wildcard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TablePattern {
+    /// `db` of `db.table`; `None` means any database (narrowed by [`Group::databases`]).
+    pub database: Option<String>,
+    /// The table's name or pattern.
+    pub name: String,
+}
+
+/// Tables that move together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// Its tables, views and routines.
+    pub tables: Vec<TablePattern>,
+    /// THE FLAG: the store that serves it.
+    pub connection: StoreId,
+    /// Databases in which unqualified patterns apply; empty means all.
+    pub databases: Vec<String>,
+    /// Tables that live elsewhere and are kept in sync on every store that serves this group: reads may join with them there.
+    pub references: Vec<TablePattern>,
+    /// Whether a transaction may touch this group's store and another one.
+    pub cross_store_transactions: bool,
+}
+
+/// How sessions use backend connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PoolMode {
+    /// One backend per store and client, until the client leaves.
+    #[default]
+    Session,
+    /// Returned to a pool when nothing pins.
+    Transaction,
+}
+
+/// Limits, all with defaults.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Client connections (1040 above it). Default 10,000.
+    pub max_connections: u32,
+    /// Bytes of one client command (1153 above it). Default 1 GiB: the store's own limit decides first.
+    pub max_allowed_packet: u64,
+    /// For the whole login of a client, and for connecting to a store. Default 10 s.
+    pub connect_timeout: Duration,
+    /// A client that sends nothing for so long is closed; `None` leaves it to the store's wait_timeout. Default none.
+    pub idle_timeout: Option<Duration>,
+    /// Logins under way at once from one client address. Default 1,000.
+    pub max_pending_logins: u32,
+    /// Prepared statements of one session (1461 above it). Default 16,382.
+    pub max_prepared_statements: u32,
+    /// How long SIGTERM waits for transactions and statements to end. Default 30 s.
+    pub drain_timeout: Duration,
+    /// Bytes of the plan cache of each core. Default 16 MiB.
+    pub plan_cache: u64,
+    /// Failed logins from one address, within a minute, before its further logins are delayed. Default 10.
+    pub login_attempts: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_connections: 10_000,
+            max_allowed_packet: 1 << 30,
+            connect_timeout: Duration::from_secs(10),
+            idle_timeout: None,
+            max_pending_logins: 1_000,
+            max_prepared_statements: 16_382,
+            drain_timeout: Duration::from_secs(30),
+            plan_cache: 16 << 20,
+            login_attempts: 10,
+        }
+    }
+}
+
+/// Shape of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Logging.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// Shape.
+    pub format: LogFormat,
+    /// error | warn | info | debug | trace. Default info.
+    pub level: String,
+    /// Statements at least this slow are logged; `None` logs none.
+    pub slow_query: Option<Duration>,
+    /// Whether slow-query lines carry the literals of the statement. Default false.
+    pub literals: bool,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log { format: LogFormat::Text, level: "info".to_owned(), slow_query: None, literals: false }
+    }
+}
+
+/// TLS towards clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenTls {
+    /// `Off` offers none; `Preferred` (default) offers it; `Required` refuses clients without.
+    pub mode: TlsMode,
+    /// Certificate chain (PEM); with `key` absent too, a self-signed pair is made at start.
+    pub cert: Option<PathBuf>,
+    /// Key (PEM).
+    pub key: Option<PathBuf>,
+    /// CA that client certificates are verified against when clients send one.
+    pub ca: Option<PathBuf>,
+}
+
+impl Default for ListenTls {
+    fn default() -> Self {
+        ListenTls { mode: TlsMode::Preferred, cert: None, key: None, ca: None }
+    }
+}
+
+/// Operators' surfaces (later issues serve `sql` and `http`).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Admin {
+    /// SQL console.
+    pub sql: Option<SocketAddr>,
+    /// HTTP API and dashboard.
+    pub http: Option<SocketAddr>,
+    /// Admin users and their passwords.
+    pub users: BTreeMap<String, String>,
+}
+
+/// The whole checked configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where clients connect.
+    pub listen: Vec<Address>,
+    /// Client addresses (CIDR) from which a PROXY protocol header is expected.
+    pub proxy_protocol_from: Vec<String>,
+    /// TLS towards clients.
+    pub tls: ListenTls,
+    /// The control socket of the CLI: `control_socket:`, else `<config>.sock` beside the config file.
+    pub control_socket: PathBuf,
+    /// Operators' surfaces.
+    pub admin: Admin,
+    /// Every store; [`StoreId`] is the index.
+    pub stores: Vec<Store>,
+    /// The store of every table that no group names.
+    pub default: StoreId,
+    /// Every group; [`GroupId`] is the index.
+    pub groups: Vec<Group>,
+    /// Secrets of client accounts per store: `users: {app: {new: {password: …}}}`; the inner key is the store's index.
+    pub users: BTreeMap<String, BTreeMap<StoreId, Credentials>>,
+    /// How sessions use backends.
+    pub pool: PoolMode,
+    /// Whether `/* switchover:store=NAME */` in a statement is obeyed. Default true.
+    pub hints: bool,
+    /// Limits.
+    pub limits: Limits,
+    /// Logging.
+    pub log: Log,
+    /// Worker threads; 0 means one per core.
+    pub workers: usize,
+}

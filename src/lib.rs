@@ -1,0 +1,17 @@
+//! Switchover: a MySQL wire-protocol proxy with a hot-swappable connection flag per group of tables.
+//!
+//! The layers, lowest first; a file imports from its own layer and from those below it (`tests/tidy.rs` enforces it):
+//!
+//! | layer | modules |
+//! |---|---|
+//! | L0 | [`wire`] bytes ⇄ messages and the reply state machine · [`auth`] scrambles and recovered secrets · [`sql`] lexer, fingerprint, facts |
+//! | L1 | [`config`] `routing.yaml`: raw → checked → diff, watch, edit |
+//! | L2 | [`routing`] facts + snapshot → decision · [`backend`] connect, probe, lease · [`net`] listener, TLS, packet stream |
+//! | L3 | [`session`] one client's commands from login to the last byte |
+//! | L4 | [`admin`] control socket and commands · [`server`] wiring and shutdown order |
+//!
+//! [`telemetry`] (counters, histograms, logs) may be imported by all and imports nothing.
+
+pub mod config;
+pub mod routing;
+pub mod sql;

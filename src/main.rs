@@ -1,0 +1,3 @@
+//! The `switchover` binary: everything is in the library.
+
+fn main() {}
