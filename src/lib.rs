@@ -15,3 +15,4 @@
 pub mod config;
 pub mod routing;
 pub mod sql;
+pub mod wire;
