@@ -5,6 +5,7 @@
 
 mod address;
 mod check;
+pub mod edit;
 mod interpolate;
 pub mod load;
 pub mod model;
