@@ -5,6 +5,7 @@
 
 mod address;
 mod check;
+pub mod diff;
 pub mod edit;
 mod interpolate;
 pub mod load;
@@ -15,6 +16,7 @@ mod reader;
 mod secrecy;
 mod source;
 mod units;
+pub mod watch;
 
 pub use load::{load, parse};
 pub use model::{Config, GroupId, StoreId};
