@@ -117,7 +117,6 @@ impl Instance {
         let mut arguments = vec![
             "--no-defaults".to_owned(),
             template::user_argument().to_owned(),
-            format!("--datadir={}", at("data")),
             format!("--socket={}", at("s")),
             format!("--pid-file={}", at("pid")),
             format!("--port={port}"),
@@ -128,6 +127,7 @@ impl Instance {
             format!("--ssl-cert={}", at("cert.pem")),
             format!("--ssl-key={}", at("key.pem")),
         ];
+        arguments.extend(template::own_folders(folder));
         arguments.extend(SETTINGS.iter().chain(extra).map(|&argument| argument.to_owned()));
         let child = spawn_server(folder, &arguments);
         let server = Server { port, socket: folder.join("s"), pid: child.id(), folder: folder.to_owned() };

@@ -40,18 +40,18 @@ pub fn folder() -> PathBuf {
 }
 
 fn data(folder: &Path) {
-    let data = folder.join("data");
+    std::fs::create_dir_all(folder.join("tmp")).unwrap();
     let made = Command::new("mariadb-install-db")
         .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
         .args(["--innodb-log-file-size=16M", user_argument()])
-        .arg(format!("--datadir={}", data.display()))
+        .args(own_folders(folder))
         .output()
         .expect("no mariadb-install-db: run tools/install.sh test");
     assert!(made.status.success(), "mariadb-install-db: {}", String::from_utf8_lossy(&made.stderr));
 
     let mut server = Command::new("mariadbd")
         .args(["--no-defaults", "--bootstrap", "--innodb-log-file-size=16M", user_argument()])
-        .arg(format!("--datadir={}", data.display()))
+        .args(own_folders(folder))
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(std::fs::File::create(folder.join("bootstrap.log")).unwrap())
@@ -92,6 +92,12 @@ fn certificates(folder: &Path) {
         write(&format!("{stem}.pem"), certificate.pem());
         write(&format!("{key_name}.pem"), key.serialize_pem());
     }
+}
+
+/// The folders of one server's data and temporary tables: a mariadbd that starts removes the temporary tables that it
+/// finds, whosever they are, so sharing the system's folder breaks whoever is at work there.
+pub fn own_folders(folder: &Path) -> [String; 2] {
+    ["data", "tmp"].map(|name| format!("--{name}dir={}", folder.join(name).display()))
 }
 
 /// mariadbd refuses to run as root unless told to.
