@@ -8,11 +8,12 @@
 //! | L1 | [`config`] `routing.yaml`: raw → checked → diff, watch, edit |
 //! | L2 | [`routing`] facts + snapshot → decision · [`backend`] connect, probe, lease · [`net`] listener, TLS, packet stream |
 //! | L3 | [`session`] one client's commands from login to the last byte |
-//! | L4 | [`admin`] control socket and commands · [`server`] wiring and shutdown order |
+//! | L4 | [`admin`] control socket and commands · [`server`] wiring and shutdown order · [`demo`] two stores and an application to watch |
 //!
 //! [`telemetry`] (counters, histograms, logs) may be imported by all and imports nothing.
 
 pub mod config;
+pub mod demo;
 pub mod routing;
 pub mod sql;
 pub mod wire;
