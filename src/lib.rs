@@ -12,6 +12,7 @@
 //!
 //! [`telemetry`] (counters, histograms, logs) may be imported by all and imports nothing.
 
+pub mod admin;
 pub mod config;
 pub mod demo;
 pub mod routing;
