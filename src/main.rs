@@ -1,3 +1,12 @@
 //! The `switchover` binary: everything is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+use switchover::admin::cli::{self, Next};
+
+fn main() -> ExitCode {
+    match cli::run(std::env::args_os(), None) {
+        Next::Exit(code) => code,
+        Next::Serve(..) | Next::Demo(..) => ExitCode::FAILURE,
+    }
+}
