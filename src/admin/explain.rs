@@ -1,6 +1,9 @@
 //! `switchover explain`: where a statement would go, by the same functions that the data plane uses.
 
+use std::sync::Arc;
+
 use super::protocol::{ExplainRequest, Explained, Failure};
+use crate::config::Config;
 use crate::routing::Decision;
 use crate::routing::decide::{SessionView, TempTables, decide};
 use crate::routing::Snapshot;
@@ -24,4 +27,13 @@ pub fn explained(snapshot: &Snapshot, request: &ExplainRequest, engine: Option<E
         },
         Decision::Refuse(r) => Explained { store: None, text: r.message, ..Explained::default() },
     })
+}
+
+/// The same without a proxy that runs: the flags as the file says, the engine as MariaDB reads.
+///
+/// # Errors
+/// As [`explained`].
+pub fn offline(config: &Config, request: &ExplainRequest) -> Result<Explained, String> {
+    let snapshot = Snapshot::compile(Arc::new(config.clone()), 0, 0);
+    explained(&snapshot, request, None).map_err(|f| f.message)
 }

@@ -34,18 +34,12 @@ const REPORT: Duration = Duration::from_secs(60);
 /// How long a new process waits for the old one's control socket.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How to start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ServeOptions {
-    /// Take the listening sockets over from the proxy that runs on the same file, which drains then.
-    pub takeover: bool,
-}
-
 /// Runs the proxy until a signal ends it.
+/// With `takeover` it takes the listening sockets of the proxy that runs on the same file, which drains then.
 ///
 /// # Errors
 /// When it cannot start: a configuration that does not check, an address in use, another proxy on the same file.
-pub fn run(config_path: &Path, options: ServeOptions) -> anyhow::Result<()> {
+pub fn run(config_path: &Path, takeover: bool) -> anyhow::Result<()> {
     let config = match crate::config::load(config_path) {
         Ok(config) => config,
         Err(problems) => bail!("{}", render(&problems)),
@@ -54,11 +48,11 @@ pub fn run(config_path: &Path, options: ServeOptions) -> anyhow::Result<()> {
     raise_file_limit(config.limits.max_connections);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("the control runtime")?;
     let local = tokio::task::LocalSet::new();
-    runtime.block_on(local.run_until(serve(config_path.to_owned(), config, options)))
+    runtime.block_on(local.run_until(serve(config_path.to_owned(), config, takeover)))
 }
 
-async fn serve(path: PathBuf, config: crate::config::Config, options: ServeOptions) -> anyhow::Result<()> {
-    let inherited = if options.takeover { takeover::take(&config.control_socket).context("taking over")? } else { None };
+async fn serve(path: PathBuf, config: crate::config::Config, takeover: bool) -> anyhow::Result<()> {
+    let inherited = if takeover { takeover::take(&config.control_socket).context("taking over")? } else { None };
     let socket = ControlSocket::bind_after(&config.control_socket, PATIENCE).await?;
     let mut listeners = match inherited {
         Some(descriptors) => listen::inherit(&config.listen, descriptors)?,
