@@ -24,4 +24,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod fidelity;
+mod hostile;
+mod login;
+mod routing;
 mod smoke;
+mod state;
+mod transactions;

@@ -8,6 +8,7 @@
 //! | a proxy | [`Proxy::pair`] for the usual config, [`Proxy::start`] for any |
 //! | which store answered | `SELECT @@server_id`: [`LEGACY_ID`] or [`NEW_ID`] |
 //! | a client of another language | [`clients`] |
+//! | a client of bare packets | [`raw::Raw`] |
 //! | a free port | [`ports::free`] |
 //! | to wait for something | [`eventually`] |
 //!
@@ -21,6 +22,7 @@ pub mod mariadb;
 pub mod place;
 pub mod ports;
 pub mod proxy;
+pub mod raw;
 pub mod spawn;
 pub mod template;
 
