@@ -315,6 +315,7 @@ impl Scanner<'_> {
             self.flags &= !Flags::IMPLICIT_COMMIT;
         }
         let kind = self.cur.bump().word;
+        self.flags.set(Flags::DROPS_TABLES, matches!(kind, word::TABLE | word::TABLES));
         self.cur.eat(word::BODY);
         if self.cur.eat_if_exists() {
             self.flags |= Flags::IF_EXISTS;
