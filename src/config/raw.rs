@@ -309,6 +309,8 @@ impl<'t> Builder<'_, 't> {
             finding.help("inside { } or [ ] a `${…}` needs quotes: \"${NAME}\"")
         } else if text.trim_start_matches(' ').starts_with('\t') {
             finding.help("YAML indents with spaces, never with tabs")
+        } else if error.info().contains("flow") {
+            finding.help("is a [ or { above never closed, or a comma missing?")
         } else {
             finding
         }
