@@ -8,11 +8,19 @@
 //! | L1 | [`config`] `routing.yaml`: raw → checked → diff, watch, edit |
 //! | L2 | [`routing`] facts + snapshot → decision · [`backend`] connect, probe, lease · [`net`] listener, TLS, packet stream |
 //! | L3 | [`session`] one client's commands from login to the last byte |
-//! | L4 | [`admin`] control socket and commands · [`server`] wiring and shutdown order |
+//! | L4 | [`admin`] control socket and commands · [`server`] wiring and shutdown order · [`demo`] two stores and an application to watch |
 //!
 //! [`telemetry`] (counters, histograms, logs) may be imported by all and imports nothing.
 
 pub mod admin;
+pub mod auth;
+pub mod backend;
 pub mod config;
+pub mod demo;
+pub mod net;
 pub mod routing;
+pub mod server;
+pub mod session;
 pub mod sql;
+pub mod telemetry;
+pub mod wire;

@@ -3,10 +3,19 @@
 use std::process::ExitCode;
 
 use switchover::admin::cli::{self, Next};
+use switchover::admin::explain;
 
 fn main() -> ExitCode {
-    match cli::run(std::env::args_os(), None) {
-        Next::Exit(code) => code,
-        Next::Serve(..) | Next::Demo(..) => ExitCode::FAILURE,
-    }
+    let end = match cli::run(std::env::args_os(), Some(&explain::offline)) {
+        Next::Exit(code) => return code,
+        Next::Serve(config, options) => switchover::server::run(&config, options.takeover).map(|()| ExitCode::SUCCESS),
+        Next::Demo(options) => {
+            let options = switchover::demo::Options { seconds: options.seconds, flip_every: options.flip_every };
+            switchover::demo::run(&options)
+        }
+    };
+    end.unwrap_or_else(|error| {
+        eprintln!("switchover: {error:#}");
+        ExitCode::FAILURE
+    })
 }

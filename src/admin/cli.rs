@@ -90,7 +90,11 @@ enum Command {
 /// Options of `switchover serve`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 #[non_exhaustive]
-pub struct ServeOptions {}
+pub struct ServeOptions {
+    /// Take the listening sockets over from the proxy that serves this file; it drains. No client is turned away.
+    #[arg(long)]
+    pub takeover: bool,
+}
 
 /// Options of `switchover demo`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]

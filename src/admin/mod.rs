@@ -8,6 +8,7 @@ pub mod check;
 pub mod cli;
 pub mod client;
 pub mod control;
+pub mod explain;
 pub mod flag;
 pub mod outcome;
 pub mod protocol;

@@ -1,0 +1,46 @@
+# Every command of the project. Each installs by itself what it is missing (tools/install.sh).
+#
+#   make demo     two private MariaDB servers, the proxy and live traffic; flip the flag and watch (ARGS="--seconds 20")
+#   make test     what CI runs: format, lints, docs, every test on real servers
+#   make lint     format and lints only
+#   make bench    the proxy against HAProxy and against no proxy at all (QUICK=1 for the short form)
+#   make fuzz     every fuzz target for SECONDS each (60)
+#   make chaos    the tests that load and break servers, in their long form
+
+# One profile for all of it, so that nothing is compiled twice.
+PROFILE := --release
+SECONDS ?= 60
+
+.PHONY: demo test lint bench fuzz chaos build
+
+build:
+	cargo build $(PROFILE)
+
+demo:
+	@tools/install.sh demo
+	cargo run $(PROFILE) --quiet -- demo $(ARGS)
+
+lint:
+	cargo fmt --check
+	cargo clippy $(PROFILE) --quiet --all-targets -- -D warnings
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check bans licenses sources; else echo "cargo-deny is not installed: dependencies not checked"; fi
+
+test: lint
+	@tools/install.sh test
+	RUSTDOCFLAGS="-D warnings" cargo doc $(PROFILE) --quiet --no-deps --document-private-items
+	cargo test $(PROFILE) --quiet --doc
+	cargo nextest run $(PROFILE); status=$$?; tools/stop-stores.sh; exit $$status
+
+bench:
+	@tools/install.sh bench
+	cargo build $(PROFILE)
+	python3 benches/e2e/bench.py $(if $(QUICK),--quick) $(ARGS)
+
+fuzz:
+	@tools/install.sh fuzz
+	cd fuzz && for target in $$(RUSTC_BOOTSTRAP=1 cargo fuzz list); do \
+		RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=2048 || exit 1; done
+
+chaos:
+	@tools/install.sh test
+	SWITCHOVER_LONG=1 cargo nextest run $(PROFILE) --profile long -E 'binary(it) & test(/^(load|chaos)::/)'; status=$$?; tools/stop-stores.sh; exit $$status

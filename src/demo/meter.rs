@@ -1,0 +1,169 @@
+//! What the demo shows and how it judges: the servers' own counters, read every [`super::TICK`].
+//!
+//! A flip is *confirmed* by a whole tick, begun after it, in which the rows of the grouped tables moved on the flag's
+//! store alone. Rows that moved on the other one are *stray*. (A transaction keeps the store it began on, so the first
+//! tick after a flip proves nothing.)
+
+use std::io::{IsTerminal, Write};
+
+use super::application::Application;
+use super::flag::{Flag, Side};
+use super::store::{Counters, Store};
+
+/// Ticks of the live line's window: one second.
+const WINDOW: u32 = 2;
+
+/// What has been seen so far.
+pub(super) struct Meter {
+    side: Option<Side>,
+    legacy: Counters,
+    new: Counters,
+    at_start: (Counters, Counters),
+    /// Whole ticks since the flag moved.
+    ticks_since_flip: u32,
+    flips: u32,
+    confirmed: bool,
+    unconfirmed: u32,
+    stray_ticks: u32,
+    /// Whether stray traffic is a failure: nobody but the demo is supposed to touch the flag.
+    strict: bool,
+    shown: (u32, Counters, Counters),
+    in_place: bool,
+}
+
+impl Meter {
+    /// Starts to count.
+    pub(super) async fn new(flag: &Flag, legacy: &Store, new: &Store, strict: bool) -> anyhow::Result<Meter> {
+        let (legacy, new) = (legacy.counters().await?, new.counters().await?);
+        Ok(Meter {
+            side: flag.side(),
+            legacy,
+            new,
+            at_start: (legacy, new),
+            ticks_since_flip: 0,
+            flips: 0,
+            confirmed: true,
+            unconfirmed: 0,
+            stray_ticks: 0,
+            strict,
+            shown: (0, legacy, new),
+            in_place: std::io::stdout().is_terminal(),
+        })
+    }
+
+    /// Takes note that the flag has just been moved, by whomever.
+    pub(super) fn flipped(&mut self, flag: &Flag) {
+        let side = flag.side();
+        if side == self.side || side.is_none() {
+            return;
+        }
+        self.unconfirmed += u32::from(!self.confirmed);
+        self.side = side;
+        self.flips += 1;
+        self.confirmed = false;
+        self.ticks_since_flip = 0;
+        let name = side.map_or("?", Side::name);
+        println!("{}  flag: analytics ─► {name}", if self.in_place { "\r\x1b[K" } else { "" });
+    }
+
+    /// Reads the counters at the end of a tick.
+    pub(super) async fn read(
+        &mut self,
+        flag: &Flag,
+        application: &Application,
+        legacy: &Store,
+        new: &Store,
+    ) -> anyhow::Result<()> {
+        let (legacy, new) = (legacy.counters().await?, new.counters().await?);
+        let moved = |now: Counters, before: Counters| now.grouped_rows > before.grouped_rows;
+        let (on_legacy, on_new) = (moved(legacy, self.legacy), moved(new, self.new));
+        (self.legacy, self.new) = (legacy, new);
+        let before = self.side;
+        self.flipped(flag);
+        if self.side == before {
+            let (own, other) = if before == Some(Side::New) { (on_new, on_legacy) } else { (on_legacy, on_new) };
+            if self.ticks_since_flip > 0 && self.flips > 0 {
+                self.confirmed |= own && !other;
+                self.stray_ticks += u32::from(other);
+            }
+            self.ticks_since_flip += 1;
+        }
+        self.show(application);
+        Ok(())
+    }
+
+    fn show(&mut self, application: &Application) {
+        let (ticks, legacy, new) = self.shown;
+        if ticks + 1 < WINDOW {
+            self.shown.0 += 1;
+            return;
+        }
+        let (on_legacy, on_new) = (self.legacy.queries - legacy.queries, self.new.queries - new.queries);
+        self.shown = (0, self.legacy, self.new);
+        let line = format!(
+            "  analytics on {:6}   legacy {on_legacy:5}/s {}   new {on_new:5}/s {}   client errors {}   flips {}",
+            self.side.map_or("?", Side::name),
+            bar(on_legacy, on_legacy + on_new),
+            bar(on_new, on_legacy + on_new),
+            application.errors(),
+            self.flips,
+        );
+        if self.in_place {
+            print!("\r\x1b[K{line}");
+            let _ = std::io::stdout().flush();
+        } else {
+            println!("{line}");
+        }
+    }
+
+    /// Prints the closing line; returns whether all went well. Call it when the application has stopped.
+    pub(super) async fn close(
+        mut self,
+        application: &Application,
+        legacy: &Store,
+        new: &Store,
+    ) -> anyhow::Result<bool> {
+        (self.legacy, self.new) = (legacy.counters().await?, new.counters().await?);
+        let (queries, errors) = (application.queries(), application.errors());
+        // The last flip may be too young to have been confirmed.
+        let unconfirmed = self.unconfirmed + u32::from(!self.confirmed && self.ticks_since_flip > 2);
+        if self.in_place {
+            println!();
+        }
+        if self.strict && unconfirmed > 0 {
+            eprintln!("switchover demo: {unconfirmed} of {} flips did not move the traffic", self.flips);
+        }
+        if self.strict && self.flips == 0 {
+            eprintln!("switchover demo: it ended before the first flip");
+        }
+        if self.stray_ticks > 0 {
+            eprintln!("switchover demo: grouped tables were used on the other store {} times", self.stray_ticks);
+        }
+        println!(
+            "queries {queries}, client errors {errors}, flips {}, legacy {}, new {}",
+            self.flips,
+            self.legacy.queries - self.at_start.0.queries,
+            self.new.queries - self.at_start.1.queries,
+        );
+        let moved = !self.strict || (unconfirmed == 0 && self.stray_ticks == 0 && self.flips > 0);
+        Ok(errors == 0 && queries > 0 && moved)
+    }
+}
+
+/// Ten cells, as many filled as `part` is tenths of `whole`.
+fn bar(part: u64, whole: u64) -> String {
+    let filled = (part * 10 + whole / 2).checked_div(whole).unwrap_or(0).min(10);
+    (0..10).map(|cell| if cell < filled { '█' } else { '·' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bar;
+
+    #[test]
+    fn bars_show_tenths() {
+        assert_eq!(bar(0, 0), "··········");
+        assert_eq!(bar(1, 2), "█████·····");
+        assert_eq!(bar(7, 7), "██████████");
+    }
+}

@@ -1,0 +1,53 @@
+//! What integration tests stand on: real MariaDB servers, a proxy per test, and clients of several languages.
+//!
+//! | want | use |
+//! |---|---|
+//! | the pair of stores that all tests share | [`stores()`]: `stores().legacy`, `stores().new` |
+//! | a fresh database on both, dropped at the end | [`Stores::database`] |
+//! | a server to kill, freeze, restart | [`PrivateServer`] |
+//! | a proxy | [`Proxy::pair`] for the usual config, [`Proxy::start`] for any |
+//! | which store answered | `SELECT @@server_id`: [`LEGACY_ID`] or [`NEW_ID`] |
+//! | a client of another language | [`clients`] |
+//! | a client of bare packets | [`raw::Raw`] |
+//! | a free port | [`ports::free`] |
+//! | to wait for something | [`eventually`] |
+//!
+//! All of it panics when something is not as it should be, and leaves nothing behind, even after `kill -9`.
+#![allow(dead_code, unused_imports, reason = "offered to tests; not every part is used at every time")]
+
+pub mod clients;
+pub mod database;
+pub mod keeper;
+pub mod mariadb;
+pub mod place;
+pub mod ports;
+pub mod proxy;
+pub mod raw;
+pub mod spawn;
+pub mod template;
+
+use std::time::{Duration, Instant};
+
+pub use database::Database;
+pub use keeper::{Stores, stores};
+pub use mariadb::{PrivateServer, Server};
+pub use proxy::Proxy;
+
+/// `@@server_id` of the shared legacy store.
+pub const LEGACY_ID: u32 = 1;
+/// `@@server_id` of the shared new store.
+pub const NEW_ID: u32 = 2;
+
+/// Whether this run is the long one (`make chaos`).
+pub fn long() -> bool {
+    std::env::var_os("SWITCHOVER_LONG").is_some()
+}
+
+/// Polls until `what` holds; panics with `name` if it does not within ten seconds.
+pub fn eventually(name: &str, mut what: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !what() {
+        assert!(Instant::now() < deadline, "still not, after 10 s: {name}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
