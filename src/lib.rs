@@ -12,7 +12,9 @@
 //!
 //! [`telemetry`] (counters, histograms, logs) may be imported by all and imports nothing.
 
+pub mod admin;
 pub mod config;
 pub mod demo;
 pub mod routing;
 pub mod sql;
+pub mod wire;

@@ -93,12 +93,21 @@ pub struct Store {
 }
 
 /// A table pattern of a group: names as written, `*` is a wildcard.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TablePattern {
     /// `db` of `db.table`; `None` means any database (narrowed by [`Group::databases`]).
     pub database: Option<String>,
     /// The table's name or pattern.
     pub name: String,
+}
+
+impl std::fmt::Display for TablePattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.database {
+            Some(database) => write!(f, "{database}.{}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
 }
 
 /// Tables that move together.
@@ -216,7 +225,7 @@ impl Default for ListenTls {
 }
 
 /// Operators' surfaces (later issues serve `sql` and `http`).
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Admin {
     /// SQL console.
     pub sql: Option<SocketAddr>,
@@ -224,6 +233,13 @@ pub struct Admin {
     pub http: Option<SocketAddr>,
     /// Admin users and their passwords.
     pub users: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let users: Vec<&String> = self.users.keys().collect();
+        f.debug_struct("Admin").field("sql", &self.sql).field("http", &self.http).field("users", &users).finish()
+    }
 }
 
 /// The whole checked configuration.

@@ -1,0 +1,299 @@
+//! The proxy's end of the control socket: who may speak (its own user, by permissions 0600), one proxy per socket (a lock beside
+//! it), and bounds on what a peer can cost (connections, line length, time).
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::protocol::{
+    Cause, DrainRequest, ExplainRequest, Explained, Failure, FailureKind, FlagRequest, Flagged, MAX_LINE, Reloaded,
+    Reply, Request, SessionInfo, Status,
+};
+use crate::config::edit::{self, EditError};
+
+/// Connections served at once; more wait in the listener's queue.
+const CONNECTIONS: usize = 16;
+/// For the next line of a peer, and for a peer to take an answer.
+const IDLE: Duration = Duration::from_secs(30);
+/// For the work that a request starts.
+const WORK: Duration = Duration::from_secs(60);
+
+/// A future that a trait object returns.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What a running proxy can tell and do.
+pub trait Running: Send + Sync + 'static {
+    /// The configuration file, as it was given to `serve`.
+    fn config_path(&self) -> &Path;
+
+    /// Everything at this moment.
+    fn status(&self) -> Status;
+
+    /// Every session at this moment.
+    fn sessions(&self) -> Vec<SessionInfo>;
+
+    /// Reads the file again; done when new statements follow it. The same content again is no new epoch.
+    fn reload(&self, cause: Cause) -> BoxFuture<'_, Result<Reloaded, Failure>>;
+
+    /// The file is about to change for this cause: a watcher that sees the change first logs it with this cause.
+    fn announce(&self, cause: &Cause);
+
+    /// Begins to drain; done when that has begun.
+    fn drain(&self, request: DrainRequest) -> BoxFuture<'_, Result<(), Failure>>;
+
+    /// Where a statement would go.
+    ///
+    /// # Errors
+    /// Where the request names nothing that exists.
+    fn explain(&self, request: &ExplainRequest) -> Result<Explained, Failure>;
+}
+
+/// Why a proxy has no control socket. Starting without one is no option: a second proxy could serve the same file.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Another proxy has it.
+    #[error(
+        "another switchover{} serves this configuration: its control socket is {}\n  help: stop that one (`switchover status` \
+         shows it), or give this one its own file or `control_socket:`",
+        pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default(), path.display()
+    )]
+    Taken {
+        /// The socket.
+        path: PathBuf,
+        /// Its process, where it says so.
+        pid: Option<u32>,
+    },
+    /// The file system refused.
+    #[error(
+        "the control socket {} cannot be made: {error}\n  help: set `control_socket:` to a path in a folder that this user \
+         may write", path.display()
+    )]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// What it said.
+        error: io::Error,
+    },
+}
+
+/// A bound control socket; removed when dropped.
+#[derive(Debug)]
+pub struct ControlSocket {
+    listener: std::os::unix::net::UnixListener,
+    path: PathBuf,
+    identity: (u64, u64),
+    _lock: File,
+}
+
+impl ControlSocket {
+    /// Takes the lock `PATH.lock`, and listens on `path` with permissions 0600. A socket that a crash left is replaced.
+    ///
+    /// # Errors
+    /// Where another process has the lock, or the file system refuses.
+    pub fn bind(path: &Path) -> Result<ControlSocket, ControlError> {
+        let failed = |error: io::Error| ControlError::Io { path: path.to_owned(), error };
+        let lock = lock(path)?;
+        // The socket gets its name only when its permissions are right: nobody connects in between.
+        let draft = sibling(path, ".new");
+        match fs::remove_file(&draft) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        let listener = std::os::unix::net::UnixListener::bind(&draft).map_err(failed)?;
+        fs::set_permissions(&draft, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let metadata = fs::metadata(&draft).map_err(failed)?;
+        fs::rename(&draft, path).map_err(failed)?;
+        Ok(ControlSocket { listener, path: path.to_owned(), identity: (metadata.dev(), metadata.ino()), _lock: lock })
+    }
+
+    /// [`ControlSocket::bind`], but waits up to `patience` for a proxy that is leaving (a restart without downtime).
+    ///
+    /// # Errors
+    /// As [`ControlSocket::bind`].
+    pub async fn bind_after(path: &Path, patience: Duration) -> Result<ControlSocket, ControlError> {
+        let deadline = tokio::time::Instant::now() + patience;
+        loop {
+            match ControlSocket::bind(path) {
+                Err(ControlError::Taken { .. }) if tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Answers until the future is dropped; runs on the tokio runtime that polls it. One connection's trouble is its own.
+    ///
+    /// # Errors
+    /// Where the listener cannot be given to the runtime.
+    pub async fn serve(self, running: Arc<dyn Running>) -> io::Result<()> {
+        let listener = UnixListener::from_std(self.listener.try_clone()?)?;
+        let seats = Arc::new(Semaphore::new(CONNECTIONS));
+        let mut connections = tokio::task::JoinSet::new();
+        loop {
+            let Ok(seat) = Arc::clone(&seats).acquire_owned().await else { return Ok(()) };
+            let Ok((stream, _)) = listener.accept().await else {
+                // Out of descriptors: the next moment may have some.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let running = Arc::clone(&running);
+            connections.spawn(async move {
+                // A peer that vanishes, stalls or talks nonsense ends its own connection only.
+                let _ = converse(stream, running).await;
+                drop(seat);
+            });
+            while connections.try_join_next().is_some() {}
+        }
+    }
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        if fs::metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn sibling(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Holds `PATH.lock` for the life of the process; the file stays, only its lock counts. It says who has it.
+fn lock(path: &Path) -> Result<File, ControlError> {
+    let failed = |error: io::Error| ControlError::Io { path: path.to_owned(), error };
+    let file = sibling(path, ".lock");
+    let mut lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(file).map_err(failed)?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut text = String::new();
+            let _ = lock.read_to_string(&mut text);
+            return Err(ControlError::Taken { path: path.to_owned(), pid: text.trim().parse().ok() });
+        }
+        Err(error) => return Err(failed(error.into())),
+    }
+    lock.set_len(0)
+        .and_then(|()| lock.rewind())
+        .and_then(|()| writeln!(lock, "{}", std::process::id()))
+        .map_err(failed)?;
+    Ok(lock)
+}
+
+/// One peer: line in, line out, until it leaves.
+async fn converse(stream: UnixStream, running: Arc<dyn Running>) -> io::Result<()> {
+    let uid = stream.peer_cred().ok().map(|peer| peer.uid());
+    let (read, mut write) = stream.into_split();
+    let mut lines = BufReader::new(read);
+    loop {
+        let mut line = Vec::new();
+        let limit = u64::try_from(MAX_LINE).unwrap_or(u64::MAX);
+        let length = timeout(IDLE, (&mut lines).take(limit).read_until(b'\n', &mut line)).await??;
+        if length == 0 {
+            return Ok(());
+        }
+        let whole = line.ends_with(b"\n");
+        let reply = match serde_json::from_slice(&line) {
+            Ok(request) if whole => handle(request, uid, &running).await,
+            _ if length >= MAX_LINE => {
+                Reply::Failed(Failure::new(FailureKind::Request, format!("a line has at most {MAX_LINE} bytes")))
+            }
+            Ok(_) => return Ok(()),
+            Err(error) => Reply::Failed(Failure::new(FailureKind::Request, format!("not a request: {error}"))),
+        };
+        let mut text = serde_json::to_vec(&reply)?;
+        text.push(b'\n');
+        timeout(IDLE, write.write_all(&text)).await??;
+        if !whole {
+            return Ok(());
+        }
+    }
+}
+
+async fn handle(request: Request, uid: Option<u32>, running: &Arc<dyn Running>) -> Reply {
+    let worked = timeout(WORK, dispatch(request, uid, running)).await;
+    let late = || Failure::new(FailureKind::Timeout, format!("not done within {} seconds", WORK.as_secs()));
+    worked.unwrap_or_else(|_| Err(late())).unwrap_or_else(Reply::Failed)
+}
+
+async fn dispatch(request: Request, uid: Option<u32>, running: &Arc<dyn Running>) -> Result<Reply, Failure> {
+    Ok(match request {
+        Request::Status => Reply::Status(Box::new(running.status())),
+        Request::Sessions => Reply::Sessions(running.sessions()),
+        Request::Explain(request) => Reply::Explained(running.explain(&request)?),
+        Request::Reload(cause) => Reply::Reloaded(running.reload(signed(cause, uid)).await?),
+        Request::Drain(mut request) => {
+            request.cause = signed(request.cause, uid);
+            running.drain(request).await?;
+            Reply::Draining
+        }
+        Request::Flag(mut request) => {
+            request.cause = signed(request.cause, uid);
+            Reply::Flagged(flag(request, running).await?)
+        }
+    })
+}
+
+/// What a client calls itself is a courtesy; which user it runs as, the kernel says.
+fn signed(mut cause: Cause, uid: Option<u32>) -> Cause {
+    if let (true, Some(uid)) = (cause.by.trim().is_empty(), uid) {
+        cause.by = format!("uid {uid}");
+    }
+    cause
+}
+
+/// Edits the file that the proxy serves, with the proxy's own environment, and makes it follow.
+///
+/// # Errors
+/// [`FailureKind::File`] where this process may not write the file; the caller may be able to.
+pub async fn flag(request: FlagRequest, running: &Arc<dyn Running>) -> Result<Flagged, Failure> {
+    running.announce(&request.cause);
+    let path = running.config_path().to_owned();
+    let FlagRequest { group, store, cause } = request;
+    let edited = tokio::task::spawn_blocking(move || edit::set_connection(&path, &group, &store)).await;
+    let edited = edited.map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))?;
+    let edit = edited.map_err(|error| edit_failure(&error))?;
+    let reloaded = running.reload(cause).await?;
+    Ok(Flagged {
+        group: edit.group,
+        from: edit.from,
+        to: edit.to,
+        changed: edit.changed,
+        epoch: reloaded.epoch,
+        file: edit.file,
+        notes: edit.notes,
+    })
+}
+
+fn edit_failure(error: &EditError) -> Failure {
+    let kind = match error {
+        EditError::Config(_) | EditError::NotEditable(_) => FailureKind::Config,
+        EditError::UnknownName(_) => FailureKind::Request,
+        EditError::Busy(_) => FailureKind::Timeout,
+        EditError::Io { .. } => FailureKind::File,
+    };
+    Failure::new(kind, error.to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,381 @@
+//! What the CLI and a running proxy say to each other: one JSON object per line each way, answers in the order of requests.
+//!
+//! Fields may be added: a reader takes the default for what it misses and ignores what it does not know, so that a CLI and a
+//! proxy of neighbouring versions understand each other.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Problem;
+use crate::config::diff::Flip;
+
+/// Bytes of one line, its line break included.
+pub const MAX_LINE: usize = 1 << 20;
+
+/// What a client asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case")]
+pub enum Request {
+    /// How it is going.
+    Status,
+    /// Read the configuration file again.
+    Reload(Cause),
+    /// Set a flag.
+    Flag(FlagRequest),
+    /// Stop accepting, let sessions end, and leave.
+    Drain(DrainRequest),
+    /// Where a statement would go.
+    Explain(ExplainRequest),
+    /// Every session.
+    Sessions,
+}
+
+/// Who wants something, and why: for the log and the history.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cause {
+    /// A person or program, as `alice` or `alice@host`.
+    pub by: String,
+    /// Their words.
+    pub why: Option<String>,
+}
+
+/// Set the flag of `group` to `store` by editing the proxy's configuration file.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FlagRequest {
+    /// The group.
+    pub group: String,
+    /// The store.
+    pub store: String,
+    /// Who and why.
+    #[serde(flatten)]
+    pub cause: Cause,
+}
+
+/// How to leave.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DrainRequest {
+    /// Who and why.
+    #[serde(flatten)]
+    pub cause: Cause,
+    /// Milliseconds until sessions that are still busy are closed; none takes `limits.drain_timeout`.
+    pub timeout_ms: Option<u64>,
+}
+
+/// A statement to explain, not to run.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ExplainRequest {
+    /// The statement.
+    pub sql: String,
+    /// The session's database.
+    pub db: Option<String>,
+    /// The session's account.
+    pub user: Option<String>,
+}
+
+/// The answer to a request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// To [`Request::Status`].
+    Status(Box<Status>),
+    /// To [`Request::Reload`].
+    Reloaded(Reloaded),
+    /// To [`Request::Flag`].
+    Flagged(Flagged),
+    /// To [`Request::Drain`]: it has begun.
+    Draining,
+    /// To [`Request::Explain`].
+    Explained(Explained),
+    /// To [`Request::Sessions`].
+    Sessions(Vec<SessionInfo>),
+    /// To any: it was not done.
+    Failed(Failure),
+}
+
+/// Why a request was not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Whose it is to mend.
+    pub kind: FailureKind,
+    /// What happened, and what mends it.
+    pub message: String,
+}
+
+/// Kinds of [`Failure`]; the CLI's exit code follows from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// The configuration file has problems: the old one stays in force.
+    Config,
+    /// The proxy may not write its configuration file.
+    File,
+    /// What was asked makes no sense here: no such group, a malformed request.
+    Request,
+    /// It took too long.
+    Timeout,
+    /// The proxy's own fault.
+    Internal,
+}
+
+impl Failure {
+    /// A failure of `kind`.
+    #[must_use]
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Failure {
+        Failure { kind, message: message.into() }
+    }
+}
+
+/// The configuration file was read, and is in force.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reloaded {
+    /// The epoch in force.
+    pub epoch: u64,
+    /// What changed, one line each; empty where the file says what was in force.
+    pub changes: Vec<String>,
+    /// Flags that moved.
+    pub flips: Vec<Flip>,
+    /// What waits for a restart.
+    pub restart: Vec<String>,
+}
+
+/// A flag was set, and new statements follow it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Flagged {
+    /// The group.
+    pub group: String,
+    /// The store before.
+    pub from: String,
+    /// The store now.
+    pub to: String,
+    /// False where it was so already.
+    pub changed: bool,
+    /// The epoch that serves it.
+    pub epoch: u64,
+    /// The file that was edited.
+    pub file: PathBuf,
+    /// What the operator should know beside.
+    pub notes: Vec<String>,
+}
+
+/// Where a statement would go, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Explained {
+    /// The store; none where it would be refused.
+    pub store: Option<String>,
+    /// The whole explanation for people: facts, decision, reason, caret.
+    pub text: String,
+    /// The facts and the decision for programs.
+    pub details: serde_json::Value,
+}
+
+/// A running proxy, whole.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// Of the binary.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// `serving` or `draining`.
+    pub state: String,
+    /// Since the start.
+    pub uptime_seconds: u64,
+    /// Of the snapshot in force; it grows with each change.
+    pub epoch: u64,
+    /// The configuration file.
+    pub config: PathBuf,
+    /// When the configuration in force was read: milliseconds since 1970.
+    pub config_loaded_at_ms: u64,
+    /// The file as it is now, where it was refused.
+    pub config_error: Option<ConfigError>,
+    /// Changes of the file that wait for a restart.
+    pub restart_needed: Vec<String>,
+    /// Where clients connect.
+    pub listen: Vec<String>,
+    /// Threads that serve sessions.
+    pub workers: u32,
+    /// `session` or `transaction`.
+    pub pool: String,
+    /// The store of every table that no group names.
+    pub default: String,
+    /// In the order of the file.
+    pub stores: Vec<StoreStatus>,
+    /// In the order of the file.
+    pub groups: Vec<GroupStatus>,
+    /// Clients.
+    pub sessions: SessionCounts,
+    /// Since the start.
+    pub totals: Totals,
+    /// The newest first, a few.
+    pub last_flips: Vec<FlipRecord>,
+}
+
+/// A configuration that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConfigError {
+    /// When: milliseconds since 1970.
+    pub at_ms: u64,
+    /// What is wrong with it.
+    pub problems: Vec<Problem>,
+}
+
+/// One store.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StoreStatus {
+    /// Its name.
+    pub name: String,
+    /// Its addresses, in the order in which they are tried.
+    pub addresses: Vec<String>,
+    /// `MariaDB`, `MySQL` …; empty until it was reached.
+    pub engine: String,
+    /// As its greeting says.
+    pub version: String,
+    /// `up`, `suspect`, `down`, `recovering` or `unknown`.
+    pub state: String,
+    /// Why it is not up.
+    pub reason: Option<String>,
+    /// Backend connections that sessions hold.
+    pub leases: u64,
+    /// Backend connections that wait for a session.
+    pub idle: u64,
+    /// Statements sent to it since the start.
+    pub queries: u64,
+    /// Errors that it answered since the start.
+    pub errors: u64,
+    /// Connections that failed since the start.
+    pub connect_errors: u64,
+}
+
+/// One group.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GroupStatus {
+    /// Its name.
+    pub name: String,
+    /// THE FLAG.
+    pub connection: String,
+    /// `off`, `live` …: derived, never stored.
+    pub stage: String,
+    /// Its patterns, as written.
+    pub tables: Vec<String>,
+    /// Its references, as written.
+    pub references: Vec<String>,
+    /// Statements on its tables per store, since the start.
+    pub queries: BTreeMap<String, u64>,
+}
+
+/// Clients, counted.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SessionCounts {
+    /// Logged in.
+    pub open: u64,
+    /// Connected, not logged in yet.
+    pub logging_in: u64,
+    /// In a transaction.
+    pub in_transaction: u64,
+    /// In a transaction that began on an older epoch: they end on the store where they began.
+    pub on_older_epoch: u64,
+    /// By what keeps them on their backend; a session may count several times.
+    pub by_pin: BTreeMap<String, u64>,
+}
+
+/// Since the start.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Totals {
+    /// Clients that logged in.
+    pub connections: u64,
+    /// Statements.
+    pub queries: u64,
+    /// Statements that the proxy refused.
+    pub refused: u64,
+    /// Logins that failed.
+    pub failed_logins: u64,
+    /// Flags that moved.
+    pub flips: u64,
+}
+
+/// A flag that moved.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FlipRecord {
+    /// The group.
+    pub group: String,
+    /// The store before.
+    pub from: String,
+    /// The store after.
+    pub to: String,
+    /// Who and why; empty `by` where the file was edited by hand.
+    #[serde(flatten)]
+    pub cause: Cause,
+    /// Milliseconds since 1970.
+    pub at_ms: u64,
+    /// The epoch that it made.
+    pub epoch: u64,
+}
+
+/// One session.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SessionInfo {
+    /// What the client sees as CONNECTION_ID().
+    pub id: u64,
+    /// The account.
+    pub user: String,
+    /// Where it comes from.
+    pub client: String,
+    /// Its database.
+    pub db: Option<String>,
+    /// `idle`, `running`, `login` …
+    pub state: String,
+    /// Milliseconds in that state.
+    pub for_ms: u64,
+    /// Stores on which it holds a backend.
+    pub leases: Vec<String>,
+    /// What keeps it on them.
+    pub pins: Vec<String>,
+    /// In a transaction.
+    pub in_transaction: bool,
+    /// The epoch that it works with.
+    pub epoch: u64,
+    /// Statements since its login.
+    pub queries: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_flat_objects() {
+        let cause = Cause { by: "alice".into(), why: None };
+        let flag = FlagRequest { group: "a".into(), store: "new".into(), cause };
+        let text = serde_json::to_string(&Request::Flag(flag.clone())).unwrap();
+        assert_eq!(text, r#"{"request":"flag","group":"a","store":"new","by":"alice","why":null}"#);
+        assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), Request::Flag(flag));
+        assert_eq!(
+            serde_json::from_str::<Request>(r#"{"request":"reload"}"#).unwrap(),
+            Request::Reload(Cause::default())
+        );
+        assert_eq!(serde_json::from_str::<Request>(r#"{"request":"status","more":1}"#).unwrap(), Request::Status);
+    }
+
+    #[test]
+    fn a_reader_takes_more_and_less_than_it_knows() {
+        let status: Status =
+            serde_json::from_str(r#"{"epoch": 7, "stores": [{"name": "x", "mood": "fine"}]}"#).unwrap();
+        assert_eq!((status.epoch, status.stores[0].name.as_str(), status.pid), (7, "x", 0));
+    }
+}

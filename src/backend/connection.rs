@@ -1,0 +1,207 @@
+//! One logged-in connection to a store, and the small queries that the proxy itself asks on it.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::fleet::StoreHandle;
+use crate::config::StoreId;
+use crate::net::PacketStream;
+use crate::wire::codec::{Malformed, Reader};
+use crate::wire::command::{COM_INIT_DB, COM_QUERY};
+use crate::wire::packet::{self, HEADER, Header};
+use crate::wire::reply::{Expect, Reply, Role};
+use crate::wire::{Capabilities, ErrPacket, Status};
+
+/// A connection to a store, logged in.
+#[derive(Debug)]
+pub struct Backend {
+    /// Which store.
+    pub store: StoreId,
+    /// Its run-time handle.
+    pub handle: Arc<StoreHandle>,
+    /// The socket.
+    pub stream: PacketStream,
+    /// `CONNECTION_ID()` there.
+    pub thread_id: u32,
+    /// What was agreed on.
+    pub capabilities: Capabilities,
+    /// Status flags of its newest OK or EOF.
+    pub status: Status,
+}
+
+/// Why a query of the proxy's own failed.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The connection is lost.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The store refused it.
+    #[error("{0}")]
+    Refused(ErrPacket),
+    /// The store does not follow the protocol.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+}
+
+/// A column of a small result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// Its name.
+    pub name: Vec<u8>,
+    /// Its type byte (MYSQL_TYPE_…).
+    pub kind: u8,
+    /// Its collation id; 63 is binary.
+    pub collation: u16,
+}
+
+/// A small text result, read whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rows {
+    /// Columns.
+    pub columns: Vec<Column>,
+    /// Values, `None` for NULL.
+    pub rows: Vec<Vec<Option<Vec<u8>>>>,
+}
+
+impl Rows {
+    /// The value in the first row at column `at`.
+    #[must_use]
+    pub fn first(&self, at: usize) -> Option<&[u8]> {
+        self.rows.first()?.get(at)?.as_deref()
+    }
+}
+
+/// Results of the proxy's own queries are small; a store that sends more is not trusted.
+const RESULT_LIMIT: usize = 64 << 20;
+
+impl Backend {
+    /// Wraps a stream that has just logged in, and counts it.
+    #[must_use]
+    pub fn new(
+        store: StoreId,
+        handle: Arc<StoreHandle>,
+        stream: PacketStream,
+        thread_id: u32,
+        capabilities: Capabilities,
+        status: Status,
+    ) -> Backend {
+        handle.leases.fetch_add(1, Ordering::Relaxed);
+        Backend { store, handle, stream, thread_id, capabilities, status }
+    }
+
+    /// Sends a command of the proxy's own.
+    ///
+    /// # Errors
+    /// As the socket's.
+    pub async fn send(&mut self, command: u8, argument: &[u8]) -> io::Result<()> {
+        let mut payload = Vec::with_capacity(argument.len() + 1);
+        payload.push(command);
+        payload.extend_from_slice(argument);
+        self.stream.write_message(0, &payload).await?;
+        Ok(())
+    }
+
+    /// Runs one statement and reads its result whole; a result set beyond the first is passed over.
+    ///
+    /// # Errors
+    /// [`QueryError`]; after `Refused` the connection is still good.
+    pub async fn query(&mut self, sql: &[u8]) -> Result<Rows, QueryError> {
+        self.send(COM_QUERY, sql).await?;
+        self.collect(Expect::Results).await
+    }
+
+    /// Changes the database.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub async fn init_db(&mut self, database: &[u8]) -> Result<(), QueryError> {
+        self.send(COM_INIT_DB, database).await?;
+        self.collect(Expect::Ok).await.map(|_| ())
+    }
+
+    /// Reads the response to a command that was sent.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub async fn collect(&mut self, expect: Expect) -> Result<Rows, QueryError> {
+        let mut reply = Reply::new(expect, self.capabilities);
+        let mut out = Rows::default();
+        let mut size = 0;
+        while !reply.is_done() {
+            let (header, payload) = self.packet().await?;
+            size += payload.len();
+            if size > RESULT_LIMIT {
+                return Err(Malformed("a result beyond 64 MiB for a query of the proxy's own").into());
+            }
+            let in_rows = reply.in_rows();
+            let role = reply.packet(header, payload.get(..payload.len().min(32)).unwrap_or_default())?;
+            if let Some(status) = reply.outcome().status {
+                self.status = status;
+            }
+            match role {
+                Role::Error => return Err(QueryError::Refused(ErrPacket::read(&payload)?)),
+                Role::LocalInfile => return Err(Malformed("a file request for a query of the proxy's own").into()),
+                Role::Part if expect == Expect::Results => out.take(&payload, in_rows, reply.in_rows())?,
+                _ => {}
+            }
+        }
+        Ok(out)
+    }
+
+    async fn packet(&mut self) -> io::Result<(Header, Vec<u8>)> {
+        loop {
+            if let Some((header, true)) = self.stream.peek() {
+                let end = HEADER + header.len();
+                let payload = self.stream.buffered().get(HEADER..end).unwrap_or_default().to_vec();
+                self.stream.consume(end);
+                return Ok((header, payload));
+            }
+            if let Some((header, false)) = self.stream.peek()
+                && header.len() + HEADER > crate::net::buffer::SIZE
+            {
+                let (sequence, payload) = self.stream.read_message(packet::MAX_PAYLOAD).await?;
+                return Ok((Header { length: header.length, sequence }, payload));
+            }
+            self.stream.fill().await?;
+        }
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        self.handle.leases.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Rows {
+    /// Takes a packet inside a result set: the column count, a column, the EOF after them, or a row.
+    fn take(&mut self, payload: &[u8], was_in_rows: bool, in_rows: bool) -> Result<(), Malformed> {
+        let mut r = Reader::new(payload);
+        if was_in_rows {
+            let mut row = Vec::with_capacity(self.columns.len());
+            while !r.is_empty() {
+                row.push(r.lenenc_bytes_or_null()?.map(<[u8]>::to_vec));
+            }
+            self.rows.push(row);
+        } else if payload.len() > 9 && !(in_rows && payload.first() == Some(&0xFE)) {
+            for _ in 0..4 {
+                r.lenenc_bytes()?;
+            }
+            let name = r.lenenc_bytes()?.to_vec();
+            r.lenenc_bytes()?;
+            let fixed = r.rest();
+            if fixed.first() == Some(&0x0C) {
+                r.u8()?;
+            } else {
+                // MariaDB's extended type information
+                r.lenenc_bytes()?;
+                r.u8()?;
+            }
+            let collation = r.u16()?;
+            r.u32()?;
+            self.columns.push(Column { name, kind: r.u8()?, collation });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,256 @@
+//! The proxy's own login at a store: with a secret that a client's login gave away or that the configuration holds.
+//!
+//! Plugins: `mysql_native_password`, `caching_sha2_password` (fast, full over TLS, full with the server's RSA key),
+//! `mysql_clear_password` over TLS. Source: MySQL "Connection Phase".
+
+use std::io;
+use std::sync::Arc;
+
+use super::connection::Backend;
+use super::fleet::StoreHandle;
+use crate::auth::{self, CACHING_SHA2, CLEAR, NATIVE, Stage1};
+use crate::config::StoreId;
+use crate::config::model::{Address, Secret, TlsMode};
+use crate::net::{PacketStream, tls};
+use crate::wire::codec::Malformed;
+use crate::wire::handshake::{Greeting, HandshakeResponse, read_auth_switch};
+use crate::wire::{Capabilities, ErrPacket, OkPacket, Status};
+
+/// What a login needs.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Key {
+    /// The password; empty for none.
+    Password(Vec<u8>),
+    /// SHA1(password): native only.
+    Stage1(Stage1),
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Key(…)")
+    }
+}
+
+impl Key {
+    /// From the configuration; `None` for a hash that cannot log in.
+    #[must_use]
+    pub fn from_secret(secret: &Secret) -> Option<Key> {
+        match secret {
+            Secret::Password(p) => Some(Key::Password(p.clone().into_bytes())),
+            Secret::NativeStage1(s) => Some(Key::Stage1(*s)),
+            Secret::NativeHash(_) => None,
+        }
+    }
+}
+
+/// A login to make.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// Account name.
+    pub user: Vec<u8>,
+    /// Its secret.
+    pub key: Key,
+    /// Wanted capabilities; those that the store lacks are an error unless they are markers of the client.
+    pub capabilities: Capabilities,
+    /// Connection collation, low byte.
+    pub collation: u8,
+    /// Longest packet, bytes.
+    pub max_packet: u32,
+    /// Connection attributes as they stand in a login.
+    pub attributes: Vec<u8>,
+    /// Whether the client's own leg is encrypted.
+    pub client_tls: bool,
+}
+
+/// Why a login failed.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    /// The connection failed or was lost.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The store refused it, in its own words.
+    #[error("{0}")]
+    Refused(ErrPacket),
+    /// The account's plugin needs another secret than the proxy has.
+    #[error("the account's plugin {0} needs the password itself")]
+    Secret(String),
+    /// `tls: required`, and the store offers none.
+    #[error("it offers no TLS, and `tls: required` is configured")]
+    NoTls,
+    /// It offers less than the session's client uses (RULES.md 24).
+    #[error("it lacks protocol capabilities that this session uses: {0:?}")]
+    Capabilities(Capabilities),
+    /// It does not follow the protocol.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+}
+
+/// The longest packet of a login, bytes.
+pub const LOGIN_LIMIT: usize = 1 << 20;
+
+/// Whether a leg to this store is to be encrypted.
+///
+/// # Errors
+/// [`LoginError::NoTls`] where it must and cannot.
+pub fn wants_tls(store: &StoreHandle, offered: Capabilities, client_tls: bool, unix: bool) -> Result<bool, LoginError> {
+    let offered = offered.contains(Capabilities::SSL) && !unix;
+    match store.config.tls.mode {
+        TlsMode::Off => Ok(false),
+        TlsMode::Preferred => Ok(offered),
+        TlsMode::FollowClient => Ok(offered && client_tls),
+        TlsMode::Required if offered => Ok(true),
+        TlsMode::Required => Err(LoginError::NoTls),
+    }
+}
+
+/// The name that a store's certificate is checked against.
+#[must_use]
+pub fn tls_host(store: &StoreHandle) -> &str {
+    store
+        .config
+        .addresses
+        .iter()
+        .find_map(|a| match a {
+            Address::Tcp(host, _) => Some(host.as_str()),
+            Address::Unix(_) => None,
+        })
+        .unwrap_or("localhost")
+}
+
+/// Reads a store's greeting.
+///
+/// # Errors
+/// [`LoginError::Refused`] when it begins with an error (too many connections, host blocked).
+pub async fn greeting(stream: &mut PacketStream) -> Result<Greeting, LoginError> {
+    let (_, payload) = stream.read_message(LOGIN_LIMIT).await?;
+    if payload.first() == Some(&0xFF) {
+        return Err(LoginError::Refused(ErrPacket::read(&payload)?));
+    }
+    Ok(Greeting::read(&payload)?)
+}
+
+/// Logs in on a stream that is connected.
+///
+/// # Errors
+/// [`LoginError`].
+pub async fn login(
+    id: StoreId,
+    store: &Arc<StoreHandle>,
+    mut stream: PacketStream,
+    login: &Login,
+) -> Result<Backend, LoginError> {
+    let greeting = greeting(&mut stream).await?;
+    let lacking = login.capabilities - greeting.capabilities - Capabilities::CLIENT_ONLY;
+    if !lacking.is_empty() {
+        return Err(LoginError::Capabilities(lacking));
+    }
+    let encrypt = wants_tls(store, greeting.capabilities, login.client_tls, stream.stream().is_unix())?;
+    let mut response = HandshakeResponse {
+        capabilities: login.capabilities - Capabilities::CONNECT_WITH_DB,
+        max_packet: login.max_packet,
+        collation: login.collation,
+        user: login.user.clone(),
+        auth: Vec::new(),
+        database: None,
+        plugin: None,
+        attributes: login.attributes.clone(),
+    };
+    let mut sequence = 1;
+    if let (true, Some(connector)) = (encrypt, &store.tls) {
+        response.capabilities |= Capabilities::SSL;
+        sequence = stream.write_message(sequence, &response.write_ssl_request()).await?;
+        tls::connect(&mut stream, connector, tls_host(store)).await?;
+    }
+    let secure = encrypt || stream.stream().is_unix();
+    let mut plugin = greeting.plugin.clone();
+    if plugin.is_empty() {
+        plugin = NATIVE.to_vec();
+    }
+    let mut scramble = greeting.scramble.clone();
+    match answer(&plugin, &scramble, &login.key, secure) {
+        Some(a) => response.auth = a,
+        // the account's own plugin is named by a switch request
+        None => {
+            plugin = NATIVE.to_vec();
+            response.auth = answer(&plugin, &scramble, &login.key, secure).unwrap_or_default();
+        }
+    }
+    response.plugin = Some(plugin.clone());
+    stream.write_message(sequence, &response.write()).await?;
+    loop {
+        let (sequence, payload) = stream.read_message(LOGIN_LIMIT).await?;
+        let reply = sequence.wrapping_add(1);
+        match payload.first() {
+            Some(0x00) => {
+                let status = OkPacket::read(&payload).map(|ok| ok.status).unwrap_or(Status::AUTOCOMMIT);
+                let caps = login.capabilities;
+                return Ok(Backend::new(id, Arc::clone(store), stream, greeting.thread_id, caps, status));
+            }
+            Some(0xFF) => return Err(LoginError::Refused(ErrPacket::read(&payload)?)),
+            Some(0xFE) => {
+                let Some((name, data)) = read_auth_switch(&payload)? else {
+                    return Err(LoginError::Secret("mysql_old_password".to_owned()));
+                };
+                plugin = name.to_vec();
+                if !data.is_empty() {
+                    scramble = data.to_vec();
+                }
+                let a = answer(&plugin, &scramble, &login.key, secure)
+                    .ok_or_else(|| LoginError::Secret(String::from_utf8_lossy(&plugin).into_owned()))?;
+                stream.write_message(reply, &a).await?;
+            }
+            Some(0x01) if plugin == CACHING_SHA2 => {
+                full_caching_sha2(&mut stream, reply, payload.get(1..).unwrap_or_default(), &scramble, &login.key, secure)
+                    .await?;
+            }
+            _ => return Err(Malformed("a login answer that is none").into()),
+        }
+    }
+}
+
+fn answer(plugin: &[u8], scramble: &[u8], key: &Key, secure: bool) -> Option<Vec<u8>> {
+    match (plugin, key) {
+        (_, Key::Password(p)) if p.is_empty() && plugin != CLEAR => Some(Vec::new()),
+        (NATIVE, Key::Password(p)) => Some(auth::native_answer(scramble, auth::stage1(p)).to_vec()),
+        (NATIVE, Key::Stage1(s)) => Some(auth::native_answer(scramble, *s).to_vec()),
+        (CACHING_SHA2, Key::Password(p)) => Some(auth::caching_sha2_answer(scramble, p)),
+        (CLEAR, Key::Password(p)) if secure => {
+            let mut p = p.clone();
+            p.push(0);
+            Some(p)
+        }
+        _ => None,
+    }
+}
+
+/// The server has no cached hash (0x04) or has one (0x03).
+async fn full_caching_sha2(
+    stream: &mut PacketStream,
+    sequence: u8,
+    data: &[u8],
+    scramble: &[u8],
+    key: &Key,
+    secure: bool,
+) -> Result<(), LoginError> {
+    let Key::Password(password) = key else {
+        return Err(LoginError::Secret("caching_sha2_password".to_owned()));
+    };
+    match data.first() {
+        Some(3) => Ok(()),
+        Some(4) if secure => {
+            let mut p = password.clone();
+            p.push(0);
+            stream.write_message(sequence, &p).await?;
+            Ok(())
+        }
+        Some(4) => {
+            stream.write_message(sequence, &[2]).await?;
+            let (sequence, pem) = stream.read_message(LOGIN_LIMIT).await?;
+            let sealed = auth::caching_sha2_encrypt(password, scramble, pem.get(1..).unwrap_or_default())
+                .ok_or(Malformed("an RSA key that is none"))?;
+            stream.write_message(sequence.wrapping_add(1), &sealed).await?;
+            Ok(())
+        }
+        _ => Err(Malformed("a caching_sha2_password answer that is none").into()),
+    }
+}

@@ -1,0 +1,10 @@
+//! Connections to stores: dialling, login, probes, and the state of each store (layer L2).
+
+pub mod connection;
+pub mod control;
+pub mod dial;
+pub mod fleet;
+pub mod login;
+
+pub use connection::Backend;
+pub use fleet::{Fleet, StoreHandle};

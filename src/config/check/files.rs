@@ -1,0 +1,68 @@
+//! Files that the configuration names: they must be readable now, not at the first connection.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::super::raw::Node;
+use super::super::reader::{Fields, Reader};
+
+/// Bytes of a certificate or password file that are looked at.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// The path of a PEM file that holds a `label` (`CERTIFICATE`, `PRIVATE KEY`).
+pub(super) fn pem(reader: &mut Reader<'_>, fields: &mut Fields<'_>, key: &'static str, label: &str) -> Option<PathBuf> {
+    let node = fields.take(key)?;
+    let what = fields.name(key);
+    let (path, content) = read(reader, node, &what)?;
+    let text = String::from_utf8_lossy(&content);
+    let found = text.lines().any(|line| line.starts_with("-----BEGIN ") && line.contains(label));
+    if !found {
+        let message = format!("{} holds no PEM {}", path.display(), label.to_ascii_lowercase());
+        reader.invalid(&node.span, message, format!("`{what}` takes a file with -----BEGIN {label}-----"));
+    }
+    Some(path)
+}
+
+/// A certificate without its key, or the reverse, serves nobody.
+pub(super) fn pair(reader: &mut Reader<'_>, fields: &Fields<'_>, cert: Option<&Path>, key: Option<&Path>) {
+    let (there, missing) = match (cert, key) {
+        (Some(_), None) => ("cert", "key"),
+        (None, Some(_)) => ("key", "cert"),
+        _ => return,
+    };
+    let message = format!("`{}` has `{there}:` without `{missing}:`", fields.path);
+    reader.invalid(&fields.span, message, "give both, or neither");
+}
+
+/// The content of a password file without its line break at the end.
+pub(super) fn password(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<String> {
+    let (path, content) = read(reader, node, what)?;
+    match String::from_utf8(content) {
+        Ok(text) => Some(text.trim_end_matches(['\r', '\n']).to_owned()),
+        Err(_) => {
+            reader.invalid(&node.span, format!("{} is not UTF-8 text", path.display()), "write the password as text");
+            None
+        }
+    }
+}
+
+fn read(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<(PathBuf, Vec<u8>)> {
+    let text = reader.text(node, what)?;
+    let path = reader.base().join(&text.value);
+    let mut content = Vec::new();
+    let outcome = File::open(&path).and_then(|file| {
+        if !file.metadata()?.is_file() {
+            return Err(std::io::Error::other("not a regular file"));
+        }
+        file.take(MAX_BYTES).read_to_end(&mut content)
+    });
+    match outcome {
+        Ok(_) => Some((path, content)),
+        Err(error) => {
+            let message = format!("`{what}`: {} cannot be read: {error}", path.display());
+            reader.invalid(&text.span, message, "a relative path starts at the folder of the configuration file");
+            None
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! Sockets: the listener, TLS on both sides, the PROXY protocol, and packets over all of them (layer L2).
+
+pub mod buffer;
+pub mod packet_stream;
+pub mod proxy_protocol;
+pub mod stream;
+pub mod tls;
+
+pub use buffer::Buffers;
+pub use packet_stream::PacketStream;
+pub use stream::{Peer, Socket, Stream};

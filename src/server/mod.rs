@@ -1,0 +1,139 @@
+//! Wires everything together, and takes it apart again in order (layer L4).
+//!
+//! ```text
+//! load config ─► control socket (one proxy per file) ─► probe stores ─► workers ─► listeners ─► serve
+//! SIGTERM ─► listeners close ─► idle sessions end, busy ones get `limits.drain_timeout` ─► workers end ─► exit
+//! SIGHUP, a saved file, `switchover reload|flag` ─► checked ─► a new snapshot for every core at once
+//! ```
+
+mod listen;
+mod reindex;
+mod running;
+mod status;
+mod worker;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::admin::control::{ControlSocket, Running as _};
+use crate::admin::protocol::Cause;
+use crate::config::problem::render;
+use crate::session::Figures;
+use crate::telemetry;
+use running::Proxy;
+use worker::Worker;
+
+/// How often the figures go to the log.
+const REPORT: Duration = Duration::from_secs(60);
+/// How long a new process waits for the old one's control socket.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Runs the proxy until a signal ends it.
+///
+/// # Errors
+/// When it cannot start: a configuration that does not check, an address in use, another proxy on the same file.
+pub fn run(config_path: &Path) -> anyhow::Result<()> {
+    let config = match crate::config::load(config_path) {
+        Ok(config) => config,
+        Err(problems) => bail!("{}", render(&problems)),
+    };
+    telemetry::init(&config.log.level, config.log.format == crate::config::model::LogFormat::Json);
+    raise_file_limit(config.limits.max_connections);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("the control runtime")?;
+    let local = tokio::task::LocalSet::new();
+    runtime.block_on(local.run_until(serve(config_path.to_owned(), config)))
+}
+
+async fn serve(path: PathBuf, config: crate::config::Config) -> anyhow::Result<()> {
+    let socket = ControlSocket::bind_patiently(&config.control_socket, PATIENCE).await?;
+    let listeners = listen::bind(&config.listen)?;
+    let workers = if config.workers == 0 {
+        std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+    } else {
+        config.workers
+    };
+    let (drain, draining) = watch::channel(false);
+    let proxy = Arc::new(Proxy::start(path.clone(), config, workers, drain).await?);
+    let workers: Vec<Worker> =
+        (0..workers).map(|i| Worker::start(i, &proxy, draining.clone())).collect::<std::io::Result<_>>().context("a worker thread")?;
+    let control = tokio::spawn(crate::admin::control::serve(socket, Arc::clone(&proxy) as Arc<dyn crate::admin::control::Running>));
+    let (_watch, mut changes) = crate::config::watch::watch_channel(&path).context("watching the configuration")?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut report = tokio::time::interval_at(tokio::time::Instant::now() + REPORT, REPORT);
+    let accepting = listen::accept(listeners, &workers, draining.clone());
+    tokio::pin!(accepting);
+    let mut draining_seen = draining.clone();
+    tracing::info!(config = %path.display(), epoch = proxy.epoch(), "serving");
+    loop {
+        tokio::select! {
+            _ = &mut accepting => break,
+            Some(()) = changes.recv() => reload(&proxy).await,
+            _ = hangup.recv() => reload(&proxy).await,
+            _ = report.tick() => log_figures(&proxy.figures()),
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = draining_seen.wait_for(|d| *d) => break,
+        }
+    }
+    // the listeners are gone with `accepting` once this scope ends; sessions may finish what they have begun
+    tracing::info!(sessions = proxy.registry.len(), "draining");
+    proxy.begin_drain();
+    let deadline = tokio::time::Instant::now() + proxy.drain_timeout();
+    while !proxy.registry.is_empty() && tokio::time::Instant::now() < deadline {
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(20)) => {}
+            // a second signal does not wait
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    control.abort();
+    let left = proxy.registry.len();
+    if left > 0 {
+        tracing::warn!(sessions = left, "closing sessions that did not end in time");
+    }
+    drop(workers);
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn reload(proxy: &Proxy) {
+    // the outcome is in the log and in `status`
+    let _ = proxy.reload(Cause::default()).await;
+}
+
+fn log_figures(f: &Figures) {
+    let queries: u64 = f.stores.iter().map(|s| s.queries).sum();
+    let errors: u64 = f.stores.iter().map(|s| s.errors).sum();
+    tracing::info!(
+        sessions = f.sessions,
+        logins = f.logins,
+        login_failures = f.login_failures,
+        queries,
+        errors,
+        refused = f.refused,
+        plan_hits = f.plan_hits,
+        plan_misses = f.plan_misses,
+        "figures"
+    );
+    telemetry::publish(f.logins, f.login_failures, f.refused, f.plan_hits, f.plan_misses, f.sessions);
+}
+
+/// Each session has two sockets or more: the soft limit of open files goes up to the hard one.
+fn raise_file_limit(max_connections: u32) {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
+    let needed = u64::from(max_connections) * 3 + 100;
+    if getrlimit(Resource::Nofile).current.is_some_and(|n| n < needed) {
+        tracing::warn!(needed, "the limit of open files is too low for limits.max_connections: raise it (LimitNOFILE=, ulimit -n)");
+    }
+}

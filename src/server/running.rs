@@ -1,0 +1,272 @@
+//! The proxy's one live state: loads it, replaces it whole, and says what it is.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use crate::admin::control::{BoxFuture, Running};
+use crate::admin::protocol::{
+    Cause, ConfigError, DrainRequest, ExplainRequest, Explained, Failure, FailureKind, FlipRecord, Reloaded, SessionInfo, Status,
+};
+use crate::backend::{Fleet, control};
+use crate::config::problem::render;
+use crate::config::{Config, diff};
+use crate::net::tls;
+use crate::routing::Snapshot;
+use crate::session::{CoreFigures, Figures, Live, Registry};
+use crate::wire::Capabilities;
+
+/// How long a probe of a store may take at start and at a reload.
+const PROBE: Duration = Duration::from_secs(3);
+/// Flips that `status` shows.
+const REMEMBERED: usize = 20;
+
+/// Milliseconds since 1970.
+pub(super) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The running proxy.
+pub(super) struct Proxy {
+    pub(super) path: PathBuf,
+    pub(super) live: Arc<ArcSwap<Live>>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) cores: Vec<Arc<CoreFigures>>,
+    pub(super) started: Instant,
+    pub(super) loaded_at_ms: AtomicU64,
+    pub(super) error: Mutex<Option<ConfigError>>,
+    pub(super) restart: Mutex<Vec<String>>,
+    pub(super) flips: Mutex<Vec<FlipRecord>>,
+    pub(super) flip_count: AtomicU64,
+    /// The cause that was announced for the next change of the file.
+    announced: Mutex<Option<Cause>>,
+    reloading: tokio::sync::Mutex<()>,
+    drain: watch::Sender<bool>,
+    drain_override_ms: AtomicU64,
+    pub(super) draining: AtomicBool,
+}
+
+impl Proxy {
+    /// Compiles the first snapshot; stores that do not answer are no reason not to start.
+    pub(super) async fn start(path: PathBuf, config: Config, cores: usize, drain: watch::Sender<bool>) -> anyhow::Result<Proxy> {
+        let fleet = Fleet::build(&config.stores, &Fleet::default())?;
+        probe(&fleet).await;
+        let live = compile(config, 1, fleet)?;
+        Ok(Proxy {
+            path,
+            live: Arc::new(ArcSwap::from_pointee(live)),
+            registry: Arc::default(),
+            cores: (0..cores).map(|_| Arc::default()).collect(),
+            started: Instant::now(),
+            loaded_at_ms: AtomicU64::new(now_ms()),
+            error: Mutex::default(),
+            restart: Mutex::default(),
+            flips: Mutex::default(),
+            flip_count: AtomicU64::new(0),
+            announced: Mutex::default(),
+            reloading: tokio::sync::Mutex::default(),
+            drain,
+            drain_override_ms: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) fn core_figures(&self, index: usize) -> Arc<CoreFigures> {
+        self.cores.get(index).map(Arc::clone).unwrap_or_default()
+    }
+
+    pub(super) fn figures(&self) -> Figures {
+        Figures::sum(&self.cores)
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.live.load().snapshot.epoch
+    }
+
+    pub(super) fn drain_timeout(&self) -> Duration {
+        match self.drain_override_ms.load(Ordering::Relaxed) {
+            0 => self.live.load().config().limits.drain_timeout,
+            ms => Duration::from_millis(ms),
+        }
+    }
+
+    /// No more clients; sessions end when nothing pins them.
+    pub(super) fn begin_drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        let _ = self.drain.send(true);
+        self.registry.close_all();
+    }
+
+    async fn load_again(&self, cause: Cause) -> Result<Reloaded, Failure> {
+        let _one_at_a_time = self.reloading.lock().await;
+        let announced = lock(&self.announced).take();
+        let cause = if cause.by.is_empty() { announced.unwrap_or(cause) } else { cause };
+        let mut new = match crate::config::load(&self.path) {
+            Ok(new) => new,
+            Err(problems) => {
+                let text = render(&problems);
+                tracing::error!(file = %self.path.display(), "the changed configuration is refused, the old one stays:\n{text}");
+                telemetry_rejected();
+                *lock(&self.error) = Some(ConfigError { at_ms: now_ms(), problems });
+                return Err(Failure::new(FailureKind::Config, text));
+            }
+        };
+        let old = self.live.load_full();
+        super::reindex::keep_ids(old.config(), &mut new);
+        let changes = diff::diff(old.config(), &new);
+        *lock(&self.error) = None;
+        if changes.is_empty() {
+            return Ok(Reloaded { epoch: old.snapshot.epoch, ..Reloaded::default() });
+        }
+        let failed = |e: &dyn std::fmt::Display| {
+            tracing::error!(error = %e, "the changed configuration is refused, the old one stays");
+            Failure::new(FailureKind::Config, e.to_string())
+        };
+        let fleet = Fleet::build(&new.stores, &old.fleet).map_err(|e| failed(&e))?;
+        probe_unknown(&fleet).await;
+        self.refuse_poorer(&old.fleet, &fleet).map_err(|e| failed(&e))?;
+        let epoch = old.snapshot.epoch + 1;
+        let live = compile(new, epoch, fleet).map_err(|e| failed(&e))?;
+        self.live.store(Arc::new(live));
+        self.loaded_at_ms.store(now_ms(), Ordering::Relaxed);
+        self.record(&changes, &cause, epoch);
+        Ok(Reloaded { epoch, changes: changes.lines.clone(), flips: changes.flips.clone(), restart: changes.restart.clone() })
+    }
+
+    /// A store that offers less than live sessions use is not added (RULES.md 24).
+    fn refuse_poorer(&self, old: &Fleet, new: &Fleet) -> Result<(), String> {
+        if self.registry.is_empty() {
+            return Ok(());
+        }
+        let used = old.common_capabilities() - Capabilities::SSL;
+        for store in new.iter().filter(|s| old.by_name(s.name()).is_none()) {
+            let Some(probed) = store.probed() else { continue };
+            let lacking = used - probed.capabilities - Capabilities::CLIENT_ONLY;
+            if !lacking.is_empty() {
+                return Err(format!(
+                    "store {} lacks protocol capabilities that clients which are connected now may use ({lacking:?}); \
+                     restart the proxy to add it",
+                    store.name()
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn record(&self, changes: &diff::Changes, cause: &Cause, epoch: u64) {
+        let by = if cause.by.is_empty() { "the file" } else { &cause.by };
+        for flip in &changes.flips {
+            tracing::info!(group = flip.group, from = flip.from, to = flip.to, epoch, by, why = cause.why, "flip");
+        }
+        for line in &changes.lines {
+            tracing::info!(epoch, by, "{line}");
+        }
+        for line in &changes.restart {
+            tracing::warn!("waits for a restart: {line}");
+        }
+        (*lock(&self.restart)).clone_from(&changes.restart);
+        let mut flips = lock(&self.flips);
+        for f in &changes.flips {
+            self.flip_count.fetch_add(1, Ordering::Relaxed);
+            flips.insert(0, FlipRecord {
+                group: f.group.clone(),
+                from: f.from.clone(),
+                to: f.to.clone(),
+                cause: cause.clone(),
+                at_ms: now_ms(),
+                epoch,
+            });
+        }
+        flips.truncate(REMEMBERED);
+    }
+}
+
+fn telemetry_rejected() {
+    metrics::counter!("switchover_config_rejected_total").increment(1);
+}
+
+async fn probe(fleet: &Fleet) {
+    let mut tasks = Vec::new();
+    for store in fleet.iter() {
+        let store = Arc::clone(store);
+        tasks.push(tokio::task::spawn_local(async move {
+            if let Err(e) = control::probe(&store, PROBE).await {
+                tracing::warn!(store = store.name(), error = %e, "cannot probe");
+            }
+        }));
+    }
+    for task in tasks {
+        let _ = task.await;
+    }
+}
+
+async fn probe_unknown(fleet: &Fleet) {
+    for store in fleet.iter().filter(|s| s.probed().is_none()) {
+        let store = Arc::clone(store);
+        // the control socket's tasks are not local ones: a probe gets a thread of its own
+        let done = tokio::task::spawn_blocking(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            if let Ok(runtime) = runtime
+                && let Err(e) = runtime.block_on(control::probe(&store, PROBE))
+            {
+                tracing::warn!(store = store.name(), error = %e, "cannot probe");
+            }
+        });
+        let _ = done.await;
+    }
+}
+
+fn compile(config: Config, epoch: u64, fleet: Fleet) -> Result<Live, tls::TlsError> {
+    let acceptor = tls::acceptor(&config.tls)?;
+    let case = fleet.get(config.default).and_then(|s| s.probed()).and_then(|p| p.lower_case_table_names).unwrap_or(0);
+    let snapshot = Snapshot::compile(Arc::new(config), epoch, case);
+    Ok(Live { snapshot, fleet, acceptor })
+}
+
+impl Running for Proxy {
+    fn config_path(&self) -> &Path {
+        &self.path
+    }
+
+    fn status(&self) -> Status {
+        super::status::status(self)
+    }
+
+    fn sessions(&self) -> Vec<SessionInfo> {
+        super::status::sessions(self)
+    }
+
+    fn reload(&self, cause: Cause) -> BoxFuture<'_, Result<Reloaded, Failure>> {
+        Box::pin(self.load_again(cause))
+    }
+
+    fn announce(&self, cause: &Cause) {
+        *lock(&self.announced) = Some(cause.clone());
+    }
+
+    fn drain(&self, request: DrainRequest) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            tracing::info!(by = request.cause.by, why = request.cause.why, "drain was asked for");
+            if let Some(ms) = request.timeout_ms {
+                self.drain_override_ms.store(ms.max(1), Ordering::Relaxed);
+            }
+            self.begin_drain();
+            Ok(())
+        })
+    }
+
+    fn explain(&self, request: &ExplainRequest) -> Result<Explained, Failure> {
+        let live = self.live.load();
+        let engine = live.fleet.get(live.config().default).and_then(|s| s.probed()).map(|p| p.engine);
+        crate::admin::explain::explained(&live.snapshot, request, engine)
+    }
+}

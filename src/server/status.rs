@@ -1,0 +1,143 @@
+//! `switchover status` and `switchover sessions`, from what the running proxy knows.
+
+use std::sync::atomic::Ordering;
+
+use super::running::Proxy;
+use crate::admin::protocol::{GroupStatus, SessionCounts, SessionInfo, Status, StoreStatus, Totals};
+use crate::config::model::{Address, Group, PoolMode, TablePattern};
+use crate::session::Figures;
+
+fn address(a: &Address) -> String {
+    match a {
+        Address::Tcp(host, port) if host.contains(':') => format!("[{host}]:{port}"),
+        Address::Tcp(host, port) => format!("{host}:{port}"),
+        Address::Unix(path) => path.display().to_string(),
+    }
+}
+
+fn pattern(p: &TablePattern) -> String {
+    match &p.database {
+        Some(db) => format!("{db}.{}", p.name),
+        None => p.name.clone(),
+    }
+}
+
+/// Everything at this moment.
+pub(super) fn status(proxy: &Proxy) -> Status {
+    let live = proxy.live.load();
+    let config = live.config();
+    let figures = proxy.figures();
+    let name = |id: crate::config::StoreId| config.store_name(id).to_owned();
+    let lock_error = proxy.error.lock().map(|e| e.clone()).unwrap_or_default();
+    let sessions = proxy.registry.list();
+    let in_transaction = sessions.iter().filter(|s| s.in_transaction.load(Ordering::Relaxed)).count() as u64;
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        state: if proxy.draining.load(Ordering::Relaxed) { "draining" } else { "serving" }.to_owned(),
+        uptime_seconds: proxy.started.elapsed().as_secs(),
+        epoch: live.snapshot.epoch,
+        config: proxy.path.clone(),
+        config_loaded_at_ms: proxy.loaded_at_ms.load(Ordering::Relaxed),
+        config_error: lock_error,
+        restart_needed: proxy.restart.lock().map(|r| r.clone()).unwrap_or_default(),
+        listen: config.listen.iter().map(address).collect(),
+        workers: u32::try_from(proxy.cores.len()).unwrap_or(u32::MAX),
+        pool: match config.pool {
+            PoolMode::Session => "session",
+            PoolMode::Transaction => "transaction",
+        }
+        .to_owned(),
+        default: name(config.default),
+        stores: stores(proxy, &figures),
+        groups: config.groups.iter().map(|g| group(g, config.store_name(g.connection), g.connection == config.default)).collect(),
+        sessions: SessionCounts {
+            open: sessions.len() as u64,
+            logging_in: figures.sessions.saturating_sub(sessions.len() as u64),
+            in_transaction,
+            by_pin: [("transaction".to_owned(), in_transaction)].into_iter().filter(|(_, n)| *n > 0).collect(),
+            ..SessionCounts::default()
+        },
+        totals: Totals {
+            connections: figures.logins,
+            queries: figures.stores.iter().map(|s| s.queries).sum(),
+            refused: figures.refused,
+            failed_logins: figures.login_failures,
+            flips: proxy.flip_count.load(Ordering::Relaxed),
+        },
+        last_flips: proxy.flips.lock().map(|f| f.clone()).unwrap_or_default(),
+    }
+}
+
+fn stores(proxy: &Proxy, figures: &Figures) -> Vec<StoreStatus> {
+    let live = proxy.live.load();
+    live.fleet
+        .iter()
+        .enumerate()
+        .map(|(i, handle)| {
+            let probed = handle.probed();
+            let (up, reason) = handle.health();
+            let counts = figures.stores.get(i).cloned().unwrap_or_default();
+            StoreStatus {
+                name: handle.name().to_owned(),
+                addresses: handle.config.addresses.iter().map(address).collect(),
+                engine: probed.as_ref().map(|p| p.engine.to_string()).unwrap_or_default(),
+                version: probed.as_ref().map(|p| p.version.clone()).unwrap_or_default(),
+                state: match (up, probed.is_some()) {
+                    (false, _) => "down",
+                    (true, true) => "up",
+                    (true, false) => "unknown",
+                }
+                .to_owned(),
+                reason: (!up).then_some(reason),
+                leases: handle.leases.load(Ordering::Relaxed),
+                idle: 0,
+                queries: counts.queries,
+                errors: counts.errors,
+                connect_errors: handle.connect_errors.load(Ordering::Relaxed),
+            }
+        })
+        .collect()
+}
+
+fn group(g: &Group, connection: &str, at_default: bool) -> GroupStatus {
+    GroupStatus {
+        name: g.name.clone(),
+        connection: connection.to_owned(),
+        stage: if at_default { "off" } else { "live" }.to_owned(),
+        tables: g.tables.iter().map(pattern).collect(),
+        references: g.references.iter().map(pattern).collect(),
+        ..GroupStatus::default()
+    }
+}
+
+/// Every session at this moment.
+pub(super) fn sessions(proxy: &Proxy) -> Vec<SessionInfo> {
+    let live = proxy.live.load();
+    let home = live.config().store_name(live.config().default).to_owned();
+    proxy
+        .registry
+        .list()
+        .into_iter()
+        .map(|s| {
+            let in_transaction = s.in_transaction.load(Ordering::Relaxed);
+            let mut leases = vec![home.clone()];
+            if let Ok(others) = s.others.lock() {
+                leases.extend(others.iter().map(|(h, _)| h.name().to_owned()));
+            }
+            SessionInfo {
+                id: s.id,
+                user: s.user.clone(),
+                client: s.peer.clone(),
+                db: None,
+                state: if s.idle.load(Ordering::Relaxed) { "idle" } else { "running" }.to_owned(),
+                for_ms: u64::try_from(s.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+                leases,
+                pins: if in_transaction { vec!["transaction".to_owned()] } else { Vec::new() },
+                in_transaction,
+                epoch: live.snapshot.epoch,
+                queries: s.queries.load(Ordering::Relaxed),
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,370 @@
+//! Waits for the client's next command, reads it whole, and sends it where it belongs.
+
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use super::Session;
+use super::control_flow::{Failure, Fatal};
+use super::query::Frame;
+use super::relay::relay;
+use crate::sql::Facts;
+use crate::sql::facts::{Access, Flags, Kind, TableRef};
+use crate::wire::packet::{self, HEADER};
+use crate::wire::reply::Expect;
+use crate::wire::{Capabilities, Command, ErrPacket};
+
+/// A home connection that was not used for so long is pinged while the session works elsewhere (RULES.md 21).
+const PING_AFTER: Duration = Duration::from_secs(5);
+
+/// What ended a wait.
+enum Woken {
+    /// The client sent something.
+    Client,
+    /// The home store sent something on its own.
+    Home,
+    /// The process drains, and nothing pins the session.
+    Draining,
+}
+
+impl Session {
+    /// One command, from waiting for it to its answer.
+    pub(crate) async fn turn(&mut self) -> Result<(), Fatal> {
+        let frame = self.next_command().await?;
+        self.newest_snapshot();
+        self.info.queries.fetch_add(1, Ordering::Relaxed);
+        let command = self.framed(frame).get(HEADER).copied().map(Command::from);
+        match command {
+            Some(Command::Query) => self.query(frame).await?,
+            Some(c @ (Command::StmtExecute | Command::StmtBulkExecute)) => self.execute(frame, c).await?,
+            Some(c) => Box::pin(self.other_command(frame, c)).await?,
+            None => {
+                self.consume(frame);
+                self.send_error(&unknown_command()).await?;
+            }
+        }
+        if self.legs.len() > 1 {
+            self.keep_home_alive().await?;
+        }
+        Ok(())
+    }
+
+    async fn other_command(&mut self, frame: Frame, command: Command) -> Result<(), Fatal> {
+        match command {
+            Command::Quit => Err(Fatal::Quit),
+            Command::StmtPrepare => self.prepare(frame).await,
+            Command::StmtFetch | Command::StmtReset => self.fetch_or_reset(frame, command).await,
+            Command::StmtSendLongData => {
+                self.long_data(frame);
+                Ok(())
+            }
+            Command::StmtClose => self.close_statement(frame).await,
+            Command::InitDb => self.init_db(frame).await,
+            Command::FieldList => self.field_list(frame).await,
+            Command::ChangeUser => self.change_user(frame).await,
+            Command::ResetConnection => self.reset_connection(frame).await,
+            Command::ProcessKill => {
+                let id = self.framed(frame).get(HEADER + 1..HEADER + 5).and_then(|b| b.first_chunk::<4>()).copied();
+                let outcome = self.at_home(frame, Expect::Ok).await?;
+                if let (Some(id), None) = (id, outcome.error) {
+                    self.kill_elsewhere(u64::from(u32::from_le_bytes(id)), false);
+                }
+                Ok(())
+            }
+            Command::SetOption => self.set_option(frame).await,
+            Command::Ping | Command::Refresh | Command::Debug | Command::Shutdown | Command::RegisterSlave => {
+                self.at_home(frame, Expect::Ok).await.map(|_| ())
+            }
+            Command::Statistics => self.at_home(frame, Expect::Text).await.map(|_| ()),
+            Command::ProcessInfo => self.at_home(frame, Expect::Results).await.map(|_| ()),
+            Command::BinlogDump | Command::BinlogDumpGtid => self.stream_binlog(frame).await,
+            Command::Query | Command::StmtExecute | Command::StmtBulkExecute | Command::Unknown(_) => {
+                self.consume(frame);
+                self.send_error(&unknown_command()).await
+            }
+        }
+    }
+
+    /// Outside a transaction, each command takes the newest snapshot (invariant 1).
+    fn newest_snapshot(&mut self) {
+        let newest = self.newest.load();
+        if Arc::ptr_eq(newest, &self.live) || self.legs.iter().any(super::leg::Leg::in_transaction) || self.state.tables_locked {
+            return;
+        }
+        self.live = Arc::clone(newest);
+        // stores may have gone, or have new addresses: a leg whose store is another now is left
+        let live = Arc::clone(&self.live);
+        for leg in self.legs.iter_mut().skip(1) {
+            match live.fleet.by_name(&leg.name) {
+                Some(id) if live.fleet.get(id).is_some_and(|h| Arc::ptr_eq(h, &leg.backend.handle)) => leg.backend.store = id,
+                _ => leg.broken = true,
+            }
+        }
+        if let Some(home) = self.legs.first_mut()
+            && let Some(id) = live.fleet.by_name(&home.name)
+        {
+            home.backend.store = id;
+        }
+    }
+
+    /// Waits until a whole command is there.
+    async fn next_command(&mut self) -> Result<Frame, Fatal> {
+        loop {
+            if let Some((header, whole)) = self.client.peek() {
+                if header.sequence != 0 {
+                    return Err(Fatal::Protocol(ErrPacket::new(1156, b"08S01", "Got packets out of order")));
+                }
+                let limit = self.live.config().limits.max_allowed_packet;
+                if header.len() as u64 > limit {
+                    return Err(too_large());
+                }
+                if whole && !header.continues() {
+                    return Ok(Frame::Buffered(HEADER + header.len()));
+                }
+                if HEADER + header.len() > crate::net::buffer::SIZE / 2 || header.continues() {
+                    self.gather(limit).await?;
+                    return Ok(Frame::Gathered);
+                }
+                self.client.fill().await.map_err(Fatal::client)?;
+                continue;
+            }
+            self.info.idle.store(true, Ordering::Relaxed);
+            let woken = match self.live.config().limits.idle_timeout {
+                None => self.wait().await,
+                Some(limit) => tokio::time::timeout(limit, self.wait()).await.map_err(|_| Fatal::Idle)?,
+            };
+            self.info.idle.store(false, Ordering::Relaxed);
+            match woken? {
+                Woken::Client => {}
+                Woken::Home => self.unsolicited().await?,
+                Woken::Draining => {
+                    let text = "switchover: the proxy is shutting down";
+                    return Err(Fatal::Closed(ErrPacket::new(1053, b"08S01", text)));
+                }
+            }
+        }
+    }
+
+    /// Reads a command that does not fit the read buffer.
+    async fn gather(&mut self, limit: u64) -> Result<(), Fatal> {
+        self.gathered.clear();
+        let mut total = 0;
+        loop {
+            let Some((header, _)) = self.client.peek() else {
+                self.client.fill().await.map_err(Fatal::client)?;
+                continue;
+            };
+            total += header.len() as u64;
+            if total > limit {
+                return Err(too_large());
+            }
+            let mut left = HEADER + header.len();
+            while left > 0 {
+                if self.client.buffered().is_empty() {
+                    self.client.fill().await.map_err(Fatal::client)?;
+                }
+                let n = left.min(self.client.buffered().len());
+                self.gathered.extend_from_slice(self.client.buffered().get(..n).unwrap_or_default());
+                self.client.consume(n);
+                left -= n;
+            }
+            if !header.continues() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn wait(&mut self) -> Result<Woken, Fatal> {
+        poll_fn(|cx| self.poll_wait(cx)).await
+    }
+
+    fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<Woken, Fatal>> {
+        if self.info.waker.get().is_none() {
+            let _ = self.info.waker.set(cx.waker().clone());
+        }
+        match self.client.poll_fill(cx) {
+            Poll::Ready(Ok(0)) => return Poll::Ready(Err(Fatal::Quit)),
+            Poll::Ready(Ok(_)) => return Poll::Ready(Ok(Woken::Client)),
+            Poll::Ready(Err(e)) => return Poll::Ready(Err(idle_loss(e))),
+            Poll::Pending => {}
+        }
+        if self.info.closing.load(Ordering::Relaxed) && !self.in_transaction() {
+            return Poll::Ready(Ok(Woken::Draining));
+        }
+        for (i, leg) in self.legs.iter_mut().enumerate() {
+            if leg.broken {
+                continue;
+            }
+            match (i, leg.backend.stream.poll_fill(cx)) {
+                (_, Poll::Pending) => {}
+                (0, Poll::Ready(Ok(n))) if n > 0 => return Poll::Ready(Ok(Woken::Home)),
+                (0, Poll::Ready(_)) => return Poll::Ready(Err(leg.lost(io::ErrorKind::UnexpectedEof.into()))),
+                // an unsolicited error or end of stream closes the lease (RULES.md 21)
+                (_, Poll::Ready(_)) => leg.broken = true,
+            }
+        }
+        Poll::Pending
+    }
+
+    /// What home says on its own (killed, timed out) is the client's to hear.
+    async fn unsolicited(&mut self) -> Result<(), Fatal> {
+        let Session { client, legs, .. } = self;
+        let Some(home) = legs.first_mut() else { return Err(Fatal::Quit) };
+        let n = home.backend.stream.buffered().len();
+        home.backend.stream.pass(client, n).await.map_err(Fatal::client)
+    }
+
+    /// Sends a command to home and relays the answer.
+    pub(crate) async fn at_home(&mut self, frame: Frame, expect: Expect) -> Result<crate::wire::reply::Outcome, Fatal> {
+        let framed = self.framed(frame).to_vec();
+        self.consume(frame);
+        let outcome = self.send_relay(&framed, 0, expect).await?;
+        self.transaction_over();
+        Ok(outcome)
+    }
+
+    /// COM_INIT_DB.
+    async fn init_db(&mut self, frame: Frame) -> Result<(), Fatal> {
+        let name = String::from_utf8_lossy(self.framed(frame).get(HEADER + 1..).unwrap_or_default()).into_owned();
+        let outcome = self.at_home(frame, Expect::Ok).await?;
+        if outcome.error.is_none() {
+            self.state.database = Some(name);
+        }
+        Ok(())
+    }
+
+    /// COM_FIELD_LIST follows its table.
+    async fn field_list(&mut self, frame: Frame) -> Result<(), Fatal> {
+        let framed = self.framed(frame).to_vec();
+        self.consume(frame);
+        let argument = framed.get(HEADER + 1..).unwrap_or_default();
+        let name = String::from_utf8_lossy(argument.split(|b| *b == 0).next().unwrap_or_default()).into_owned();
+        let table = TableRef { database: None, name: name.into(), access: Access::Describe, span: Default::default() };
+        let facts = Facts {
+            kind: Kind::Show,
+            tables: [table].into(),
+            user_variables: [].into(),
+            hint: None,
+            flags: Flags::default(),
+        };
+        let run = async {
+            let at = self.target(&facts, None).await?;
+            self.before(&facts, at).await?;
+            self.send_relay(&framed, at, Expect::FieldList).await?;
+            Ok::<(), Failure>(())
+        };
+        match Box::pin(run).await {
+            Ok(()) => Ok(()),
+            Err(Failure::Session(fatal)) => Err(fatal),
+            Err(Failure::Statement(error)) => self.refuse(&error).await,
+        }
+    }
+
+    /// COM_SET_OPTION: whether several statements may come in one COM_QUERY; every leg follows.
+    async fn set_option(&mut self, frame: Frame) -> Result<(), Fatal> {
+        let framed = self.framed(frame).to_vec();
+        let off = framed.get(HEADER + 1) == Some(&1);
+        let outcome = self.at_home(frame, Expect::Ok).await?;
+        if outcome.error.is_none() {
+            self.capabilities.set(Capabilities::MULTI_STATEMENTS, !off);
+            for leg in self.legs.iter_mut().skip(1).filter(|l| !l.broken) {
+                leg.busy = true;
+                leg.backend.stream.write(&framed).await.map_err(|e| leg.lost(e))?;
+                if super::relay::swallow(leg, Expect::Ok).await?.is_err() {
+                    leg.broken = true;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// COM_RESET_CONNECTION: home resets itself, the other legs are left.
+    async fn reset_connection(&mut self, frame: Frame) -> Result<(), Fatal> {
+        let outcome = self.at_home(frame, Expect::Ok).await?;
+        if outcome.error.is_none() {
+            self.forget_state();
+        }
+        Ok(())
+    }
+
+    /// Everything that a reset or a change of user ends.
+    pub(crate) fn forget_state(&mut self) {
+        self.legs.truncate(1);
+        self.statements.clear();
+        self.transaction = super::Transaction::default();
+        let home = self.legs.first().map_or(0, |l| l.generation);
+        let database = self.state.database.take();
+        self.state.reset(self.account.dialect, home);
+        self.state.database = database;
+        self.info.set_others(Vec::new());
+    }
+
+    /// COM_BINLOG_DUMP: from here on, an opaque stream.
+    async fn stream_binlog(&mut self, frame: Frame) -> Result<(), Fatal> {
+        let framed = self.framed(frame).to_vec();
+        self.consume(frame);
+        let Session { client, legs, .. } = self;
+        let Some(home) = legs.first_mut() else { return Err(Fatal::Quit) };
+        home.backend.stream.write(&framed).await.map_err(|e| home.lost(e))?;
+        loop {
+            let from_store = poll_fn(|cx| {
+                if let Poll::Ready(r) = home.backend.stream.poll_fill(cx) {
+                    return Poll::Ready((true, r));
+                }
+                // semi-synchronous acknowledgements come from the client
+                client.poll_fill(cx).map(|r| (false, r))
+            })
+            .await;
+            match from_store {
+                (true, Ok(n)) if n > 0 => {
+                    let n = home.backend.stream.buffered().len();
+                    home.backend.stream.pass(client, n).await.map_err(Fatal::client)?;
+                }
+                (true, _) => return Err(home.lost(io::ErrorKind::UnexpectedEof.into())),
+                (false, Ok(n)) if n > 0 => {
+                    let n = client.buffered().len();
+                    client.pass(&mut home.backend.stream, n).await.map_err(|e| home.lost(e))?;
+                }
+                (false, _) => return Err(Fatal::Quit),
+            }
+        }
+    }
+
+    /// A session that works on another store keeps home from timing out.
+    async fn keep_home_alive(&mut self) -> Result<(), Fatal> {
+        let Some(home) = self.legs.first_mut() else { return Ok(()) };
+        if home.used.elapsed() < PING_AFTER {
+            return Ok(());
+        }
+        home.used = Instant::now();
+        home.busy = true;
+        home.backend.send(crate::wire::command::COM_PING, &[]).await.map_err(|e| home.lost(e))?;
+        let _ = super::relay::swallow(home, Expect::Ok).await?;
+        Ok(())
+    }
+}
+
+fn idle_loss(error: io::Error) -> Fatal {
+    tracing::trace!(%error, "client lost while idle");
+    Fatal::Quit
+}
+
+fn unknown_command() -> ErrPacket {
+    ErrPacket::new(1047, b"08S01", "Unknown command")
+}
+
+fn too_large() -> Fatal {
+    Fatal::Protocol(ErrPacket::new(1153, b"08S01", "Got a packet bigger than 'max_allowed_packet' bytes"))
+}
+
+/// Frames a command of the proxy's own.
+pub(crate) fn framed(command: u8, argument: &[u8]) -> Vec<u8> {
+    let mut payload = vec![command];
+    payload.extend_from_slice(argument);
+    let mut out = Vec::with_capacity(payload.len() + HEADER);
+    packet::put(&mut out, 0, &payload);
+    out
+}

@@ -1,0 +1,82 @@
+//! How a session ends, and what a statement's failure means for it.
+
+use std::io;
+
+use crate::wire::ErrPacket;
+use crate::wire::codec::Malformed;
+
+/// Why a session ends.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fatal {
+    /// The client said goodbye.
+    #[error("the client left")]
+    Quit,
+    /// The client's connection is lost.
+    #[error("client: {0}")]
+    Client(io::Error),
+    /// A store's connection is lost: in the middle of a response nothing but closing is possible (RULES.md 20).
+    #[error("store {store}: {error}")]
+    Store {
+        /// Its name.
+        store: String,
+        /// What happened.
+        error: io::Error,
+    },
+    /// A store sent what the protocol does not allow.
+    #[error("store {store}: {error}")]
+    StoreProtocol {
+        /// Its name.
+        store: String,
+        /// What.
+        error: Malformed,
+    },
+    /// The client broke the protocol; it is told.
+    #[error("client: {0}")]
+    Protocol(ErrPacket),
+    /// The proxy ends the session.
+    #[error("{0}")]
+    Closed(ErrPacket),
+    /// Nothing came for `idle_timeout`.
+    #[error("idle for too long")]
+    Idle,
+}
+
+impl Fatal {
+    pub(crate) fn client(error: io::Error) -> Fatal {
+        Fatal::Client(error)
+    }
+
+    /// The error packet that goes before the end.
+    pub(crate) fn last_words(&self) -> Option<&ErrPacket> {
+        match self {
+            Fatal::Protocol(e) | Fatal::Closed(e) => Some(e),
+            _ => None,
+        }
+    }
+
+    /// Whether a store may still be working for a client that is gone.
+    pub(crate) fn leaves_query_running(&self) -> bool {
+        matches!(self, Fatal::Client(_))
+    }
+}
+
+/// Why a statement was not run, or not to its end.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The session goes on; the client gets this error.
+    Statement(ErrPacket),
+    /// The session ends.
+    Session(Fatal),
+}
+
+impl From<Fatal> for Failure {
+    fn from(f: Fatal) -> Failure {
+        Failure::Session(f)
+    }
+}
+
+impl From<ErrPacket> for Failure {
+    fn from(e: ErrPacket) -> Failure {
+        Failure::Statement(e)
+    }
+}

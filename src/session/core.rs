@@ -1,0 +1,73 @@
+//! What the sessions of one core share, and the live state that all cores see through one pointer.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+use super::figures::CoreFigures;
+use super::query::Plan;
+use super::registry::Registry;
+use crate::backend::Fleet;
+use crate::config::Config;
+use crate::net::Buffers;
+use crate::routing::Snapshot;
+use crate::sql::plan_cache::PlanCache;
+
+/// Everything that a reload replaces, whole.
+pub struct Live {
+    /// Config, flags and epoch, compiled.
+    pub snapshot: Snapshot,
+    /// The stores at run time.
+    pub fleet: Fleet,
+    /// TLS towards clients.
+    pub acceptor: Option<TlsAcceptor>,
+}
+
+impl Live {
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.snapshot.config
+    }
+}
+
+/// One core's share.
+pub struct Core {
+    /// The newest live state.
+    pub live: Arc<ArcSwap<Live>>,
+    /// Read buffers.
+    pub buffers: Rc<Buffers>,
+    /// Plans by fingerprint.
+    pub(crate) plans: RefCell<PlanCache<Rc<Plan>>>,
+    /// Counters of this core.
+    pub figures: Arc<CoreFigures>,
+    /// Every session of the process.
+    pub registry: Arc<Registry>,
+    /// Turns true when the process drains: idle sessions end.
+    pub draining: watch::Receiver<bool>,
+}
+
+impl Core {
+    /// A core's share of the live state.
+    #[must_use]
+    pub fn new(
+        live: Arc<ArcSwap<Live>>,
+        figures: Arc<CoreFigures>,
+        registry: Arc<Registry>,
+        draining: watch::Receiver<bool>,
+    ) -> Core {
+        let bytes = usize::try_from(live.load().config().limits.plan_cache).unwrap_or(usize::MAX);
+        Core {
+            live,
+            buffers: Rc::default(),
+            plans: RefCell::new(PlanCache::new(bytes)),
+            figures,
+            registry,
+            draining,
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What goes before a statement so that it means the same on its store, and what its success means for the session.
+
+use super::Session;
+use super::control_flow::Failure;
+use crate::config::StoreId;
+use crate::sql::facts::{Access, Assignment, Facts, Flags, Kind};
+use crate::wire::reply::Outcome;
+
+/// Flags of statements that need nothing before or after them on their own leg.
+const SPECIAL: Flags = Flags::READS_LAST_INSERT_ID
+    .union(Flags::READS_ROW_COUNT)
+    .union(Flags::READS_FOUND_ROWS)
+    .union(Flags::READS_DIAGNOSTICS)
+    .union(Flags::READS_USER_VARIABLES)
+    .union(Flags::WRITES_USER_VARIABLES)
+    .union(Flags::TEMPORARY_TABLE)
+    .union(Flags::SETS_SESSION)
+    .union(Flags::DYNAMIC_SQL)
+    .union(Flags::IMPLICIT_COMMIT);
+
+/// Whether a statement of these facts needs nothing but its store.
+pub(crate) fn is_plain(facts: &Facts) -> bool {
+    matches!(facts.kind, Kind::Read | Kind::Write | Kind::Show | Kind::Empty | Kind::Unknown)
+        && !facts.flags.intersects(SPECIAL)
+}
+
+/// Whether it writes a table's rows.
+pub(crate) fn writes(facts: &Facts) -> bool {
+    matches!(facts.kind, Kind::Write | Kind::Call)
+}
+
+impl Session {
+    /// Makes the session's other stores, and this leg, ready for a statement there.
+    pub(crate) async fn before(&mut self, facts: &Facts, at: usize) -> Result<(), Failure> {
+        let alone = self.legs.len() == 1;
+        if !alone {
+            match &facts.kind {
+                Kind::Commit { .. } => self.end_elsewhere(at, true).await?,
+                Kind::Rollback { .. } => self.end_elsewhere(at, false).await?,
+                Kind::Begin { .. } => self.end_elsewhere(at, true).await?,
+                Kind::Savepoint(_) | Kind::RollbackTo(_) | Kind::ReleaseSavepoint(_) => {
+                    self.savepoint_elsewhere(&facts.kind).await?;
+                }
+                Kind::UnlockTables => {
+                    for i in 1..self.legs.len() {
+                        self.tell(i, "UNLOCK TABLES").await??;
+                    }
+                }
+                _ if facts.flags.contains(Flags::IMPLICIT_COMMIT) => self.end_elsewhere(at, true).await?,
+                _ => {}
+            }
+        }
+        if at != 0 {
+            self.bring_in_step(at).await?;
+            if !facts.flags.contains(Flags::IMPLICIT_COMMIT) {
+                self.join(at).await?;
+            }
+        }
+        if !alone {
+            if facts.flags.intersects(Flags::READS_USER_VARIABLES | Flags::WRITES_USER_VARIABLES) {
+                self.bring_variables(facts, at).await?;
+            }
+            self.bring_insert_id(facts, at).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes a statement's end into account.
+    pub(crate) fn after(&mut self, facts: &Facts, at: usize, outcome: &Outcome) {
+        let Some(leg) = self.legs.get_mut(at) else { return };
+        let generation = leg.generation;
+        let store = leg.store();
+        leg.used = std::time::Instant::now();
+        if writes(facts) {
+            leg.wrote = true;
+        }
+        if !matches!(facts.kind, Kind::Diagnostics) {
+            self.state.last = generation;
+        }
+        if at == 0
+            && let Some(status) = outcome.status
+        {
+            self.state.see_status(status);
+        }
+        if outcome.error.is_none() {
+            self.succeeded(facts, generation, store, outcome);
+        }
+        self.transaction_over();
+    }
+
+    fn succeeded(&mut self, facts: &Facts, generation: u64, store: StoreId, outcome: &Outcome) {
+        if outcome.insert_id != 0 || matches!(facts.kind, Kind::Call) {
+            self.state.last_insert = generation;
+        }
+        if facts.flags.contains(Flags::WRITES_USER_VARIABLES) {
+            for name in &facts.user_variables {
+                self.state.user_variables.insert(name.clone(), generation);
+            }
+        }
+        if facts.flags.contains(Flags::TEMPORARY_TABLE) {
+            self.temporary_tables(facts, store);
+        }
+        if facts.flags.contains(Flags::SETS_SESSION) && !matches!(facts.kind, Kind::Set(_)) {
+            self.state.version += 1;
+        }
+        match &facts.kind {
+            Kind::Write if self.legs.len() > 1 => self.written(facts, store),
+            Kind::Ddl => self.dropped(facts),
+            Kind::Set(list) => {
+                for assignment in list {
+                    self.state.assigned(assignment, generation);
+                    if matches!(assignment, Assignment::SessionTransaction | Assignment::NextTransaction) {
+                        self.transaction.used = true;
+                    }
+                }
+            }
+            Kind::Use(database) => self.state.database = Some(database.to_string()),
+            Kind::LockTables(_) => self.state.tables_locked = true,
+            Kind::UnlockTables | Kind::Begin { .. } if self.state.tables_locked => self.state.tables_locked = false,
+            Kind::Handler { name, open: true, .. } => {
+                let handler = self.handler_name(facts, name);
+                self.state.handlers.insert(handler, generation);
+            }
+            Kind::Handler { name, close: true, .. } => {
+                self.state.handlers.remove(&name.to_ascii_lowercase());
+            }
+            Kind::Deallocate { name } => {
+                self.state.text_statements.remove(name);
+            }
+            _ => {}
+        }
+        if matches!(
+            facts.kind,
+            Kind::Begin { .. }
+                | Kind::Commit { .. }
+                | Kind::Rollback { .. }
+                | Kind::Savepoint(_)
+                | Kind::RollbackTo(_)
+                | Kind::ReleaseSavepoint(_)
+                | Kind::Xa
+        ) {
+            self.transaction_after(facts);
+        }
+    }
+
+    fn handler_name(&self, _facts: &Facts, name: &str) -> String {
+        name.to_ascii_lowercase()
+    }
+
+    fn temporary_tables(&mut self, facts: &Facts, store: StoreId) {
+        let creates = facts.tables.iter().find(|t| t.access == Access::Ddl);
+        let Some(table) = creates else { return };
+        let database = table.database.as_deref().or(self.state.database.as_deref());
+        if self.state.temporary.get(database, &table.name).is_some() {
+            self.dropped(facts);
+        } else {
+            self.state.temporary.insert(database, &table.name, store);
+        }
+    }
+
+    /// DROP TABLE drops temporary tables too; any other DDL leaves them.
+    fn dropped(&mut self, facts: &Facts) {
+        if self.state.temporary.is_empty() || !facts.drops_tables() {
+            return;
+        }
+        for table in &facts.tables {
+            let database = table.database.as_deref().or(self.state.database.as_deref());
+            self.state.temporary.remove(database, &table.name);
+        }
+    }
+
+    fn written(&mut self, facts: &Facts, store: StoreId) {
+        self.transaction.used = true;
+        for table in facts.tables.iter().filter(|t| t.access == Access::Write) {
+            if !self.transaction.written.iter().any(|(s, n)| *s == store && *n == table.name) {
+                self.transaction.written.push((store, table.name.clone()));
+            }
+        }
+    }
+}

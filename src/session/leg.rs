@@ -1,0 +1,58 @@
+//! A session's connection to one store, and how far it is in step with the session.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use crate::backend::Backend;
+use crate::config::StoreId;
+use crate::wire::Status;
+
+/// One leg.
+pub(crate) struct Leg {
+    /// The connection.
+    pub(crate) backend: Backend,
+    /// The store's name: ids may change with a reload.
+    pub(crate) name: String,
+    /// Unlike that of any other leg of the session: prepared statements refer to it.
+    pub(crate) generation: u64,
+    /// The session-state version that it was brought in step with.
+    pub(crate) synced: u64,
+    /// The database that it is in (legs other than home).
+    pub(crate) database: Option<String>,
+    /// Session variables as this leg has them (legs other than home), by name.
+    pub(crate) variables: HashMap<String, Option<Vec<u8>>>,
+    /// A command was sent whose response is not complete.
+    pub(crate) busy: bool,
+    /// Nothing can be sent any more.
+    pub(crate) broken: bool,
+    /// This transaction wrote here.
+    pub(crate) wrote: bool,
+    /// When it was last used.
+    pub(crate) used: Instant,
+}
+
+impl Leg {
+    pub(crate) fn new(backend: Backend, generation: u64) -> Leg {
+        Leg {
+            name: backend.handle.name().to_owned(),
+            backend,
+            generation,
+            synced: 0,
+            database: None,
+            variables: HashMap::new(),
+            busy: false,
+            broken: false,
+            wrote: false,
+            used: Instant::now(),
+        }
+    }
+
+    pub(crate) fn store(&self) -> StoreId {
+        self.backend.store
+    }
+
+    /// Whether the store says that a transaction is open.
+    pub(crate) fn in_transaction(&self) -> bool {
+        self.backend.status.contains(Status::IN_TRANS)
+    }
+}

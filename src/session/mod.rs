@@ -1,0 +1,131 @@
+//! One client's session, from login to its last byte (layer L3).
+//!
+//! ```text
+//! login ─► idle ─► command ─► plan (facts, decision) ─► before ─► send ─► relay ─► after ─► idle
+//! ```
+//!
+//! The session lives on one core with its backends. It holds a leg (a backend connection) for every store that it has used; the
+//! first, its *home*, was opened at login, and keeps the state (variables, database) that other legs are brought in step with.
+
+mod command;
+mod control_flow;
+mod core;
+mod effects;
+mod figures;
+mod leg;
+mod login;
+mod multi;
+mod prepared;
+mod query;
+mod registry;
+mod relay;
+mod state;
+mod sync;
+mod transaction;
+mod variables;
+
+pub use core::{Core, Live};
+pub use figures::{CoreFigures, Figures, StoreFigures};
+pub use registry::{Registry, SessionInfo};
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use arc_swap::cache::Cache;
+
+use crate::net::{PacketStream, Peer};
+use crate::wire::{Capabilities, ErrPacket};
+
+use control_flow::Fatal;
+use leg::Leg;
+use login::Account;
+use prepared::Statements;
+use state::State;
+use transaction::Transaction;
+
+/// One client.
+pub(crate) struct Session {
+    core: Rc<Core>,
+    newest: Cache<Arc<ArcSwap<Live>>, Arc<Live>>,
+    /// The snapshot that statements work with; it changes only outside transactions (invariant 1).
+    live: Arc<Live>,
+    client: PacketStream,
+    peer: Peer,
+    capabilities: Capabilities,
+    account: Account,
+    /// The first is home.
+    legs: Vec<Leg>,
+    state: State,
+    transaction: Transaction,
+    statements: Statements,
+    /// A command that did not fit the read buffer, framed.
+    gathered: Vec<u8>,
+    info: Arc<SessionInfo>,
+}
+
+/// Serves one client until it leaves; every error ends here.
+pub async fn serve(core: Rc<Core>, client: PacketStream, peer: Peer) {
+    let login = login::login(Rc::clone(&core), client, peer);
+    let limit = core.live.load().config().limits.connect_timeout;
+    let mut session = match tokio::time::timeout(limit, login).await {
+        Ok(Ok(session)) => session,
+        Ok(Err(e)) => {
+            tracing::debug!(error = %e, "login ended");
+            return;
+        }
+        Err(_) => {
+            tracing::debug!("login timed out");
+            return;
+        }
+    };
+    let end = session.run().await;
+    session.end(end).await;
+}
+
+impl Session {
+    /// Commands until the end.
+    async fn run(&mut self) -> Fatal {
+        loop {
+            if let Err(fatal) = self.turn().await {
+                return fatal;
+            }
+        }
+    }
+
+    /// Clears up: a query without a client is killed; dropping the legs rolls their transactions back.
+    async fn end(&mut self, why: Fatal) {
+        tracing::trace!(reason = %why, "session ended");
+        if let Some(error) = why.last_words() {
+            let mut out = Vec::new();
+            error.put(&mut out, 0);
+            let _ = self.client.write(&out).await;
+        }
+        if why.leaves_query_running() {
+            let limit = self.live.config().limits.connect_timeout;
+            for leg in self.legs.iter().filter(|l| l.busy) {
+                crate::backend::control::kill(&leg.backend.handle, leg.backend.thread_id, false, limit).await;
+            }
+        } else {
+            for leg in &mut self.legs {
+                if !leg.broken {
+                    let _ = leg.backend.send(crate::wire::command::COM_QUIT, &[]).await;
+                }
+            }
+        }
+        self.legs.clear();
+        self.client.shutdown().await;
+    }
+
+    /// Sends an error of the proxy's own as the answer to the command under way.
+    async fn refuse(&mut self, error: &ErrPacket) -> Result<(), Fatal> {
+        self.core.figures.refused();
+        self.send_error(error).await
+    }
+
+    async fn send_error(&mut self, error: &ErrPacket) -> Result<(), Fatal> {
+        let mut out = Vec::new();
+        error.put(&mut out, 1);
+        self.client.write(&out).await.map_err(Fatal::client)
+    }
+}

@@ -1,0 +1,169 @@
+//! COM_QUERY with several statements, and LOCK TABLES over several stores.
+//!
+//! All on one store: relayed as they are. On several: one after another in order, their responses stitched into one
+//! multi-result response; a failure stops the rest, as MySQL does.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Session;
+use super::control_flow::Failure;
+use super::query::Plan;
+use super::relay::relay_part;
+use crate::config::StoreId;
+use crate::sql::Facts;
+use crate::sql::facts::{Kind, Span};
+use crate::sql::split::split;
+use crate::wire::command::COM_QUERY;
+use crate::wire::packet;
+use crate::wire::reply::{Expect, Outcome};
+use crate::wire::{ErrPacket, OkPacket, Status};
+
+fn slice(sql: &[u8], span: Span) -> &[u8] {
+    sql.get(span.start as usize..span.end as usize).unwrap_or_default()
+}
+
+impl Session {
+    /// Several statements in one text.
+    pub(crate) async fn multi(&mut self, framed: &[u8], plan: &Rc<Plan>, sql: &[u8], started: Instant) -> Result<(), Failure> {
+        let statements: Vec<Arc<Facts>> = plan.analysis.statements.to_vec();
+        if self.all_on_home(&statements) {
+            let outcome = self.send_relay(framed, 0, Expect::Results).await?;
+            let Some((last, first)) = statements.split_last() else { return Ok(()) };
+            // which of them ran before an error is unknown: what they may have set counts as set
+            let assumed = Outcome { error: None, ..outcome };
+            for facts in first {
+                self.after(facts, 0, &assumed);
+            }
+            self.finish(last, 0, &outcome, started);
+            return Ok(());
+        }
+        let spans: Vec<Span> = split(sql, &self.state.dialect).filter(|s| !slice(sql, *s).iter().all(u8::is_ascii_whitespace)).collect();
+        self.stitch(sql, &spans).await
+    }
+
+    /// Whether nothing but home has a part in them.
+    fn all_on_home(&self, statements: &[Arc<Facts>]) -> bool {
+        let Some(home) = self.legs.first().map(super::leg::Leg::store) else { return false };
+        let dynamic = |f: &Facts| matches!(f.kind, Kind::Prepare { .. } | Kind::Execute { .. } | Kind::ExecuteImmediate(_));
+        if self.live.snapshot.all_default() && self.legs.len() == 1 && home == self.live.config().default {
+            return !statements.iter().any(|f| dynamic(f));
+        }
+        self.legs.len() == 1
+            && statements.iter().all(|f| {
+                !dynamic(f)
+                    && (matches!(f.kind, Kind::Set(_) | Kind::Use(_) | Kind::Begin { .. } | Kind::Commit { .. } | Kind::Rollback { .. })
+                        && f.tables.is_empty()
+                        || self.decide(f, None) == Ok(home))
+            })
+    }
+
+    async fn stitch(&mut self, sql: &[u8], spans: &[Span]) -> Result<(), Failure> {
+        let mut sequence = 1;
+        for (i, span) in spans.iter().enumerate() {
+            let text = slice(sql, *span);
+            let more = i + 1 < spans.len();
+            match Box::pin(self.one_of_several(text, &mut sequence, more)).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(Failure::Statement(error)) => {
+                    let mut out = Vec::new();
+                    error.put(&mut out, sequence);
+                    self.core.figures.refused();
+                    self.client.write(&out).await.map_err(super::control_flow::Fatal::client)?;
+                    return Ok(());
+                }
+                Err(fatal) => return Err(fatal),
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs one of several; false when it failed, and so the rest is not run.
+    async fn one_of_several(&mut self, text: &[u8], sequence: &mut u8, more: bool) -> Result<bool, Failure> {
+        let started = Instant::now();
+        let plan = self.plan(text, &self.state.dialect);
+        let Some(facts) = plan.single() else { return Ok(true) };
+        let inner = match &facts.kind {
+            Kind::Prepare { .. } | Kind::Execute { .. } => {
+                return Err(ErrPacket::new(
+                    1235,
+                    b"42000",
+                    "switchover: PREPARE and EXECUTE by text among statements for several stores; send them one by one",
+                )
+                .into());
+            }
+            Kind::ExecuteImmediate(source) => self.dynamic(source).await?,
+            _ => None,
+        };
+        let facts = inner.as_ref().and_then(|p| p.single()).unwrap_or(facts);
+        let at = self.target(facts, None).await?;
+        self.before(facts, at).await?;
+        let mut command = vec![COM_QUERY];
+        command.extend_from_slice(text);
+        let mut framed = Vec::with_capacity(command.len() + 4);
+        packet::put(&mut framed, 0, &command);
+        let Session { client, legs, .. } = self;
+        let Some(leg) = legs.get_mut(at) else { return Ok(false) };
+        leg.busy = true;
+        leg.backend.stream.write(&framed).await.map_err(|e| leg.lost(e))?;
+        let outcome = relay_part(client, leg, sequence, more).await?;
+        if outcome.error.is_some_and(super::relay::rolls_back) {
+            self.roll_back_all_but(at).await?;
+        }
+        self.finish(facts, at, &outcome, started);
+        Ok(outcome.error.is_none())
+    }
+
+    /// The items of LOCK TABLES by store, if they are on several.
+    pub(crate) fn split_lock(&self, facts: &Facts, sql: &[u8]) -> Result<Option<Vec<(StoreId, String)>>, ErrPacket> {
+        let Kind::LockTables(items) = &facts.kind else { return Ok(None) };
+        let mut parts: Vec<(StoreId, Vec<String>)> = Vec::new();
+        for (item, table) in items.iter().zip(&facts.tables) {
+            let one = Facts { tables: [table.clone()].into(), kind: Kind::Unknown, ..facts.clone() };
+            let store = self.decide(&one, None)?;
+            let text = String::from_utf8_lossy(slice(sql, *item)).into_owned();
+            match parts.iter_mut().find(|(s, _)| *s == store) {
+                Some((_, list)) => list.push(text),
+                None => parts.push((store, vec![text])),
+            }
+        }
+        let home = self.legs.first().map(super::leg::Leg::store);
+        if parts.len() < 2 && parts.first().map(|p| p.0) == home || items.len() != facts.tables.len() {
+            return Ok(None);
+        }
+        Ok(Some(parts.into_iter().map(|(s, list)| (s, format!("LOCK TABLES {}", list.join(", ")))).collect()))
+    }
+
+    /// LOCK TABLES over several stores: each locks its own, in a fixed order of stores; all or none.
+    pub(crate) async fn lock_tables(&mut self, facts: &Facts, mut parts: Vec<(StoreId, String)>) -> Result<(), Failure> {
+        parts.sort_by_key(|(store, _)| *store);
+        self.end_elsewhere(usize::MAX, true).await?;
+        for i in 0..self.legs.len() {
+            self.tell(i, "UNLOCK TABLES").await??;
+        }
+        for (store, sql) in &parts {
+            let at = self.leg(*store).await?;
+            self.bring_in_step(at).await?;
+            if let Err(error) = self.tell(at, sql).await? {
+                for i in 0..self.legs.len() {
+                    let _ = self.tell(i, "UNLOCK TABLES").await?;
+                }
+                return Err(error.into());
+            }
+        }
+        let outcome = Outcome { status: Some(self.home_status()), ..Outcome::default() };
+        self.after(facts, 0, &outcome);
+        self.send_ok().await?;
+        Ok(())
+    }
+
+    /// An OK packet of the proxy's own, with the session's flags.
+    pub(crate) async fn send_ok(&mut self) -> Result<(), super::control_flow::Fatal> {
+        let ok = OkPacket { status: self.home_status() - Status::MORE_RESULTS, ..OkPacket::default() };
+        let mut out = Vec::new();
+        ok.put(&mut out, 1);
+        self.client.write(&out).await.map_err(super::control_flow::Fatal::client)
+    }
+}

@@ -1,0 +1,461 @@
+//! Prepared statements of the binary protocol: they belong to the session, and are prepared on a store when they are routed there.
+//!
+//! Clients see ids of the session's own. When the flag has moved between prepare and execute, the statement is prepared on the
+//! other store without the client noticing; the parameter types, which drivers send once, are put into its first execute there.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::Session;
+use super::control_flow::{Failure, Fatal};
+use super::query::{Frame, Plan};
+use super::relay::{self, relay};
+use crate::backend::connection::QueryError;
+use crate::sql::Facts;
+use crate::sql::facts::Kind;
+use crate::wire::codec::Reader;
+use crate::wire::command::{COM_STMT_CLOSE, COM_STMT_PREPARE, Command, LAST_PREPARED, execute_types};
+use crate::wire::packet::{self, HEADER};
+use crate::wire::reply::{Event, Expect, Outcome, Prepared, Reply};
+use crate::wire::{Capabilities, ErrPacket};
+
+/// A statement.
+pub(crate) struct Statement {
+    sql: Rc<[u8]>,
+    plan: Rc<Plan>,
+    parameters: u16,
+    /// (generation of the leg, id there).
+    legs: Vec<(u64, u32)>,
+    /// Generation of the leg that executed it last: its cursor is there.
+    last: u64,
+    /// Parameter types as the client sent them last.
+    types: Vec<u8>,
+    /// COM_STMT_SEND_LONG_DATA payloads that wait for the execute.
+    long_data: Vec<Vec<u8>>,
+}
+
+/// All of a session.
+#[derive(Default)]
+pub(crate) struct Statements {
+    by_id: HashMap<u32, Statement>,
+    last_id: u32,
+    /// What id −1 means.
+    last_prepared: Option<u32>,
+}
+
+impl Statements {
+    /// As after COM_RESET_CONNECTION.
+    pub(crate) fn clear(&mut self) {
+        *self = Statements { last_id: self.last_id, ..Statements::default() };
+    }
+
+    fn resolve(&self, id: u32) -> Option<u32> {
+        let id = if id == LAST_PREPARED { self.last_prepared? } else { id };
+        self.by_id.contains_key(&id).then_some(id)
+    }
+
+    fn next_id(&mut self) -> u32 {
+        loop {
+            self.last_id = if self.last_id >= LAST_PREPARED - 1 { 1 } else { self.last_id + 1 };
+            if !self.by_id.contains_key(&self.last_id) {
+                return self.last_id;
+            }
+        }
+    }
+}
+
+fn unknown(id: u32, what: &str) -> ErrPacket {
+    ErrPacket::new(1243, b"HY000", format!("Unknown prepared statement handler ({id}) given to {what}"))
+}
+
+/// The id at the start of a statement command's payload.
+fn id_of(payload: &[u8]) -> u32 {
+    let mut r = Reader::new(payload.get(1..).unwrap_or_default());
+    r.u32().unwrap_or(0)
+}
+
+impl Session {
+    /// COM_STMT_PREPARE.
+    pub(crate) async fn prepare(&mut self, frame: Frame) -> Result<(), Fatal> {
+        let framed = self.framed(frame).to_vec();
+        self.consume(frame);
+        self.statements.last_prepared = None;
+        match Box::pin(self.prepare_framed(&framed)).await {
+            Ok(()) => Ok(()),
+            Err(Failure::Session(fatal)) => Err(fatal),
+            Err(Failure::Statement(error)) => self.refuse(&error).await,
+        }
+    }
+
+    async fn prepare_framed(&mut self, framed: &[u8]) -> Result<(), Failure> {
+        let started = Instant::now();
+        let limit = self.live.config().limits.max_prepared_statements as usize;
+        if self.statements.by_id.len() >= limit {
+            return Err(ErrPacket::new(
+                1461,
+                b"42000",
+                format!("switchover: can't create more than {limit} prepared statements in one session (limits.max_prepared_statements)"),
+            )
+            .into());
+        }
+        let payload = packet::payload(framed);
+        let sql: Rc<[u8]> = payload.get(1..).unwrap_or_default().into();
+        let plan = self.plan(&sql, &self.state.dialect);
+        let at = match plan.single() {
+            Some(facts) => self.target(facts, Some(&plan)).await?,
+            None => 0,
+        };
+        self.bring_in_step(at).await?;
+        let id = self.statements.next_id();
+        let (outcome, generation) = {
+            let Session { client, legs, .. } = self;
+            let Some(leg) = legs.get_mut(at) else { return Ok(()) };
+            leg.busy = true;
+            leg.backend.stream.write(framed).await.map_err(|e| leg.lost(e))?;
+            // the id stands in the first packet: it is replaced before anything is passed on
+            while leg.backend.stream.buffered().len() < HEADER + 9 {
+                if leg.backend.stream.buffered().get(HEADER) == Some(&0xFF) {
+                    break;
+                }
+                leg.backend.stream.fill().await.map_err(|e| leg.lost(e))?;
+            }
+            let mut there = 0;
+            let head = leg.backend.stream.buffered_mut();
+            if head.get(HEADER) == Some(&0)
+                && let Some(slot) = head.get_mut(HEADER + 1..HEADER + 5)
+            {
+                there = Reader::new(slot).u32().unwrap_or(0);
+                slot.copy_from_slice(&id.to_le_bytes());
+            }
+            let mut reply = Reply::new(Expect::Prepare, leg.backend.capabilities);
+            relay::finish(client, leg, &mut reply).await?;
+            let mut outcome = *reply.outcome();
+            if let Some(p) = &mut outcome.prepared {
+                p.id = there;
+            }
+            (outcome, leg.generation)
+        };
+        if let Some(Prepared { id: there, parameters, .. }) = outcome.prepared {
+            self.statements.last_prepared = Some(id);
+            let statement = Statement {
+                sql,
+                plan: Rc::clone(&plan),
+                parameters,
+                legs: vec![(generation, there)],
+                last: generation,
+                types: Vec::new(),
+                long_data: Vec::new(),
+            };
+            self.statements.by_id.insert(id, statement);
+        }
+        if let Some(leg) = self.legs.get(at) {
+            self.core.figures.query(leg.store().0, started.elapsed(), outcome.error.is_some());
+        }
+        self.state.last = generation;
+        Ok(())
+    }
+
+    /// COM_STMT_EXECUTE and COM_STMT_BULK_EXECUTE.
+    pub(crate) async fn execute(&mut self, frame: Frame, command: Command) -> Result<(), Fatal> {
+        let started = Instant::now();
+        let asked = id_of(self.framed(frame).get(HEADER..).unwrap_or_default());
+        let Some(id) = self.statements.resolve(asked) else {
+            self.consume(frame);
+            let what = if command == Command::StmtExecute { "mysqld_stmt_execute" } else { "mysqld_stmt_bulk_execute" };
+            return self.send_error(&unknown(asked, what)).await;
+        };
+        if let Some(there) = self.executes_at_home(id) {
+            return self.execute_in_place(frame, id, there, command, started).await;
+        }
+        let framed = self.framed(frame).to_vec();
+        self.consume(frame);
+        match Box::pin(self.execute_with_care(framed, id, command, started)).await {
+            Ok(()) => Ok(()),
+            Err(Failure::Session(fatal)) => Err(fatal),
+            Err(Failure::Statement(error)) => self.refuse(&error).await,
+        }
+    }
+
+    /// The hot path's condition: one leg, a plain statement that belongs there and is prepared there; its id there.
+    fn executes_at_home(&self, id: u32) -> Option<u32> {
+        let [home] = self.legs.as_slice() else { return None };
+        let statement = self.statements.by_id.get(&id)?;
+        let facts = statement.plan.single()?;
+        if !statement.long_data.is_empty() || !statement.plan.is_plain() {
+            return None;
+        }
+        let (_, there) = statement.legs.iter().find(|(g, _)| *g == home.generation)?;
+        (self.decide(facts, Some(&statement.plan)).ok()? == home.store()).then_some(*there)
+    }
+
+    async fn execute_in_place(
+        &mut self,
+        frame: Frame,
+        id: u32,
+        there: u32,
+        command: Command,
+        started: Instant,
+    ) -> Result<(), Fatal> {
+        let bytes = match frame {
+            Frame::Buffered(n) => self.client.buffered_mut().get_mut(..n).unwrap_or_default(),
+            Frame::Gathered => self.gathered.as_mut_slice(),
+        };
+        if let Some(slot) = bytes.get_mut(HEADER + 1..HEADER + 5) {
+            slot.copy_from_slice(&there.to_le_bytes());
+        }
+        if let Some(statement) = self.statements.by_id.get_mut(&id) {
+            remember_types(statement, bytes.get(HEADER..).unwrap_or_default(), command);
+        }
+        let outcome = self.forward(frame, 0).await?;
+        self.executed(id, 0, &outcome, started);
+        Ok(())
+    }
+
+    fn executed(&mut self, id: u32, at: usize, outcome: &Outcome, started: Instant) {
+        let generation = self.legs.get(at).map_or(0, |l| l.generation);
+        let Some(statement) = self.statements.by_id.get_mut(&id) else { return };
+        statement.last = generation;
+        statement.long_data.clear();
+        let plan = Rc::clone(&statement.plan);
+        match plan.single() {
+            Some(facts) => self.finish(facts, at, outcome, started),
+            None => self.state.last = generation,
+        }
+    }
+
+    async fn execute_with_care(&mut self, framed: Vec<u8>, id: u32, command: Command, started: Instant) -> Result<(), Failure> {
+        let Some(statement) = self.statements.by_id.get(&id) else { return Ok(()) };
+        let plan = Rc::clone(&statement.plan);
+        let mut payload = packet::payload(&framed).into_owned();
+        let facts: Option<Facts> = plan.single().cloned();
+        let at = match &facts {
+            Some(facts) => self.target(facts, Some(&plan)).await?,
+            None => 0,
+        };
+        if let Some(facts) = &facts {
+            self.before(facts, at).await?;
+        }
+        let (there, fresh) = self.prepared_on(id, at).await?;
+        let Some(statement) = self.statements.by_id.get_mut(&id) else { return Ok(()) };
+        if fresh {
+            insert_types(statement, &mut payload, command);
+        }
+        remember_types(statement, &payload, command);
+        let mut out = Vec::with_capacity(payload.len() + 16);
+        for data in &mut statement.long_data {
+            if let Some(slot) = data.get_mut(1..5) {
+                slot.copy_from_slice(&there.to_le_bytes());
+            }
+            packet::put(&mut out, 0, data);
+        }
+        if let Some(slot) = payload.get_mut(1..5) {
+            slot.copy_from_slice(&there.to_le_bytes());
+        }
+        packet::put(&mut out, 0, &payload);
+        let outcome = self.send_relay(&out, at, Expect::Results).await?;
+        if let Some(Facts { kind: Kind::Kill { query, id: Some(id) }, .. }) = &facts
+            && outcome.error.is_none()
+        {
+            self.kill_elsewhere(*id, *query);
+        }
+        self.executed(id, at, &outcome, started);
+        Ok(())
+    }
+
+    /// The statement's id on a leg, and whether it was prepared there just now.
+    async fn prepared_on(&mut self, id: u32, at: usize) -> Result<(u32, bool), Failure> {
+        let Some(statement) = self.statements.by_id.get_mut(&id) else { return Ok((0, false)) };
+        let Some(leg) = self.legs.get_mut(at) else { return Ok((0, false)) };
+        if let Some((_, there)) = statement.legs.iter().find(|(g, _)| *g == leg.generation) {
+            return Ok((*there, false));
+        }
+        let sql = Rc::clone(&statement.sql);
+        leg.busy = true;
+        if let Err(e) = leg.backend.send(COM_STMT_PREPARE, &sql).await {
+            return Err(leg.lost(e).into());
+        }
+        let answer = leg.backend.collect_prepared().await;
+        leg.busy = false;
+        match answer {
+            Ok(prepared) => {
+                statement.legs.push((leg.generation, prepared.id));
+                Ok((prepared.id, true))
+            }
+            Err(QueryError::Refused(e)) => Err(e.into()),
+            Err(QueryError::Io(e)) => Err(leg.lost(e).into()),
+            Err(QueryError::Malformed(e)) => Err(leg.nonsense(e).into()),
+        }
+    }
+
+    /// COM_STMT_FETCH and COM_STMT_RESET: to the leg that executed the statement last.
+    pub(crate) async fn fetch_or_reset(&mut self, frame: Frame, command: Command) -> Result<(), Fatal> {
+        let mut framed = self.framed(frame).to_vec();
+        self.consume(frame);
+        let asked = id_of(framed.get(HEADER..).unwrap_or_default());
+        let (what, expect) = match command {
+            Command::StmtFetch => ("mysqld_stmt_fetch", Expect::Fetch),
+            _ => ("mysqld_stmt_reset", Expect::Ok),
+        };
+        let Some(statement) = self.statements.resolve(asked).and_then(|id| self.statements.by_id.get_mut(&id)) else {
+            return self.send_error(&unknown(asked, what)).await;
+        };
+        if command == Command::StmtReset {
+            statement.long_data.clear();
+        }
+        let generation = statement.last;
+        let there = statement.legs.iter().find(|(g, _)| *g == generation).map(|(_, id)| *id);
+        let (Some(there), Some(leg)) = (there, self.legs.iter_mut().find(|l| l.generation == generation)) else {
+            return self.send_error(&unknown(asked, what)).await;
+        };
+        if let Some(slot) = framed.get_mut(HEADER + 1..HEADER + 5) {
+            slot.copy_from_slice(&there.to_le_bytes());
+        }
+        leg.busy = true;
+        leg.backend.stream.write(&framed).await.map_err(|e| leg.lost(e))?;
+        relay(&mut self.client, leg, expect).await?;
+        Ok(())
+    }
+
+    /// COM_STMT_SEND_LONG_DATA: kept until the execute is routed; it has no answer.
+    pub(crate) fn long_data(&mut self, frame: Frame) {
+        let payload = packet::payload(self.framed(frame)).into_owned();
+        self.consume(frame);
+        let limit = self.live.config().limits.max_allowed_packet;
+        let Some(statement) = self.statements.resolve(id_of(&payload)).and_then(|id| self.statements.by_id.get_mut(&id)) else {
+            return;
+        };
+        let held: usize = statement.long_data.iter().map(Vec::len).sum();
+        // beyond the limit the store refuses the execute (its max_long_data_size): what is kept is enough for that
+        if ((held + payload.len()) as u64) <= limit.saturating_add(64 << 10) {
+            statement.long_data.push(payload);
+        }
+    }
+
+    /// COM_STMT_CLOSE: it has no answer.
+    pub(crate) async fn close_statement(&mut self, frame: Frame) -> Result<(), Fatal> {
+        let id = id_of(self.framed(frame).get(HEADER..).unwrap_or_default());
+        self.consume(frame);
+        let Some(statement) = self.statements.resolve(id).and_then(|id| self.statements.by_id.remove(&id)) else {
+            return Ok(());
+        };
+        for (generation, there) in statement.legs {
+            if let Some(leg) = self.legs.iter_mut().find(|l| l.generation == generation && !l.broken) {
+                leg.backend.send(COM_STMT_CLOSE, &there.to_le_bytes()).await.map_err(|e| leg.lost(e))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Bytes before the types of COM_STMT_BULK_EXECUTE: command, id, flags.
+const BULK_FIXED: usize = 7;
+/// COM_STMT_BULK_EXECUTE: types follow.
+const BULK_SEND_TYPES: u8 = 128;
+
+fn remember_types(statement: &mut Statement, payload: &[u8], command: Command) {
+    let types = match command {
+        Command::StmtExecute => execute_types(payload, statement.parameters)
+            .filter(|t| t.bound)
+            .and_then(|t| payload.get(t.flag_at + 1..t.flag_at + 1 + t.bytes)),
+        _ if payload.get(5).is_some_and(|f| f & BULK_SEND_TYPES != 0) => {
+            payload.get(BULK_FIXED..BULK_FIXED + usize::from(statement.parameters) * 2)
+        }
+        _ => None,
+    };
+    if let Some(types) = types
+        && types != statement.types
+    {
+        statement.types = types.to_vec();
+    }
+}
+
+/// Puts the remembered types into an execute that brings none (RULES.md 13).
+fn insert_types(statement: &Statement, payload: &mut Vec<u8>, command: Command) {
+    if statement.types.is_empty() {
+        return;
+    }
+    match command {
+        Command::StmtExecute => {
+            if let Some(t) = execute_types(payload, statement.parameters).filter(|t| !t.bound) {
+                if let Some(flag) = payload.get_mut(t.flag_at) {
+                    *flag = 1;
+                }
+                payload.splice(t.flag_at + 1..t.flag_at + 1, statement.types.iter().copied());
+            }
+        }
+        _ => {
+            if let Some(flags) = payload.get_mut(5).filter(|f| **f & BULK_SEND_TYPES == 0) {
+                *flags |= BULK_SEND_TYPES;
+                payload.splice(BULK_FIXED..BULK_FIXED, statement.types.iter().copied());
+            }
+        }
+    }
+}
+
+impl crate::backend::Backend {
+    /// Reads the response to COM_STMT_PREPARE and keeps of it what an execute needs.
+    async fn collect_prepared(&mut self) -> Result<Prepared, QueryError> {
+        let mut reply = Reply::new(Expect::Prepare, self.capabilities);
+        reply.hold_errors(true);
+        loop {
+            let step = reply.feed(self.stream.buffered())?;
+            self.stream.consume(step.consumed);
+            match step.event {
+                Event::Done => break,
+                Event::Error => {
+                    let (_, payload) = self.stream.read_message(packet::MAX_PAYLOAD).await?;
+                    return Err(QueryError::Refused(ErrPacket::read(&payload)?));
+                }
+                _ => {
+                    self.stream.fill().await?;
+                }
+            }
+        }
+        reply.outcome().prepared.ok_or(crate::wire::codec::Malformed("no PREPARE_OK").into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statement(parameters: u16, types: &[u8]) -> Statement {
+        let plan = Rc::new(Plan::new(crate::sql::classify::analyze(b"SELECT ?", &Default::default())));
+        Statement { sql: b"SELECT ?".as_slice().into(), plan, parameters, legs: vec![], last: 0, types: types.to_vec(), long_data: vec![] }
+    }
+
+    #[test]
+    fn types_are_remembered_and_put_into_an_execute_without_them() {
+        let first = [0x17, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 8, 0, 5, 0, 0, 0, 0, 0, 0, 0];
+        let mut s = statement(1, &[]);
+        remember_types(&mut s, &first, Command::StmtExecute);
+        assert_eq!(s.types, [8, 0]);
+        let mut second = vec![0x17, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0];
+        insert_types(&s, &mut second, Command::StmtExecute);
+        assert_eq!(second, first);
+        let mut bound = first.to_vec();
+        insert_types(&s, &mut bound, Command::StmtExecute);
+        assert_eq!(bound, first);
+    }
+
+    #[test]
+    fn bulk_executes_get_their_types_too() {
+        let s = statement(1, &[8, 0]);
+        let mut p = vec![0xfa, 1, 0, 0, 0, 0, 0, 0, 9];
+        insert_types(&s, &mut p, Command::StmtBulkExecute);
+        assert_eq!(p, [0xfa, 1, 0, 0, 0, 128, 0, 8, 0, 0, 9]);
+    }
+
+    #[test]
+    fn id_minus_one_is_the_last_prepared() {
+        let mut all = Statements::default();
+        assert_eq!(all.resolve(LAST_PREPARED), None);
+        let id = all.next_id();
+        all.by_id.insert(id, statement(0, &[]));
+        all.last_prepared = Some(id);
+        assert_eq!(all.resolve(LAST_PREPARED), Some(id));
+        assert_eq!(all.resolve(id + 1), None);
+        assert!(!Capabilities::NEVER_RELAYED.contains(Capabilities::PROTOCOL_41));
+    }
+}

@@ -1,0 +1,445 @@
+//! COM_QUERY: its plan, its store, and one statement on one leg.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::Session;
+use super::control_flow::{Failure, Fatal};
+use super::effects::{is_plain, writes};
+use super::leg::Leg;
+use super::relay::{self, relay, rolls_back};
+use crate::config::StoreId;
+use crate::routing::decide::{SessionView, decide};
+use crate::routing::{Decision, Refusal};
+use crate::sql::Facts;
+use crate::sql::classify::{Analysis, analyze};
+use crate::sql::dialect::Dialect;
+use crate::sql::facts::{DynamicSource, Flags, Kind};
+use crate::sql::fingerprint::fingerprint;
+use crate::wire::ErrPacket;
+use crate::wire::packet;
+use crate::wire::reply::{Event, Expect, Outcome, Reply};
+
+/// A text's facts, with the newest decision on them.
+pub(crate) struct Plan {
+    pub(crate) analysis: Analysis,
+    plain: bool,
+    /// (epoch, database, store).
+    decided: Cell<Option<(u64, u64, StoreId)>>,
+}
+
+impl Plan {
+    pub(crate) fn new(analysis: Analysis) -> Plan {
+        let plain = match analysis.statements.as_ref() {
+            [one] => is_plain(one),
+            _ => false,
+        };
+        Plan { analysis, plain, decided: Cell::new(None) }
+    }
+
+    /// Whether its only statement needs nothing but its store.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.plain
+    }
+
+    /// The facts of its only statement.
+    pub(crate) fn single(&self) -> Option<&Facts> {
+        match self.analysis.statements.as_ref() {
+            [one] => Some(one),
+            _ => None,
+        }
+    }
+}
+
+/// Where the bytes of a command are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Frame {
+    /// So many bytes at the start of the client's read buffer.
+    Buffered(usize),
+    /// In `Session::gathered`.
+    Gathered,
+}
+
+impl From<Refusal> for ErrPacket {
+    fn from(r: Refusal) -> ErrPacket {
+        ErrPacket::new(r.code, &r.sqlstate, r.message)
+    }
+}
+
+impl Session {
+    /// The framed bytes of the command under way.
+    pub(crate) fn framed(&self, frame: Frame) -> &[u8] {
+        match frame {
+            Frame::Buffered(n) => self.client.buffered().get(..n).unwrap_or_default(),
+            Frame::Gathered => &self.gathered,
+        }
+    }
+
+    /// Drops the command's bytes.
+    pub(crate) fn consume(&mut self, frame: Frame) {
+        match frame {
+            Frame::Buffered(n) => self.client.consume(n),
+            Frame::Gathered => self.gathered = Vec::new(),
+        }
+    }
+
+    fn plan_of(&self, frame: Frame) -> Rc<Plan> {
+        let payload = packet::payload(self.framed(frame));
+        self.plan(payload.get(1..).unwrap_or_default(), &self.state.dialect)
+    }
+
+    /// The plan of a text: from the cache, or made.
+    pub(crate) fn plan(&self, sql: &[u8], dialect: &Dialect) -> Rc<Plan> {
+        let print = fingerprint(sql, dialect);
+        if let Some(plan) = self.core.plans.borrow_mut().get(print) {
+            self.core.figures.plan(true);
+            return Rc::clone(plan);
+        }
+        self.core.figures.plan(false);
+        let plan = Rc::new(Plan::new(analyze(sql, dialect)));
+        if plan.analysis.cacheable() {
+            // facts are of the size of the names in the text
+            let weight = 256 + sql.len().min(4096) + plan.analysis.statements.len() * 256;
+            self.core.plans.borrow_mut().insert(print, Rc::clone(&plan), weight);
+        }
+        plan
+    }
+
+    /// The store of a statement that the facts decide; the session's own state has its say before.
+    pub(crate) fn decide(&self, facts: &Facts, plan: Option<&Plan>) -> Result<StoreId, ErrPacket> {
+        let snapshot = &self.live.snapshot;
+        let cacheable = self.state.temporary.is_empty() && self.transaction.written.is_empty();
+        let database = if snapshot.depends_on_database() { hash(self.state.database.as_deref()) } else { 0 };
+        if let Some(plan) = plan
+            && cacheable
+            && let Some((epoch, db, store)) = plan.decided.get()
+            && epoch == snapshot.epoch
+            && db == database
+        {
+            return Ok(store);
+        }
+        let view = SessionView {
+            database: self.state.database.as_deref(),
+            temporary: &self.state.temporary,
+            written: &self.transaction.written,
+        };
+        match decide(facts, snapshot, &view) {
+            Decision::Store { store, .. } => {
+                if let (Some(plan), true) = (plan, cacheable) {
+                    plan.decided.set(Some((snapshot.epoch, database, store)));
+                }
+                Ok(store)
+            }
+            Decision::Refuse(refusal) => Err(refusal.into()),
+        }
+    }
+
+    /// The leg on which a statement runs.
+    pub(crate) async fn target(&mut self, facts: &Facts, plan: Option<&Plan>) -> Result<usize, Failure> {
+        let by_generation = |legs: &[Leg], g: u64| legs.iter().position(|l| l.generation == g).unwrap_or(0);
+        match &facts.kind {
+            // home keeps the session's state
+            Kind::Set(_)
+            | Kind::Use(_)
+            | Kind::Begin { .. }
+            | Kind::Commit { .. }
+            | Kind::Rollback { .. }
+            | Kind::Savepoint(_)
+            | Kind::RollbackTo(_)
+            | Kind::ReleaseSavepoint(_)
+            | Kind::Kill { .. }
+            | Kind::Xa
+            | Kind::UnlockTables
+                if facts.tables.is_empty() =>
+            {
+                return Ok(0);
+            }
+            Kind::Diagnostics => return Ok(by_generation(&self.legs, self.state.last)),
+            Kind::Handler { name, open: false, .. } => {
+                let g = self.state.handlers.get(&name.to_ascii_lowercase()).copied();
+                return Ok(g.map_or(0, |g| by_generation(&self.legs, g)));
+            }
+            _ => {}
+        }
+        if facts.tables.is_empty() && facts.hint.is_none() {
+            if facts.flags.intersects(Flags::READS_ROW_COUNT | Flags::READS_FOUND_ROWS | Flags::READS_DIAGNOSTICS) {
+                return Ok(by_generation(&self.legs, self.state.last));
+            }
+            if facts.flags.contains(Flags::READS_LAST_INSERT_ID) {
+                return Ok(by_generation(&self.legs, self.state.last_insert));
+            }
+        }
+        let store = self.decide(facts, plan)?;
+        self.leg(store).await
+    }
+
+    /// COM_QUERY.
+    pub(crate) async fn query(&mut self, frame: Frame) -> Result<(), Fatal> {
+        let started = Instant::now();
+        let plan = self.plan_of(frame);
+        if plan.plain && !self.state.dialect_unknown && self.legs.len() == 1 {
+            // the hot path: one leg, and a statement that needs nothing but its store
+            if let Some(facts) = plan.single()
+                && let Ok(store) = self.decide(facts, Some(&plan))
+                && self.legs.first().is_some_and(|l| l.store() == store)
+            {
+                let outcome = self.forward(frame, 0).await?;
+                self.finish(facts, 0, &outcome, started);
+                return Ok(());
+            }
+        }
+        match Box::pin(self.query_with_care(frame, plan, started)).await {
+            Ok(()) => Ok(()),
+            Err(Failure::Session(fatal)) => Err(fatal),
+            Err(Failure::Statement(error)) => self.refuse(&error).await,
+        }
+    }
+
+    async fn query_with_care(
+        &mut self,
+        frame: Frame,
+        plan: Rc<Plan>,
+        started: Instant,
+    ) -> Result<(), Failure> {
+        // the frame is consumed whatever happens, before anything is answered
+        let framed: Vec<u8> = self.framed(frame).to_vec();
+        self.consume(frame);
+        let payload = packet::payload(&framed);
+        let sql = payload.get(1..).unwrap_or_default();
+        if self.state.dialect_unknown && sql.iter().any(|b| matches!(b, b'"' | b'\\')) {
+            Box::pin(self.ask_dialect()).await?;
+            let plan = self.plan(sql, &self.state.dialect);
+            return Box::pin(self.run_text(&framed, &plan, sql, started)).await;
+        }
+        self.run_text(&framed, &plan, sql, started).await
+    }
+
+    async fn run_text(&mut self, framed: &[u8], plan: &Rc<Plan>, sql: &[u8], started: Instant) -> Result<(), Failure> {
+        let Some(facts) = plan.single() else {
+            return Box::pin(self.multi(framed, plan, sql, started)).await;
+        };
+        match &facts.kind {
+            Kind::Prepare { name, source } => return Box::pin(self.text_prepare(framed, facts, name, source, started)).await,
+            Kind::Execute { name } => return Box::pin(self.text_execute(framed, facts, name, started)).await,
+            Kind::ExecuteImmediate(source) => {
+                let inner = self.dynamic(source).await?;
+                return Box::pin(self.run_as(framed, facts, inner, started)).await;
+            }
+            Kind::LockTables(_) => {
+                if let Some(parts) = self.split_lock(facts, sql)? {
+                    return Box::pin(self.lock_tables(facts, parts)).await;
+                }
+            }
+            _ => {}
+        }
+        let at = self.target(facts, Some(plan)).await?;
+        self.before(facts, at).await?;
+        let outcome = self.send_relay(framed, at, Expect::Results).await?;
+        if let Kind::Kill { query, id: Some(id) } = &facts.kind
+            && outcome.error.is_none()
+        {
+            self.kill_elsewhere(*id, *query);
+        }
+        self.finish(facts, at, &outcome, started);
+        Ok(())
+    }
+
+    /// A statement whose text is dynamic: it runs where its inner statement would.
+    async fn run_as(&mut self, framed: &[u8], outer: &Facts, inner: Option<Rc<Plan>>, started: Instant) -> Result<(), Failure> {
+        let mut facts = inner.as_ref().and_then(|p| p.single()).cloned().unwrap_or_else(|| outer.clone());
+        // the outer statement may bring variables of its own (USING @a)
+        let mut variables = facts.user_variables.to_vec();
+        variables.extend(outer.user_variables.iter().cloned());
+        facts.user_variables = variables.into();
+        facts.flags |= outer.flags & (Flags::READS_USER_VARIABLES | Flags::WRITES_USER_VARIABLES);
+        let at = self.target(&facts, None).await?;
+        self.before(&facts, at).await?;
+        let outcome = self.send_relay(framed, at, Expect::Results).await?;
+        self.finish(&facts, at, &outcome, started);
+        Ok(())
+    }
+
+    /// The plan of dynamic SQL; `None` where its text cannot be known and no group lives off the default store.
+    pub(crate) async fn dynamic(&mut self, source: &DynamicSource) -> Result<Option<Rc<Plan>>, Failure> {
+        let text = match source {
+            DynamicSource::Literal(text) => Some(text.to_vec()),
+            DynamicSource::Variable(name) => {
+                if self.live.snapshot.all_default() && self.legs.len() == 1 {
+                    None
+                } else {
+                    self.user_variable_text(name).await?
+                }
+            }
+            DynamicSource::Expression if self.live.snapshot.all_default() => None,
+            DynamicSource::Expression => {
+                return Err(ErrPacket::new(
+                    1235,
+                    b"42000",
+                    "switchover: the text of this dynamic statement is an expression, and tables of a group live off the default \
+                     store; assign it to a user variable first, or say where it runs with /* switchover:store=NAME */",
+                )
+                .into());
+            }
+        };
+        Ok(text.map(|t| self.plan(&t, &self.state.dialect)))
+    }
+
+    async fn text_prepare(
+        &mut self,
+        framed: &[u8],
+        facts: &Facts,
+        name: &str,
+        source: &DynamicSource,
+        started: Instant,
+    ) -> Result<(), Failure> {
+        let text = match source {
+            DynamicSource::Literal(t) => Some(t.to_vec()),
+            DynamicSource::Variable(_) | DynamicSource::Expression => None,
+        };
+        let inner = self.dynamic(source).await?;
+        let text = match (&text, source) {
+            (None, DynamicSource::Variable(v)) if inner.is_some() => self.user_variable_text(v).await?,
+            _ => text,
+        };
+        let at = match inner.as_ref().and_then(|p| p.single()) {
+            Some(f) => self.target(f, None).await?,
+            None => 0,
+        };
+        if at != 0 {
+            self.bring_in_step(at).await?;
+        }
+        self.bring_variables(facts, at).await?;
+        let outcome = self.send_relay(framed, at, Expect::Results).await?;
+        if outcome.error.is_none() {
+            self.state.text_statements.remove(name);
+            if let (Some(plan), Some(sql), Some(leg)) = (inner, text, self.legs.get(at)) {
+                let legs = vec![leg.generation];
+                let statement = super::state::TextStatement { sql: sql.into(), plan, legs };
+                self.state.text_statements.insert(name.into(), statement);
+            }
+        }
+        self.finish(facts, at, &outcome, started);
+        Ok(())
+    }
+
+    async fn text_execute(&mut self, framed: &[u8], facts: &Facts, name: &str, started: Instant) -> Result<(), Failure> {
+        let Some(statement) = self.state.text_statements.get(name) else {
+            return self.run_as(framed, facts, None, started).await;
+        };
+        let (plan, sql) = (Rc::clone(&statement.plan), Rc::clone(&statement.sql));
+        if let Some(inner) = plan.single() {
+            let at = self.target(inner, None).await?;
+            let generation = self.legs.get(at).map_or(0, |l| l.generation);
+            let known = self.state.text_statements.get(name).is_some_and(|s| s.legs.contains(&generation));
+            if !known {
+                self.bring_in_step(at).await?;
+                let hex: String = sql.iter().map(|b| format!("{b:02x}")).collect();
+                // a hexadecimal literal is binary; the statement's text is in the client's character set
+                let text = format!("PREPARE {} FROM X'{hex}'", super::transaction::quoted(name));
+                self.tell(at, &text).await??;
+                if let Some(s) = self.state.text_statements.get_mut(name) {
+                    s.legs.push(generation);
+                }
+            }
+        }
+        self.run_as(framed, facts, Some(plan), started).await
+    }
+
+    /// sql_mode was set to an expression: what it came to decides how quotes and backslashes are read.
+    async fn ask_dialect(&mut self) -> Result<(), Failure> {
+        let rows = self.ask(0, "SELECT @@sql_mode, @@character_set_client").await?;
+        let modes = String::from_utf8_lossy(rows.first(0).unwrap_or_default()).into_owned();
+        self.state.dialect.ansi_quotes = modes.split(',').any(|m| m == "ANSI_QUOTES");
+        self.state.dialect.no_backslash_escapes = modes.split(',').any(|m| m == "NO_BACKSLASH_ESCAPES");
+        let charset = String::from_utf8_lossy(rows.first(1).unwrap_or_default()).into_owned();
+        self.state.dialect.charset = crate::sql::dialect::CharsetClass::from_charset_name(&charset);
+        self.state.dialect_unknown = false;
+        Ok(())
+    }
+
+    /// Sends the client's own bytes to a leg and relays the response: nothing is copied.
+    pub(crate) async fn forward(&mut self, frame: Frame, at: usize) -> Result<Outcome, Fatal> {
+        let Session { client, legs, gathered, .. } = self;
+        let Some(leg) = legs.get_mut(at) else { return Err(Fatal::Quit) };
+        leg.busy = true;
+        match frame {
+            Frame::Buffered(n) => {
+                client.pass(&mut leg.backend.stream, n).await.map_err(|e| leg.lost(e))?;
+            }
+            Frame::Gathered => {
+                let bytes = std::mem::take(gathered);
+                leg.backend.stream.write(&bytes).await.map_err(|e| leg.lost(e))?;
+            }
+        }
+        relay(client, leg, Expect::Results).await
+    }
+
+    /// Sends framed bytes to a leg and relays the response; a store that loses its transaction takes the others with it.
+    pub(crate) async fn send_relay(&mut self, framed: &[u8], at: usize, expect: Expect) -> Result<Outcome, Fatal> {
+        let several = self.several_take_part();
+        let Session { client, legs, .. } = self;
+        let Some(leg) = legs.get_mut(at) else { return Err(Fatal::Quit) };
+        leg.busy = true;
+        leg.backend.stream.write(framed).await.map_err(|e| leg.lost(e))?;
+        if !several {
+            return relay(client, leg, expect).await;
+        }
+        let mut reply = Reply::new(expect, leg.backend.capabilities);
+        reply.hold_errors(true);
+        if relay::run(client, leg, &mut reply).await? == Event::Error {
+            if reply.outcome().error.is_some_and(rolls_back) {
+                self.roll_back_all_but(at).await?;
+            }
+            let Session { client, legs, .. } = self;
+            let Some(leg) = legs.get_mut(at) else { return Err(Fatal::Quit) };
+            reply.hold_errors(false);
+            relay::finish(client, leg, &mut reply).await?;
+        }
+        Ok(*reply.outcome())
+    }
+
+    /// After a statement: figures, effects, slow log.
+    pub(crate) fn finish(&mut self, facts: &Facts, at: usize, outcome: &Outcome, started: Instant) {
+        let took = started.elapsed();
+        if let Some(leg) = self.legs.get(at) {
+            self.core.figures.query(leg.store().0, took, outcome.error.is_some());
+        }
+        if let Some(limit) = self.live.config().log.slow_query
+            && took >= limit
+        {
+            let store = self.legs.get(at).map_or("", |l| l.name.as_str());
+            let tables: Vec<&str> = facts.tables.iter().map(|t| t.name.as_ref()).collect();
+            tracing::warn!(
+                target: "switchover::slow",
+                session = self.info.id,
+                user = self.info.user,
+                store,
+                milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+                rows = outcome.rows,
+                error = outcome.error,
+                write = writes(facts),
+                tables = tables.join(","),
+                "slow query"
+            );
+        }
+        self.after(facts, at, outcome);
+    }
+
+    /// KILL of a proxied session reaches its threads on the other stores too.
+    pub(crate) fn kill_elsewhere(&self, id: u64, query: bool) {
+        let limit = self.live.config().limits.connect_timeout;
+        for (store, thread) in self.core.registry.others(id) {
+            tokio::task::spawn_local(async move {
+                crate::backend::control::kill(&store, thread, query, limit).await;
+            });
+        }
+    }
+}
+
+fn hash(database: Option<&str>) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut h = DefaultHasher::new();
+    database.hash(&mut h);
+    h.finish()
+}

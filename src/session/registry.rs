@@ -1,0 +1,190 @@
+//! Every session of the process, for KILL, for `switchover sessions`, and for counting clients per address.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use crate::backend::StoreHandle;
+
+/// What others may know of a session.
+#[derive(Debug)]
+pub struct SessionInfo {
+    /// `CONNECTION_ID()`, as the client sees it.
+    pub id: u64,
+    /// Account name.
+    pub user: String,
+    /// The client's address.
+    pub peer: String,
+    /// When it logged in.
+    pub since: Instant,
+    /// Statements so far.
+    pub queries: AtomicU64,
+    /// Whether a transaction is open.
+    pub in_transaction: AtomicBool,
+    /// Whether it waits for its client.
+    pub idle: AtomicBool,
+    /// Its threads on stores other than its home.
+    pub others: Mutex<Vec<(Arc<StoreHandle>, u32)>>,
+    /// It is to end as soon as it is idle outside a transaction.
+    pub closing: AtomicBool,
+    /// Wakes its task.
+    pub waker: OnceLock<Waker>,
+}
+
+/// Failed logins of one address.
+#[derive(Debug, Clone, Copy)]
+struct Failures {
+    count: u32,
+    since: Instant,
+}
+
+/// How long failed logins are remembered.
+const REMEMBERED: Duration = Duration::from_secs(60);
+
+/// All sessions.
+#[derive(Debug, Default)]
+pub struct Registry {
+    sessions: Mutex<HashMap<u64, Arc<SessionInfo>>>,
+    pending: Mutex<HashMap<IpAddr, u32>>,
+    failures: Mutex<HashMap<IpAddr, Failures>>,
+}
+
+fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl SessionInfo {
+    /// Replaces what is known of its threads on other stores.
+    pub fn set_others(&self, others: Vec<(Arc<StoreHandle>, u32)>) {
+        *lock(&self.others) = others;
+    }
+}
+
+impl Registry {
+    /// Tells every session to end as soon as it is idle outside a transaction.
+    pub fn close_all(&self) {
+        for s in self.list() {
+            s.closing.store(true, Ordering::Relaxed);
+            if let Some(w) = s.waker.get() {
+                w.wake_by_ref();
+            }
+        }
+    }
+
+    /// Adds a session.
+    pub fn add(&self, info: &Arc<SessionInfo>) {
+        lock(&self.sessions).insert(info.id, Arc::clone(info));
+    }
+
+    /// Removes a session, unless its id belongs to a newer one already.
+    pub fn remove(&self, info: &Arc<SessionInfo>) {
+        let mut sessions = lock(&self.sessions);
+        if sessions.get(&info.id).is_some_and(|s| Arc::ptr_eq(s, info)) {
+            sessions.remove(&info.id);
+        }
+    }
+
+    /// The threads of session `id` on stores other than its home.
+    #[must_use]
+    pub fn others(&self, id: u64) -> Vec<(Arc<StoreHandle>, u32)> {
+        let info = lock(&self.sessions).get(&id).map(Arc::clone);
+        info.map(|i| lock(&i.others).clone()).unwrap_or_default()
+    }
+
+    /// All sessions, by id.
+    #[must_use]
+    pub fn list(&self) -> Vec<Arc<SessionInfo>> {
+        let mut all: Vec<_> = lock(&self.sessions).values().map(Arc::clone).collect();
+        all.sort_by_key(|s| s.id);
+        all
+    }
+
+    /// How many are not idle.
+    #[must_use]
+    pub fn busy(&self) -> usize {
+        lock(&self.sessions).values().filter(|s| !s.idle.load(Ordering::Relaxed)).count()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        lock(&self.sessions).len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Counts a login that begins; `None` when the address has `limit` under way (RULES.md 2).
+    #[must_use]
+    pub fn begin_login(self: &Arc<Self>, ip: IpAddr, limit: u32) -> Option<PendingLogin> {
+        let mut pending = lock(&self.pending);
+        let n = pending.entry(ip).or_default();
+        if *n >= limit {
+            return None;
+        }
+        *n += 1;
+        Some(PendingLogin { registry: Arc::clone(self), ip })
+    }
+
+    /// Counts a failed login; how long the next one from there must wait.
+    pub fn login_failed(&self, ip: IpAddr, allowed: u32) -> Duration {
+        let mut failures = lock(&self.failures);
+        failures.retain(|_, f| f.since.elapsed() < REMEMBERED);
+        let f = failures.entry(ip).or_insert(Failures { count: 0, since: Instant::now() });
+        f.count += 1;
+        let beyond = f.count.saturating_sub(allowed);
+        Duration::from_millis(u64::from(beyond.min(20)) * 100)
+    }
+}
+
+/// A login under way; counted until dropped.
+#[derive(Debug)]
+pub struct PendingLogin {
+    registry: Arc<Registry>,
+    ip: IpAddr,
+}
+
+impl Drop for PendingLogin {
+    fn drop(&mut self) {
+        let mut pending = lock(&self.registry.pending);
+        if let Some(n) = pending.get_mut(&self.ip) {
+            *n -= 1;
+            if *n == 0 {
+                pending.remove(&self.ip);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logins_under_way_are_bounded_per_address_and_given_back() {
+        let registry = Arc::new(Registry::default());
+        let ip = IpAddr::from([127, 0, 0, 1]);
+        let first = registry.begin_login(ip, 1);
+        assert!(first.is_some());
+        assert!(registry.begin_login(ip, 1).is_none());
+        assert!(registry.begin_login(IpAddr::from([127, 0, 0, 2]), 1).is_some());
+        drop(first);
+        assert!(registry.begin_login(ip, 1).is_some());
+    }
+
+    #[test]
+    fn repeated_failures_slow_an_address_down() {
+        let registry = Registry::default();
+        let ip = IpAddr::from([127, 0, 0, 1]);
+        for _ in 0..3 {
+            assert_eq!(registry.login_failed(ip, 3), Duration::ZERO);
+        }
+        assert_eq!(registry.login_failed(ip, 3), Duration::from_millis(100));
+    }
+}

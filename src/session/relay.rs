@@ -1,0 +1,241 @@
+//! Passes a response from a store to the client, byte for byte, and learns from it only what [`Reply`] looks at.
+//!
+//! Back-pressure: what was read is written on before more is read, so a slow client holds back its store. While the store
+//! works, the client is watched: one that goes away ends the session at once.
+
+use std::future::poll_fn;
+use std::io;
+use std::task::Poll;
+
+use super::control_flow::Fatal;
+use super::leg::Leg;
+use crate::net::PacketStream;
+use crate::wire::packet::{HEADER, Header};
+use crate::wire::reply::{Event, Expect, Outcome, Reply, Role};
+use crate::wire::{Capabilities, Status};
+
+impl Leg {
+    pub(crate) fn lost(&mut self, error: io::Error) -> Fatal {
+        self.broken = true;
+        Fatal::Store { store: self.name.clone(), error }
+    }
+
+    pub(crate) fn nonsense(&mut self, error: crate::wire::codec::Malformed) -> Fatal {
+        self.broken = true;
+        Fatal::StoreProtocol { store: self.name.clone(), error }
+    }
+
+    /// Takes over what a response said of the connection.
+    fn learn(&mut self, outcome: &Outcome) {
+        self.busy = false;
+        if let Some(status) = outcome.status {
+            self.backend.status = status;
+        }
+        // a deadlock's victim has no transaction any more, and an ERR packet carries no flags
+        if outcome.error.is_some_and(rolls_back) {
+            self.backend.status.remove(Status::IN_TRANS);
+        }
+    }
+}
+
+/// Errors after which the whole transaction is gone: deadlock, changed row under snapshot isolation, XA deadlock.
+pub(crate) fn rolls_back(code: u16) -> bool {
+    matches!(code, 1213 | 1020 | 1614)
+}
+
+/// Relays the whole response to a command that was sent on `leg`.
+pub(crate) async fn relay(client: &mut PacketStream, leg: &mut Leg, expect: Expect) -> Result<Outcome, Fatal> {
+    let mut reply = Reply::new(expect, leg.backend.capabilities);
+    run(client, leg, &mut reply).await?;
+    Ok(*reply.outcome())
+}
+
+/// Relays up to the end, or up to a held error.
+pub(crate) async fn run(client: &mut PacketStream, leg: &mut Leg, reply: &mut Reply) -> Result<Event, Fatal> {
+    fill_watching(client, leg).await?;
+    finish(client, leg, reply).await
+}
+
+/// The same, beginning with bytes that were read already.
+pub(crate) async fn finish(client: &mut PacketStream, leg: &mut Leg, reply: &mut Reply) -> Result<Event, Fatal> {
+    loop {
+        loop {
+            let step = reply.feed(leg.backend.stream.buffered()).map_err(|e| leg.nonsense(e))?;
+            if step.consumed > 0 {
+                leg.backend.stream.pass(client, step.consumed).await.map_err(Fatal::client)?;
+            }
+            match step.event {
+                Event::More => break,
+                Event::LocalInfile => local_infile(client, leg).await?,
+                Event::Done | Event::Error => {
+                    leg.learn(reply.outcome());
+                    return Ok(step.event);
+                }
+            }
+        }
+        fill_watching(client, leg).await?;
+    }
+}
+
+/// Reads from the store, unless something is left of an earlier read that was not looked at; a client that closes ends it.
+async fn fill_watching(client: &mut PacketStream, leg: &mut Leg) -> Result<(), Fatal> {
+    let stream = &mut leg.backend.stream;
+    let read = poll_fn(|cx| {
+        if let Poll::Ready(read) = stream.poll_fill(cx) {
+            return Poll::Ready(Ok(read));
+        }
+        // what the client sends ahead stays in its buffer; only its going away matters here
+        if client.buffered().is_empty()
+            && let Poll::Ready(read) = client.poll_fill(cx)
+        {
+            match read {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                Ok(_) => {}
+                Err(e) => return Poll::Ready(Err(e)),
+            }
+        }
+        Poll::Pending
+    })
+    .await;
+    match read {
+        Ok(Ok(0)) => Err(leg.lost(io::ErrorKind::UnexpectedEof.into())),
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(e)) => Err(leg.lost(e)),
+        Err(e) => Err(Fatal::Client(e)),
+    }
+}
+
+/// Passes the client's file on: packets up to an empty one.
+async fn local_infile(client: &mut PacketStream, leg: &mut Leg) -> Result<(), Fatal> {
+    loop {
+        let Some((header, _)) = client.peek() else {
+            client.fill().await.map_err(Fatal::client)?;
+            continue;
+        };
+        let mut left = HEADER + header.len();
+        while left > 0 {
+            if client.buffered().is_empty() {
+                client.fill().await.map_err(Fatal::client)?;
+            }
+            let n = left.min(client.buffered().len());
+            client.pass(&mut leg.backend.stream, n).await.map_err(|e| leg.lost(e))?;
+            left -= n;
+        }
+        if header.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+/// Reads a response and keeps it from the client; the error, if it ended with one, is returned.
+pub(crate) async fn swallow(leg: &mut Leg, expect: Expect) -> Result<Result<(), crate::wire::ErrPacket>, Fatal> {
+    use crate::backend::connection::QueryError;
+    let answer = leg.backend.collect(expect).await;
+    leg.busy = false;
+    match answer {
+        Ok(_) => Ok(Ok(())),
+        Err(QueryError::Refused(e)) => {
+            if rolls_back(e.code) {
+                leg.backend.status.remove(Status::IN_TRANS);
+            }
+            Ok(Err(e))
+        }
+        Err(QueryError::Io(e)) => Err(leg.lost(e)),
+        Err(QueryError::Malformed(e)) => Err(leg.nonsense(e)),
+    }
+}
+
+/// Relays one response as a part of a longer one: renumbered from `sequence`, and marked as followed by another if `more`.
+pub(crate) async fn relay_part(
+    client: &mut PacketStream,
+    leg: &mut Leg,
+    sequence: &mut u8,
+    more: bool,
+) -> Result<Outcome, Fatal> {
+    let mut reply = Reply::new(Expect::Results, leg.backend.capabilities);
+    while !reply.is_done() {
+        let Some((header, prefix_there)) = peek_prefix(&leg.backend.stream) else {
+            fill_watching(client, leg).await?;
+            continue;
+        };
+        if !prefix_there {
+            fill_watching(client, leg).await?;
+            continue;
+        }
+        let prefix: Vec<u8> =
+            leg.backend.stream.buffered().get(HEADER..HEADER + header.len().min(32)).unwrap_or_default().to_vec();
+        let role = reply.packet(header, &prefix).map_err(|e| leg.nonsense(e))?;
+        mark(leg.backend.stream.buffered_mut(), *sequence, more && role == Role::Last, leg.backend.capabilities);
+        *sequence = sequence.wrapping_add(1);
+        let mut left = HEADER + header.len();
+        while left > 0 {
+            if leg.backend.stream.buffered().is_empty() {
+                fill_watching(client, leg).await?;
+            }
+            let n = left.min(leg.backend.stream.buffered().len());
+            leg.backend.stream.pass(client, n).await.map_err(Fatal::client)?;
+            left -= n;
+        }
+        if role == Role::LocalInfile {
+            return Err(leg.nonsense(crate::wire::codec::Malformed("LOAD DATA LOCAL among statements for several stores")));
+        }
+        if role == Role::Error {
+            break;
+        }
+    }
+    leg.learn(reply.outcome());
+    Ok(*reply.outcome())
+}
+
+/// The header at the start, and whether the part of the payload that [`Reply`] looks at is there.
+fn peek_prefix(stream: &PacketStream) -> Option<(Header, bool)> {
+    let (header, _) = stream.peek()?;
+    Some((header, stream.buffered().len() >= HEADER + header.len().min(32)))
+}
+
+/// Renumbers the packet at the start of `bytes`, and sets MORE_RESULTS in it if it ends a result that another follows.
+fn mark(bytes: &mut [u8], sequence: u8, more: bool, caps: Capabilities) {
+    if let Some(s) = bytes.get_mut(3) {
+        *s = sequence;
+    }
+    if !more {
+        return;
+    }
+    let at = match bytes.get(HEADER) {
+        Some(0xFE) if !caps.contains(Capabilities::DEPRECATE_EOF) => Some(HEADER + 3),
+        Some(0x00 | 0xFE) => ok_status_at(bytes.get(HEADER..).unwrap_or_default()).map(|n| HEADER + n),
+        _ => None,
+    };
+    if let Some(flags) = at.and_then(|at| bytes.get_mut(at)) {
+        *flags |= Status::MORE_RESULTS.bits().to_le_bytes().first().copied().unwrap_or(0);
+    }
+}
+
+/// Where the status flags of an OK packet stand.
+fn ok_status_at(payload: &[u8]) -> Option<usize> {
+    let mut r = crate::wire::codec::Reader::new(payload);
+    r.u8().ok()?;
+    r.lenenc().ok()?;
+    r.lenenc().ok()?;
+    Some(payload.len() - r.rest().len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::OkPacket;
+
+    #[test]
+    fn a_part_is_renumbered_and_marked() {
+        let ok = OkPacket { affected_rows: 1000, last_insert_id: 70_000, status: Status::AUTOCOMMIT, warnings: 1 };
+        let mut bytes = Vec::new();
+        ok.put(&mut bytes, 1);
+        mark(&mut bytes, 9, true, Capabilities::empty());
+        assert_eq!(bytes[3], 9);
+        let marked = OkPacket::read(&bytes[HEADER..]).unwrap();
+        assert_eq!(marked, OkPacket { status: Status::AUTOCOMMIT | Status::MORE_RESULTS, ..ok });
+        let mut eof = vec![5, 0, 0, 4, 0xFE, 0, 0, 2, 0];
+        mark(&mut eof, 5, true, Capabilities::empty());
+        assert_eq!(eof, [5, 0, 0, 5, 0xFE, 0, 0, 0x0A, 0]);
+    }
+}

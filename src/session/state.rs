@@ -1,0 +1,150 @@
+//! What a session has set: the state that follows it to every store.
+
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
+
+use super::query::Plan;
+use crate::routing::TempTables;
+use crate::sql::dialect::{CharsetClass, Dialect};
+use crate::sql::facts::Assignment;
+use crate::wire::Status;
+
+/// A statement that was prepared by text (`PREPARE name FROM …`).
+pub(crate) struct TextStatement {
+    pub(crate) sql: Rc<[u8]>,
+    pub(crate) plan: Rc<Plan>,
+    /// Generations of the legs that know it.
+    pub(crate) legs: Vec<u64>,
+}
+
+/// The state of a session.
+#[derive(Default)]
+pub(crate) struct State {
+    /// The current database.
+    pub(crate) database: Option<String>,
+    /// How its statements are to be read.
+    pub(crate) dialect: Dialect,
+    /// sql_mode was set to something that is no literal.
+    pub(crate) dialect_unknown: bool,
+    /// Grows with every change that other legs must follow.
+    pub(crate) version: u64,
+    /// Session variables that the client has set, in lower case.
+    pub(crate) set: BTreeSet<Box<str>>,
+    /// Generation of the leg on which a user variable was assigned last.
+    pub(crate) user_variables: HashMap<Box<str>, u64>,
+    /// Temporary tables, and where they are.
+    pub(crate) temporary: TempTables,
+    /// Statements prepared by text.
+    pub(crate) text_statements: HashMap<Box<str>, TextStatement>,
+    /// Open handlers: generation of their leg.
+    pub(crate) handlers: HashMap<String, u64>,
+    /// Generation of the leg of the newest statement (ROW_COUNT, FOUND_ROWS, SHOW WARNINGS).
+    pub(crate) last: u64,
+    /// Generation of the leg of the newest statement that made an insert id.
+    pub(crate) last_insert: u64,
+    /// LOCK TABLES is in force.
+    pub(crate) tables_locked: bool,
+    /// Grows with every leg.
+    generations: u64,
+}
+
+impl State {
+    /// A number that no leg of this session has had.
+    pub(crate) fn next_generation(&mut self) -> u64 {
+        self.generations += 1;
+        self.generations
+    }
+
+    /// As after COM_RESET_CONNECTION or COM_CHANGE_USER.
+    pub(crate) fn reset(&mut self, dialect: Dialect, home: u64) {
+        let generations = self.generations;
+        let version = self.version + 1;
+        *self = State { dialect, generations, version, last: home, last_insert: home, ..State::default() };
+    }
+
+    /// Takes the status flags into account: they tell of NO_BACKSLASH_ESCAPES, however it was set.
+    pub(crate) fn see_status(&mut self, status: Status) {
+        self.dialect.no_backslash_escapes = status.contains(Status::NO_BACKSLASH_ESCAPES);
+    }
+
+    /// Takes one assignment of a SET into account; `home` is the leg on which it ran.
+    pub(crate) fn assigned(&mut self, assignment: &Assignment, home: u64) {
+        match assignment {
+            Assignment::Session { name, value } => {
+                self.version += 1;
+                match name.as_ref() {
+                    "sql_mode" => self.sql_mode(value.as_deref()),
+                    "character_set_client" => self.client_charset(value.as_deref()),
+                    // a session clock that runs again need not follow
+                    "timestamp" if value.as_deref().is_none_or(|v| v == "0") => {
+                        self.set.remove("timestamp");
+                        return;
+                    }
+                    _ => {}
+                }
+                if self.set.len() < 256 {
+                    self.set.insert(name.clone());
+                }
+            }
+            Assignment::Names { charset, .. } => {
+                self.version += 1;
+                self.client_charset(charset.as_deref());
+            }
+            Assignment::User { name } => {
+                self.user_variables.insert(name.clone(), home);
+            }
+            Assignment::SessionTransaction | Assignment::NextTransaction | Assignment::Other => self.version += 1,
+            Assignment::Global { .. } => {}
+        }
+    }
+
+    fn sql_mode(&mut self, value: Option<&str>) {
+        match value {
+            Some(modes) => {
+                let ansi = modes.split(',').any(|m| {
+                    let m = m.trim();
+                    ["ANSI_QUOTES", "ANSI", "ORACLE", "DB2", "MAXDB", "MSSQL", "POSTGRESQL"]
+                        .iter()
+                        .any(|a| a.eq_ignore_ascii_case(m))
+                });
+                self.dialect.ansi_quotes = ansi;
+                self.dialect_unknown = modes.bytes().all(|b| b.is_ascii_digit()) && !modes.is_empty();
+            }
+            None => self.dialect_unknown = true,
+        }
+    }
+
+    fn client_charset(&mut self, name: Option<&str>) {
+        self.dialect.charset = name.map_or(CharsetClass::Safe, CharsetClass::from_charset_name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(name: &str, value: Option<&str>) -> Assignment {
+        Assignment::Session { name: name.into(), value: value.map(Into::into) }
+    }
+
+    #[test]
+    fn sql_mode_changes_how_statements_are_read() {
+        let mut s = State::default();
+        s.assigned(&set("sql_mode", Some("STRICT_TRANS_TABLES,ANSI_QUOTES")), 1);
+        assert!(s.dialect.ansi_quotes && !s.dialect_unknown);
+        s.assigned(&set("sql_mode", Some("")), 1);
+        assert!(!s.dialect.ansi_quotes && !s.dialect_unknown);
+        s.assigned(&set("sql_mode", None), 1);
+        assert!(s.dialect_unknown);
+        assert_eq!(s.version, 3);
+    }
+
+    #[test]
+    fn a_released_clock_does_not_follow() {
+        let mut s = State::default();
+        s.assigned(&set("timestamp", Some("1700000000")), 1);
+        assert!(s.set.contains("timestamp"));
+        s.assigned(&set("timestamp", None), 1);
+        assert!(!s.set.contains("timestamp"));
+    }
+}

@@ -1,0 +1,380 @@
+//! Opens legs, and brings those other than home in step with the session: database and effective values of its variables.
+//!
+//! Values travel, never texts (RULES.md 15): `SET sql_mode = CONCAT(@@sql_mode, …)` would give two modes on two stores. What a
+//! store does not know is left out there.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::Session;
+use super::control_flow::{Failure, Fatal};
+use super::leg::Leg;
+use crate::auth::{Seen, recover_stage1};
+use crate::backend::connection::QueryError;
+use crate::backend::login::{Key, Login, LoginError, login};
+use crate::backend::{StoreHandle, control, dial::dial};
+use crate::config::StoreId;
+use crate::wire::ErrPacket;
+
+/// Variables that decide what a statement means or returns; read on home, set on the others where they differ.
+const FOLLOW: &[&str] = &[
+    "sql_mode",
+    "time_zone",
+    "character_set_client",
+    "character_set_connection",
+    "character_set_results",
+    "collation_connection",
+    "autocommit",
+    "tx_isolation",
+    "transaction_isolation",
+    "tx_read_only",
+    "transaction_read_only",
+    "foreign_key_checks",
+    "unique_checks",
+    "sql_auto_is_null",
+    "sql_safe_updates",
+    "sql_select_limit",
+    "auto_increment_increment",
+    "auto_increment_offset",
+    "group_concat_max_len",
+    "div_precision_increment",
+    "default_week_format",
+    "lc_time_names",
+];
+
+/// Variables of the same meaning under MySQL's and MariaDB's names.
+const ALIASES: &[(&str, &str)] =
+    &[("tx_isolation", "transaction_isolation"), ("tx_read_only", "transaction_read_only")];
+
+impl Session {
+    /// The index of the session's leg on `store`; opened if there is none.
+    pub(crate) async fn leg(&mut self, store: StoreId) -> Result<usize, Failure> {
+        self.drop_lost_legs()?;
+        if let Some(at) = self.legs.iter().position(|l| l.store() == store) {
+            return Ok(at);
+        }
+        let Some(handle) = self.live.fleet.get(store).map(Arc::clone) else {
+            return Err(ErrPacket::new(1105, b"HY000", "switchover: the store was removed from the configuration").into());
+        };
+        let backend = match Box::pin(self.connect(store, &handle)).await {
+            Ok(backend) => backend,
+            Err(error) => return Err(error.into()),
+        };
+        let generation = self.state.next_generation();
+        self.legs.push(Leg::new(backend, generation));
+        self.publish_legs();
+        Ok(self.legs.len() - 1)
+    }
+
+    fn publish_legs(&self) {
+        self.info.set_others(
+            self.legs.iter().skip(1).map(|l| (Arc::clone(&l.backend.handle), l.backend.thread_id)).collect(),
+        );
+    }
+
+    /// Legs that died while idle are forgotten, if the session had nothing to lose on them.
+    fn drop_lost_legs(&mut self) -> Result<(), Failure> {
+        if self.legs.iter().skip(1).all(|l| !l.broken) {
+            return Ok(());
+        }
+        let loses = |l: &&Leg| l.broken && (l.in_transaction() || self.state.handlers.values().any(|g| *g == l.generation));
+        if let Some(leg) = self.legs.iter().find(loses) {
+            return Err(Failure::Session(Fatal::Store {
+                store: leg.name.clone(),
+                error: std::io::ErrorKind::ConnectionReset.into(),
+            }));
+        }
+        let mut at = 0;
+        self.legs.retain(|l| {
+            at += 1;
+            at == 1 || !l.broken
+        });
+        self.publish_legs();
+        Ok(())
+    }
+
+    async fn connect(&self, store: StoreId, handle: &Arc<StoreHandle>) -> Result<crate::backend::Backend, ErrPacket> {
+        let (user, key) = self.secret_for(store, handle).await?;
+        let request = Login {
+            user,
+            key,
+            capabilities: self.capabilities,
+            collation: self.account.collation,
+            max_packet: self.account.max_packet,
+            attributes: self.account.attributes.clone(),
+            client_tls: self.client.stream().is_tls(),
+        };
+        let limit = self.live.config().limits.connect_timeout;
+        let attempt = async {
+            let client = match self.peer {
+                crate::net::Peer::Tcp(a) => Some(a),
+                crate::net::Peer::Unix(_) => None,
+            };
+            let stream = dial(handle, client, self.client.buffers(), limit).await?;
+            login(store, handle, stream, &request).await
+        };
+        let failed = match tokio::time::timeout(limit, attempt).await {
+            Ok(Ok(backend)) => {
+                handle.connected();
+                return Ok(backend);
+            }
+            Ok(Err(e)) => e,
+            Err(_) => LoginError::Io(std::io::ErrorKind::TimedOut.into()),
+        };
+        let name = handle.name();
+        Err(match failed {
+            LoginError::Refused(mut e) => {
+                let text = format!("switchover: store {name}: {}", String::from_utf8_lossy(&e.message));
+                e.message = text.into_bytes();
+                e.sqlstate.get_or_insert(*b"08004");
+                e
+            }
+            LoginError::Secret(plugin) => self.no_secret(name, &format!("its account uses {plugin}, which needs the password itself")),
+            other => {
+                handle.unreachable(&other.to_string());
+                ErrPacket::new(1429, b"HY000", format!("switchover: cannot connect to store {name}: {other}"))
+            }
+        })
+    }
+
+    fn no_secret(&self, store: &str, why: &str) -> ErrPacket {
+        let user = String::from_utf8_lossy(&self.account.user);
+        let home = self.legs.first().map_or("", |l| l.name.as_str());
+        ErrPacket::new(
+            1045,
+            b"28000",
+            format!(
+                "switchover: no secret for user '{user}' on store {store}: {why}; configure one of `users: {{{user}: {{{store}: \
+                 {{password: …}}}}}}`, `stores: {{{store}: {{account: …}}}}`, or a `control:` account of store {home} that may read mysql.user"
+            ),
+        )
+    }
+
+    /// The account and secret for another store: configured, a service account, or recovered from the login.
+    async fn secret_for(&self, store: StoreId, handle: &Arc<StoreHandle>) -> Result<(Vec<u8>, Key), ErrPacket> {
+        let user = &self.account.user;
+        let text = String::from_utf8_lossy(user);
+        if let Some(c) = self.live.config().users.get(text.as_ref()).and_then(|u| u.get(&store))
+            && let Some(key) = Key::from_secret(&c.secret)
+        {
+            return Ok((c.user.clone().into_bytes(), key));
+        }
+        if let Some(c) = &handle.config.account
+            && let Some(key) = Key::from_secret(&c.secret)
+        {
+            return Ok((c.user.clone().into_bytes(), key));
+        }
+        match &self.account.seen {
+            Seen::Empty => Ok((user.clone(), Key::Password(Vec::new()))),
+            Seen::Password(p) => Ok((user.clone(), Key::Password(p.clone()))),
+            Seen::Native { scramble, response } => {
+                let Some(home) = self.legs.first().map(|l| Arc::clone(&l.backend.handle)) else {
+                    return Err(self.no_secret(handle.name(), "its login was not relayed"));
+                };
+                let try_all = |hashes: Vec<_>| hashes.into_iter().find_map(|h| recover_stage1(*scramble, *response, h));
+                if let Some(stage1) = try_all(home.known_hashes(user)) {
+                    return Ok((user.clone(), Key::Stage1(stage1)));
+                }
+                let limit = self.live.config().limits.connect_timeout;
+                let read = control::account_hashes(&home, user, limit).await;
+                match read {
+                    Ok(hashes) => try_all(hashes)
+                        .map(|s| (user.clone(), Key::Stage1(s)))
+                        .ok_or_else(|| self.no_secret(handle.name(), "no stored hash fits the login")),
+                    Err(e) => Err(self.no_secret(handle.name(), &e.to_string())),
+                }
+            }
+            Seen::Nothing => Err(self.no_secret(handle.name(), "its plugin gives none away")),
+        }
+    }
+
+    /// Brings a leg other than home in step.
+    pub(crate) async fn bring_in_step(&mut self, at: usize) -> Result<(), Failure> {
+        if at == 0 {
+            return Ok(());
+        }
+        let version = self.state.version;
+        if self.legs.get(at).is_some_and(|l| l.synced != version) {
+            Box::pin(self.follow_variables(at)).await?;
+            if let Some(leg) = self.legs.get_mut(at) {
+                leg.synced = version;
+            }
+        }
+        let database = self.state.database.clone();
+        if let (Some(wanted), Some(leg)) = (database, self.legs.get_mut(at))
+            && leg.database.as_deref() != Some(wanted.as_str())
+        {
+            match leg.backend.init_db(wanted.as_bytes()).await {
+                Ok(()) => leg.database = Some(wanted),
+                Err(QueryError::Refused(mut e)) => {
+                    let text = format!("switchover: store {}: {}", leg.name, String::from_utf8_lossy(&e.message));
+                    e.message = text.into_bytes();
+                    return Err(e.into());
+                }
+                Err(QueryError::Io(e)) => return Err(leg.lost(e).into()),
+                Err(QueryError::Malformed(e)) => return Err(leg.nonsense(e).into()),
+            }
+        }
+        Ok(())
+    }
+
+    async fn follow_variables(&mut self, at: usize) -> Result<(), Failure> {
+        let mut names: Vec<String> = FOLLOW.iter().map(|n| (*n).to_owned()).collect();
+        names.extend(self.state.set.iter().filter(|n| !FOLLOW.contains(&n.as_ref())).map(|n| n.to_string()));
+        let wanted = self.read_variables(0, &names).await?;
+        let first_time = self.legs.get(at).is_some_and(|l| l.variables.is_empty());
+        if first_time {
+            let mut both = names.clone();
+            for (a, b) in ALIASES {
+                both.extend([(*a).to_owned(), (*b).to_owned()]);
+            }
+            let now = self.read_variables(at, &both).await?;
+            if let Some(leg) = self.legs.get_mut(at) {
+                leg.variables = now;
+            }
+            // a statement may run there for long after the client's own store would have closed an idle connection
+            let _ = self.tell(at, "SET SESSION wait_timeout = 2147483, SESSION interactive_timeout = 2147483").await?;
+        } else {
+            let unknown: Vec<String> = match self.legs.get(at) {
+                Some(leg) => names.iter().filter(|n| !leg.variables.contains_key(*n)).cloned().collect(),
+                None => Vec::new(),
+            };
+            if !unknown.is_empty() {
+                let more = self.read_variables(at, &unknown).await?;
+                if let Some(leg) = self.legs.get_mut(at) {
+                    leg.variables.extend(more);
+                }
+            }
+        }
+        let Some(leg) = self.legs.get(at) else { return Ok(()) };
+        let changes = differing(&wanted, &leg.variables);
+        for (name, value) in changes {
+            self.set_variable(at, &name, &value).await?;
+        }
+        Ok(())
+    }
+
+    /// Session variables of a leg by name in lower case; those that its store does not know are absent.
+    async fn read_variables(&mut self, at: usize, names: &[String]) -> Result<HashMap<String, Option<Vec<u8>>>, Failure> {
+        let list: Vec<String> = names.iter().map(|n| format!("'{}'", n.replace(['\'', '\\'], ""))).collect();
+        let sql = format!("SHOW SESSION VARIABLES WHERE Variable_name IN ({})", list.join(","));
+        let Some(leg) = self.legs.get_mut(at) else { return Ok(HashMap::new()) };
+        let rows = match leg.backend.query(sql.as_bytes()).await {
+            Ok(rows) => rows,
+            Err(QueryError::Refused(e)) => return Err(e.into()),
+            Err(QueryError::Io(e)) => return Err(leg.lost(e).into()),
+            Err(QueryError::Malformed(e)) => return Err(leg.nonsense(e).into()),
+        };
+        Ok(rows
+            .rows
+            .into_iter()
+            .filter_map(|row| {
+                let mut row = row.into_iter();
+                let name = String::from_utf8(row.next()??).ok()?.to_ascii_lowercase();
+                Some((name, row.next()?))
+            })
+            .collect())
+    }
+
+    async fn set_variable(&mut self, at: usize, name: &str, value: &Option<Vec<u8>>) -> Result<(), Failure> {
+        let mut text = literal(name, value.as_deref());
+        for _ in 0..32 {
+            let answer = self.tell(at, &format!("SET SESSION {name} = {text}")).await?;
+            let Err(error) = answer else { break };
+            // a mode that the store does not know is left out: the message names it
+            let message = String::from_utf8_lossy(&error.message).into_owned();
+            let unknown = message.split('\'').nth(3).map(str::to_owned);
+            let shorter = unknown.filter(|_| name == "sql_mode" && error.code == 1231).map(|mode| without(&text, &mode));
+            match shorter {
+                Some(shorter) if shorter != text => text = shorter,
+                _ => {
+                    tracing::debug!(store = self.legs.get(at).map(|l| l.name.as_str()), name, %error, "a variable cannot follow");
+                    break;
+                }
+            }
+        }
+        if let Some(leg) = self.legs.get_mut(at) {
+            leg.variables.insert(name.to_owned(), value.clone());
+        }
+        Ok(())
+    }
+}
+
+/// What must be set on a leg that has `have`, so that it is as `want`.
+fn differing(
+    want: &HashMap<String, Option<Vec<u8>>>,
+    have: &HashMap<String, Option<Vec<u8>>>,
+) -> Vec<(String, Option<Vec<u8>>)> {
+    let mut out = Vec::new();
+    let mut names: Vec<&String> = want.keys().collect();
+    // the character set of a connection sets its collation, so the collation comes after it
+    names.sort();
+    names.sort_by_key(|n| n.as_str() == "collation_connection");
+    for name in names {
+        let value = want.get(name).cloned().flatten();
+        let there = if have.contains_key(name) { Some(name.as_str()) } else { alias(name).filter(|a| have.contains_key(*a)) };
+        let Some(there) = there else { continue };
+        if have.get(there).cloned().flatten() != value && !out.iter().any(|(n, _): &(String, _)| n == there) {
+            out.push((there.to_owned(), value));
+        }
+    }
+    out
+}
+
+fn alias(name: &str) -> Option<&'static str> {
+    ALIASES.iter().find_map(|(a, b)| {
+        if *a == name {
+            Some(*b)
+        } else if *b == name {
+            Some(*a)
+        } else {
+            None
+        }
+    })
+}
+
+/// A value of SHOW VARIABLES as a literal for SET.
+fn literal(name: &str, value: Option<&[u8]>) -> String {
+    let Some(value) = value else { return "NULL".to_owned() };
+    let text = String::from_utf8_lossy(value);
+    if text.is_empty() && name.starts_with("character_set_") {
+        return "NULL".to_owned();
+    }
+    let numeric = !text.is_empty() && text.len() < 40 && text.parse::<f64>().is_ok() && text.bytes().any(|b| b.is_ascii_digit());
+    if numeric || text == "ON" || text == "OFF" {
+        return text.into_owned();
+    }
+    // sql_mode may hold NO_BACKSLASH_ESCAPES: quotes are doubled, which every mode understands
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// A comma-separated list in quotes, without one of its words.
+fn without(list: &str, word: &str) -> String {
+    let inner = list.trim_matches('\'');
+    let kept: Vec<&str> = inner.split(',').filter(|m| !m.eq_ignore_ascii_case(word)).collect();
+    format!("'{}'", kept.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_become_literals() {
+        assert_eq!(literal("group_concat_max_len", Some(b"1024")), "1024");
+        assert_eq!(literal("autocommit", Some(b"OFF")), "OFF");
+        assert_eq!(literal("time_zone", Some(b"+00:00")), "'+00:00'");
+        assert_eq!(literal("character_set_results", Some(b"")), "NULL");
+        assert_eq!(literal("sql_mode", Some(b"")), "''");
+        assert_eq!(without("'A,NO_AUTO_CREATE_USER,B'", "NO_AUTO_CREATE_USER"), "'A,B'");
+    }
+
+    #[test]
+    fn only_what_differs_and_is_known_is_set() {
+        let map = |v: &[(&str, &str)]| v.iter().map(|(k, v)| ((*k).to_owned(), Some(v.as_bytes().to_vec()))).collect::<HashMap<_, _>>();
+        let want = map(&[("sql_mode", "ANSI"), ("time_zone", "UTC"), ("tx_isolation", "SERIALIZABLE"), ("max_statement_time", "1")]);
+        let have = map(&[("sql_mode", ""), ("time_zone", "UTC"), ("transaction_isolation", "REPEATABLE-READ")]);
+        let set: Vec<String> = differing(&want, &have).into_iter().map(|(n, _)| n).collect();
+        assert_eq!(set, ["sql_mode", "transaction_isolation"]);
+    }
+}

@@ -1,0 +1,149 @@
+//! Command bytes, and the parts of COM_STMT_EXECUTE that a re-prepare must touch.
+//!
+//! Source: MySQL "Command Phase"; MariaDB COM_STMT_BULK_EXECUTE.
+
+/// A command's first byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// 0x01
+    Quit,
+    /// 0x02
+    InitDb,
+    /// 0x03
+    Query,
+    /// 0x04
+    FieldList,
+    /// 0x07
+    Refresh,
+    /// 0x08
+    Shutdown,
+    /// 0x09
+    Statistics,
+    /// 0x0a
+    ProcessInfo,
+    /// 0x0c
+    ProcessKill,
+    /// 0x0d
+    Debug,
+    /// 0x0e
+    Ping,
+    /// 0x11
+    ChangeUser,
+    /// 0x12
+    BinlogDump,
+    /// 0x15
+    RegisterSlave,
+    /// 0x16
+    StmtPrepare,
+    /// 0x17
+    StmtExecute,
+    /// 0x18
+    StmtSendLongData,
+    /// 0x19
+    StmtClose,
+    /// 0x1a
+    StmtReset,
+    /// 0x1b
+    SetOption,
+    /// 0x1c
+    StmtFetch,
+    /// 0x1e
+    BinlogDumpGtid,
+    /// 0x1f
+    ResetConnection,
+    /// 0xfa (MariaDB)
+    StmtBulkExecute,
+    /// Any other: answered with 1047.
+    Unknown(u8),
+}
+
+impl From<u8> for Command {
+    fn from(byte: u8) -> Command {
+        match byte {
+            0x01 => Command::Quit,
+            0x02 => Command::InitDb,
+            0x03 => Command::Query,
+            0x04 => Command::FieldList,
+            0x07 => Command::Refresh,
+            0x08 => Command::Shutdown,
+            0x09 => Command::Statistics,
+            0x0a => Command::ProcessInfo,
+            0x0c => Command::ProcessKill,
+            0x0d => Command::Debug,
+            0x0e => Command::Ping,
+            0x11 => Command::ChangeUser,
+            0x12 => Command::BinlogDump,
+            0x15 => Command::RegisterSlave,
+            0x16 => Command::StmtPrepare,
+            0x17 => Command::StmtExecute,
+            0x18 => Command::StmtSendLongData,
+            0x19 => Command::StmtClose,
+            0x1a => Command::StmtReset,
+            0x1b => Command::SetOption,
+            0x1c => Command::StmtFetch,
+            0x1e => Command::BinlogDumpGtid,
+            0x1f => Command::ResetConnection,
+            0xfa => Command::StmtBulkExecute,
+            other => Command::Unknown(other),
+        }
+    }
+}
+
+/// COM_QUERY's byte.
+pub const COM_QUERY: u8 = 0x03;
+/// COM_INIT_DB's byte.
+pub const COM_INIT_DB: u8 = 0x02;
+/// COM_PING's byte.
+pub const COM_PING: u8 = 0x0e;
+/// COM_QUIT's byte.
+pub const COM_QUIT: u8 = 0x01;
+/// COM_STMT_PREPARE's byte.
+pub const COM_STMT_PREPARE: u8 = 0x16;
+/// COM_STMT_EXECUTE's byte.
+pub const COM_STMT_EXECUTE: u8 = 0x17;
+/// COM_STMT_CLOSE's byte.
+pub const COM_STMT_CLOSE: u8 = 0x19;
+/// COM_RESET_CONNECTION's byte.
+pub const COM_RESET_CONNECTION: u8 = 0x1f;
+
+/// The statement id "the one that was prepared last" (MariaDB).
+pub const LAST_PREPARED: u32 = u32::MAX;
+
+/// Bytes before the NULL bitmap of COM_STMT_EXECUTE: command, id, flags, iteration count.
+const EXECUTE_FIXED: usize = 10;
+
+/// Where the parameter types of a COM_STMT_EXECUTE payload stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExecuteTypes {
+    /// Offset of the new-params-bound flag.
+    pub flag_at: usize,
+    /// Whether types are sent.
+    pub bound: bool,
+    /// Two bytes a parameter, after the flag.
+    pub bytes: usize,
+}
+
+/// Finds the types of a COM_STMT_EXECUTE payload for a statement of `parameters` parameters; `None` if it has none or is short.
+#[must_use]
+pub fn execute_types(payload: &[u8], parameters: u16) -> Option<ExecuteTypes> {
+    if parameters == 0 {
+        return None;
+    }
+    let flag_at = EXECUTE_FIXED + usize::from(parameters).div_ceil(8);
+    let bound = *payload.get(flag_at)? == 1;
+    Some(ExecuteTypes { flag_at, bound, bytes: usize::from(parameters) * 2 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_of_an_execute_are_found() {
+        // id 1, no cursor, one iteration; 1 parameter, not NULL, bound, type LONGLONG
+        let p = [0x17, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 8, 0, 5, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(execute_types(&p, 1), Some(ExecuteTypes { flag_at: 11, bound: true, bytes: 2 }));
+        assert_eq!(execute_types(&p, 0), None);
+        assert_eq!(execute_types(&p[..11], 1), None);
+    }
+}
