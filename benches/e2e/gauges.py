@@ -9,12 +9,12 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(pid):
-    """CPU time of all threads, from the scheduler's own clock (ns)."""
+    """CPU time of all threads that still run, from the scheduler's own clock (ns): for programs whose threads stay."""
     total = 0
     for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
         try:
             total += int((task / "schedstat").read_text().split()[0])
-        except FileNotFoundError:
+        except OSError:  # the thread has just ended
             pass
     return total / 1e9
 

@@ -94,7 +94,7 @@ def connections(bench):
                      *(middle(rounds, target) for target in ("direct", "haproxy", "switchover")),
                      shown(ratios(rounds, "switchover", "haproxy"))])
         rows.append([f"connect, login, leave; {threads} threads: CPU µs of the process",
-                     *(middle(rounds, target, 1) for target in ("direct", "haproxy", "switchover")),
+                     "", *(middle(rounds, target, 1) for target in ("haproxy", "switchover")),
                      shown(ratios(rounds, "switchover", "haproxy", lambda cell: cell[1]))])
     if figures["bystanders"]:
         rounds = figures["bystanders"]

@@ -2,7 +2,7 @@
 
 use mysql_async::prelude::Queryable;
 
-use crate::support::{LEGACY_ID, NEW_ID, PrivateServer, clients, eventually, stores};
+use crate::support::{Cable, LEGACY_ID, NEW_ID, PrivateServer, Raw, clients, eventually, stores};
 
 #[tokio::test]
 async fn each_store_answers_as_itself() {
@@ -68,4 +68,20 @@ conn.execute('SELECT @@server_id AS id', (error, rows) => { if (error) throw err
 $dsn = 'mysql:host=127.0.0.1;port=' . getenv('PORT') . ';dbname=' . getenv('DB');
 echo (new PDO($dsn, 'app', 'app'))->query('SELECT @@server_id')->fetchColumn();";
     assert_eq!(clients::php(pdo, port, &database.name).text(), "1");
+}
+
+#[test]
+fn a_raw_client_logs_in_over_a_cable_that_can_be_cut() {
+    let database = stores().database();
+    let cable = Cable::to(stores().new.port);
+    let mut client = Raw::login(cable.port, &database.name);
+    client.query("SELECT nothing").unwrap();
+    assert_eq!(client.error(), 1054);
+    cable.cut();
+    assert!(client.is_closed());
+    assert!(Raw::connect(cable.port).is_closed());
+    cable.mend();
+    let mut client = Raw::login(cable.port, &database.name);
+    client.bytes(b"\x01\0\0\0\x01").unwrap();
+    assert!(client.is_closed());
 }

@@ -8,12 +8,15 @@
 //! | a proxy | [`Proxy::pair`] for the usual config, [`Proxy::start`] for any |
 //! | which store answered | `SELECT @@server_id`: [`LEGACY_ID`] or [`NEW_ID`] |
 //! | a client of another language | [`clients`] |
+//! | a client that sends any bytes | [`Raw`] |
+//! | a network that fails | [`Cable`]: put its port in the config instead of the store's |
 //! | a free port | [`ports::free`] |
 //! | to wait for something | [`eventually`] |
 //!
 //! All of it panics when something is not as it should be, and leaves nothing behind, even after `kill -9`.
 #![allow(dead_code, unused_imports, reason = "offered to tests; not every part is used at every time")]
 
+pub mod cable;
 pub mod clients;
 pub mod database;
 pub mod keeper;
@@ -21,15 +24,18 @@ pub mod mariadb;
 pub mod place;
 pub mod ports;
 pub mod proxy;
+pub mod raw;
 pub mod spawn;
 pub mod template;
 
 use std::time::{Duration, Instant};
 
+pub use cable::Cable;
 pub use database::Database;
 pub use keeper::{Stores, stores};
 pub use mariadb::{PrivateServer, Server};
 pub use proxy::Proxy;
+pub use raw::Raw;
 
 /// `@@server_id` of the shared legacy store.
 pub const LEGACY_ID: u32 = 1;
