@@ -13,8 +13,14 @@
 //! [`telemetry`] (counters, histograms, logs) may be imported by all and imports nothing.
 
 pub mod admin;
+pub mod auth;
+pub mod backend;
 pub mod config;
 pub mod demo;
+pub mod net;
 pub mod routing;
+pub mod server;
+pub mod session;
 pub mod sql;
+pub mod telemetry;
 pub mod wire;

@@ -1,3 +1,21 @@
 //! The `switchover` binary: everything is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+use switchover::admin::cli::{self, Next};
+use switchover::admin::explain;
+
+fn main() -> ExitCode {
+    let end = match cli::run(std::env::args_os(), Some(&explain::offline)) {
+        Next::Exit(code) => return code,
+        Next::Serve(config, options) => switchover::server::run(&config, options.takeover).map(|()| ExitCode::SUCCESS),
+        Next::Demo(options) => {
+            let options = switchover::demo::Options { seconds: options.seconds, flip_every: options.flip_every };
+            switchover::demo::run(&options)
+        }
+    };
+    end.unwrap_or_else(|error| {
+        eprintln!("switchover: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,8 +1,16 @@
 //! Operators' surfaces (layer L4): the control socket that a running proxy answers on, and the commands that use it.
 //!
-//! `cli` parses a command line and runs it: `flag`, `status`, `explain` … ask the proxy through [`client`]; [`control`] is the
-//! proxy's end, generic over what runs ([`control::Running`]); [`protocol`] is what both say.
+//! [`cli`] parses a command line and runs it: [`flag`], [`show`] (status, sessions, reload, drain) ask the proxy through
+//! [`client`], [`check`] asks the file and the stores; each ends with an [`outcome`]. [`control`] is the proxy's end, generic over
+//! what runs ([`control::Running`]); [`protocol`] is what both say.
 
+pub mod check;
+pub mod cli;
 pub mod client;
 pub mod control;
+pub mod explain;
+pub mod flag;
+pub mod outcome;
 pub mod protocol;
+pub mod show;
+pub mod table;

@@ -60,8 +60,9 @@ mod tests {
 
     #[test]
     fn broken_lines_hide_what_follows_a_secret_key() {
-        assert_eq!(lexical("a: {user: x, pasword: \"y"), [21..24]);
-        assert_eq!(lexical("  \"password\" : y"), [14..16]);
-        assert!(lexical("tables: [a, b").is_empty());
+        let hidden = |line: &str| lexical(line).first().map(|range| line[range.clone()].to_owned());
+        assert_eq!(hidden("a: {user: x, pasword: \"y").as_deref(), Some(" \"y"));
+        assert_eq!(hidden("  \"password\" : y").as_deref(), Some(" y"));
+        assert_eq!(hidden("tables: [a, b"), None);
     }
 }

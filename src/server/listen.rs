@@ -2,12 +2,13 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::unix::AsyncFd;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
 use super::worker::{Arrival, Worker};
@@ -18,8 +19,8 @@ const BACKLOG: i32 = 4096;
 
 /// A bound address.
 pub(super) enum Listener {
-    Tcp(AsyncFd<std::net::TcpListener>),
-    Unix { fd: AsyncFd<std::os::unix::net::UnixListener>, path: PathBuf },
+    Tcp(TcpListener),
+    Unix { fd: UnixListener, path: PathBuf },
 }
 
 impl Drop for Listener {
@@ -28,6 +29,51 @@ impl Drop for Listener {
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+impl Listener {
+    /// A second descriptor of the same socket, for a successor.
+    pub(super) fn duplicate(&self) -> io::Result<OwnedFd> {
+        match self {
+            Listener::Tcp(l) => l.as_fd().try_clone_to_owned(),
+            Listener::Unix { fd, .. } => fd.as_fd().try_clone_to_owned(),
+        }
+    }
+
+    /// The file of a unix socket is the successor's now.
+    pub(super) fn leave_file(&mut self) {
+        if let Listener::Unix { path, .. } = self {
+            *path = PathBuf::new();
+        }
+    }
+}
+
+/// The listeners of a predecessor, which served the same addresses in the same order.
+pub(super) fn inherit(addresses: &[Address], descriptors: Vec<OwnedFd>) -> anyhow::Result<Vec<Listener>> {
+    anyhow::ensure!(
+        addresses.len() == descriptors.len(),
+        "listen: has {} addresses now, and the running proxy serves {}: restart it without --takeover",
+        addresses.len(),
+        descriptors.len()
+    );
+    let mut out = Vec::new();
+    for (address, fd) in addresses.iter().zip(descriptors) {
+        out.push(match address {
+            Address::Tcp(host, port) => {
+                let listener = std::net::TcpListener::from(fd);
+                let bound = listener.local_addr()?.port();
+                anyhow::ensure!(bound == *port, "listen: {host}:{port} is new: restart without --takeover");
+                listener.set_nonblocking(true)?;
+                Listener::Tcp(TcpListener::from_std(listener)?)
+            }
+            Address::Unix(path) => {
+                let listener = std::os::unix::net::UnixListener::from(fd);
+                listener.set_nonblocking(true)?;
+                Listener::Unix { fd: UnixListener::from_std(listener)?, path: path.clone() }
+            }
+        });
+    }
+    Ok(out)
 }
 
 /// Binds every address of the configuration.
@@ -40,12 +86,12 @@ pub(super) fn bind(addresses: &[Address]) -> anyhow::Result<Vec<Listener>> {
                     .to_socket_addrs()
                     .with_context(|| format!("listen: cannot resolve {host}"))?;
                 for a in resolved.take(1) {
-                    out.push(Listener::Tcp(AsyncFd::new(tcp(a).with_context(|| format!("listen: cannot bind {a}"))?)?));
+                    out.push(Listener::Tcp(TcpListener::from_std(tcp(a).with_context(|| format!("listen: cannot bind {a}"))?)?));
                 }
             }
             Address::Unix(path) => {
                 let fd = unix(path).with_context(|| format!("listen: cannot bind {}", path.display()))?;
-                out.push(Listener::Unix { fd: AsyncFd::new(fd)?, path: path.clone() });
+                out.push(Listener::Unix { fd: UnixListener::from_std(fd)?, path: path.clone() });
             }
         }
     }
@@ -75,7 +121,7 @@ fn unix(path: &std::path::Path) -> io::Result<std::os::unix::net::UnixListener> 
 }
 
 /// Accepts on every listener until the process drains.
-pub(super) async fn accept(listeners: Vec<Listener>, workers: &[Worker], mut draining: watch::Receiver<bool>) {
+pub(super) async fn accept(listeners: &[Listener], workers: &[Worker], mut draining: watch::Receiver<bool>) {
     let all = async {
         let loops: Vec<_> = listeners.iter().map(|l| Box::pin(accept_on(l, workers))).collect();
         futures_all(loops).await;
@@ -100,8 +146,14 @@ async fn futures_all<F: Future<Output = ()> + Unpin>(mut list: Vec<F>) {
 async fn accept_on(listener: &Listener, workers: &[Worker]) {
     loop {
         let arrival = match listener {
-            Listener::Tcp(fd) => next(fd, |l| l.accept().map(|(s, a)| Arrival::Tcp(s, a))).await,
-            Listener::Unix { fd, .. } => next(fd, |l| l.accept().map(|(s, _)| Arrival::Unix(s))).await,
+            Listener::Tcp(fd) => match fd.accept().await {
+                Ok((socket, address)) => socket.into_std().map(|s| Arrival::Tcp(s, address)),
+                Err(e) => Err(e),
+            },
+            Listener::Unix { fd, .. } => match fd.accept().await {
+                Ok((socket, _)) => socket.into_std().map(Arrival::Unix),
+                Err(e) => Err(e),
+            },
         };
         match arrival {
             Ok(arrival) => hand_over(arrival, workers),
@@ -110,15 +162,6 @@ async fn accept_on(listener: &Listener, workers: &[Worker]) {
                 tracing::warn!(error = %e, "accept");
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             }
-        }
-    }
-}
-
-async fn next<L: std::os::fd::AsRawFd, T>(fd: &AsyncFd<L>, accept: impl Fn(&L) -> io::Result<T>) -> io::Result<T> {
-    loop {
-        let mut ready = fd.readable().await?;
-        if let Ok(result) = ready.try_io(|fd| accept(fd.get_ref())) {
-            return result;
         }
     }
 }

@@ -10,6 +10,7 @@ mod listen;
 mod reindex;
 mod running;
 mod status;
+mod takeover;
 mod worker;
 
 use std::path::{Path, PathBuf};
@@ -31,13 +32,14 @@ use worker::Worker;
 /// How often the figures go to the log.
 const REPORT: Duration = Duration::from_secs(60);
 /// How long a new process waits for the old one's control socket.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs the proxy until a signal ends it.
+/// With `takeover` it takes the listening sockets of the proxy that runs on the same file, which drains then.
 ///
 /// # Errors
 /// When it cannot start: a configuration that does not check, an address in use, another proxy on the same file.
-pub fn run(config_path: &Path) -> anyhow::Result<()> {
+pub fn run(config_path: &Path, takeover: bool) -> anyhow::Result<()> {
     let config = match crate::config::load(config_path) {
         Ok(config) => config,
         Err(problems) => bail!("{}", render(&problems)),
@@ -46,12 +48,18 @@ pub fn run(config_path: &Path) -> anyhow::Result<()> {
     raise_file_limit(config.limits.max_connections);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("the control runtime")?;
     let local = tokio::task::LocalSet::new();
-    runtime.block_on(local.run_until(serve(config_path.to_owned(), config)))
+    runtime.block_on(local.run_until(serve(config_path.to_owned(), config, takeover)))
 }
 
-async fn serve(path: PathBuf, config: crate::config::Config) -> anyhow::Result<()> {
-    let socket = ControlSocket::bind_patiently(&config.control_socket, PATIENCE).await?;
-    let listeners = listen::bind(&config.listen)?;
+async fn serve(path: PathBuf, config: crate::config::Config, takeover: bool) -> anyhow::Result<()> {
+    let inherited = if takeover { takeover::take(&config.control_socket).context("taking over")? } else { None };
+    let socket = ControlSocket::bind_after(&config.control_socket, PATIENCE).await?;
+    let mut listeners = match inherited {
+        Some(descriptors) => listen::inherit(&config.listen, descriptors)?,
+        None => listen::bind(&config.listen)?,
+    };
+    let offer = takeover::Offer::bind(takeover::path(&config.control_socket)).context("the takeover socket")?;
+    let duplicates = listeners.iter().map(listen::Listener::duplicate).collect::<std::io::Result<Vec<_>>>()?;
     let workers = if config.workers == 0 {
         std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
     } else {
@@ -61,19 +69,26 @@ async fn serve(path: PathBuf, config: crate::config::Config) -> anyhow::Result<(
     let proxy = Arc::new(Proxy::start(path.clone(), config, workers, drain).await?);
     let workers: Vec<Worker> =
         (0..workers).map(|i| Worker::start(i, &proxy, draining.clone())).collect::<std::io::Result<_>>().context("a worker thread")?;
-    let control = tokio::spawn(crate::admin::control::serve(socket, Arc::clone(&proxy) as Arc<dyn crate::admin::control::Running>));
+    let control = tokio::spawn(socket.serve(Arc::clone(&proxy) as Arc<dyn crate::admin::control::Running>));
     let (_watch, mut changes) = crate::config::watch::watch_channel(&path).context("watching the configuration")?;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut report = tokio::time::interval_at(tokio::time::Instant::now() + REPORT, REPORT);
-    let accepting = listen::accept(listeners, &workers, draining.clone());
-    tokio::pin!(accepting);
+    let mut accepting = Box::pin(listen::accept(&listeners, &workers, draining.clone()));
     let mut draining_seen = draining.clone();
     tracing::info!(config = %path.display(), epoch = proxy.epoch(), "serving");
+    let mut taken_over = false;
     loop {
         tokio::select! {
-            _ = &mut accepting => break,
+            () = &mut accepting => break,
+            given = offer.given(&duplicates) => match given {
+                Ok(()) => {
+                    taken_over = true;
+                    break;
+                }
+                Err(e) => tracing::warn!(error = %e, "a takeover failed"),
+            },
             Some(()) = changes.recv() => reload(&proxy).await,
             _ = hangup.recv() => reload(&proxy).await,
             _ = report.tick() => log_figures(&proxy.figures()),
@@ -82,7 +97,14 @@ async fn serve(path: PathBuf, config: crate::config::Config) -> anyhow::Result<(
             _ = draining_seen.wait_for(|d| *d) => break,
         }
     }
-    // the listeners are gone with `accepting` once this scope ends; sessions may finish what they have begun
+    // closes the listeners; sessions may finish what they have begun
+    drop(accepting);
+    if taken_over {
+        tracing::info!("a new process has taken over");
+        listeners.iter_mut().for_each(listen::Listener::leave_file);
+        control.abort();
+    }
+    drop((listeners, duplicates, offer));
     tracing::info!(sessions = proxy.registry.len(), "draining");
     proxy.begin_drain();
     let deadline = tokio::time::Instant::now() + proxy.drain_timeout();
@@ -128,11 +150,16 @@ fn log_figures(f: &Figures) {
 
 /// Each session has two sockets or more: the soft limit of open files goes up to the hard one.
 fn raise_file_limit(max_connections: u32) {
-    use rustix::process::{Resource, getrlimit, setrlimit};
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let needed = u64::from(max_connections) * 3 + 100;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.maximum.is_some_and(|n| n < needed) {
+        // only root may; others keep what they have
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(needed), maximum: Some(needed) });
+    }
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     let _ = setrlimit(Resource::Nofile, limit);
-    let needed = u64::from(max_connections) * 3 + 100;
     if getrlimit(Resource::Nofile).current.is_some_and(|n| n < needed) {
         tracing::warn!(needed, "the limit of open files is too low for limits.max_connections: raise it (LimitNOFILE=, ulimit -n)");
     }

@@ -6,6 +6,7 @@ use super::running::Proxy;
 use crate::admin::protocol::{GroupStatus, SessionCounts, SessionInfo, Status, StoreStatus, Totals};
 use crate::config::model::{Address, Group, PoolMode, TablePattern};
 use crate::session::Figures;
+use crate::sql::dialect::Engine;
 
 fn address(a: &Address) -> String {
     match a {
@@ -69,6 +70,13 @@ pub(super) fn status(proxy: &Proxy) -> Status {
     }
 }
 
+fn engine(e: Engine) -> &'static str {
+    match e {
+        Engine::MariaDb { .. } => "MariaDB",
+        Engine::MySql { .. } => "MySQL",
+    }
+}
+
 fn stores(proxy: &Proxy, figures: &Figures) -> Vec<StoreStatus> {
     let live = proxy.live.load();
     live.fleet
@@ -81,7 +89,7 @@ fn stores(proxy: &Proxy, figures: &Figures) -> Vec<StoreStatus> {
             StoreStatus {
                 name: handle.name().to_owned(),
                 addresses: handle.config.addresses.iter().map(address).collect(),
-                engine: probed.as_ref().map(|p| p.engine.to_string()).unwrap_or_default(),
+                engine: probed.as_ref().map(|p| engine(p.engine)).unwrap_or_default().to_owned(),
                 version: probed.as_ref().map(|p| p.version.clone()).unwrap_or_default(),
                 state: match (up, probed.is_some()) {
                     (false, _) => "down",

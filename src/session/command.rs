@@ -10,10 +10,9 @@ use std::time::{Duration, Instant};
 use super::Session;
 use super::control_flow::{Failure, Fatal};
 use super::query::Frame;
-use super::relay::relay;
 use crate::sql::Facts;
 use crate::sql::facts::{Access, Flags, Kind, TableRef};
-use crate::wire::packet::{self, HEADER};
+use crate::wire::packet::HEADER;
 use crate::wire::reply::Expect;
 use crate::wire::{Capabilities, Command, ErrPacket};
 
@@ -360,11 +359,3 @@ fn too_large() -> Fatal {
     Fatal::Protocol(ErrPacket::new(1153, b"08S01", "Got a packet bigger than 'max_allowed_packet' bytes"))
 }
 
-/// Frames a command of the proxy's own.
-pub(crate) fn framed(command: u8, argument: &[u8]) -> Vec<u8> {
-    let mut payload = vec![command];
-    payload.extend_from_slice(argument);
-    let mut out = Vec::with_capacity(payload.len() + HEADER);
-    packet::put(&mut out, 0, &payload);
-    out
-}

@@ -1,5 +1,7 @@
 //! What goes before a statement so that it means the same on its store, and what its success means for the session.
 
+use std::sync::atomic::Ordering;
+
 use super::Session;
 use super::control_flow::Failure;
 use crate::config::StoreId;
@@ -86,6 +88,15 @@ impl Session {
             self.succeeded(facts, generation, store, outcome);
         }
         self.transaction_over();
+        self.publish_transaction();
+    }
+
+    /// Others may see whether a transaction is open.
+    fn publish_transaction(&self) {
+        let open = self.in_transaction();
+        if self.info.in_transaction.load(Ordering::Relaxed) != open {
+            self.info.in_transaction.store(open, Ordering::Relaxed);
+        }
     }
 
     fn succeeded(&mut self, facts: &Facts, generation: u64, store: StoreId, outcome: &Outcome) {
@@ -118,8 +129,7 @@ impl Session {
             Kind::LockTables(_) => self.state.tables_locked = true,
             Kind::UnlockTables | Kind::Begin { .. } if self.state.tables_locked => self.state.tables_locked = false,
             Kind::Handler { name, open: true, .. } => {
-                let handler = self.handler_name(facts, name);
-                self.state.handlers.insert(handler, generation);
+                self.state.handlers.insert(name.to_ascii_lowercase(), generation);
             }
             Kind::Handler { name, close: true, .. } => {
                 self.state.handlers.remove(&name.to_ascii_lowercase());
@@ -143,24 +153,19 @@ impl Session {
         }
     }
 
-    fn handler_name(&self, _facts: &Facts, name: &str) -> String {
-        name.to_ascii_lowercase()
-    }
-
     fn temporary_tables(&mut self, facts: &Facts, store: StoreId) {
-        let creates = facts.tables.iter().find(|t| t.access == Access::Ddl);
-        let Some(table) = creates else { return };
-        let database = table.database.as_deref().or(self.state.database.as_deref());
-        if self.state.temporary.get(database, &table.name).is_some() {
-            self.dropped(facts);
-        } else {
+        if facts.flags.contains(Flags::DROPS_TABLES) {
+            return;
+        }
+        if let Some(table) = facts.tables.iter().find(|t| t.access == Access::Ddl) {
+            let database = table.database.as_deref().or(self.state.database.as_deref());
             self.state.temporary.insert(database, &table.name, store);
         }
     }
 
     /// DROP TABLE drops temporary tables too; any other DDL leaves them.
     fn dropped(&mut self, facts: &Facts) {
-        if self.state.temporary.is_empty() || !facts.drops_tables() {
+        if self.state.temporary.is_empty() || !facts.flags.contains(Flags::DROPS_TABLES) {
             return;
         }
         for table in &facts.tables {

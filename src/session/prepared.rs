@@ -18,7 +18,7 @@ use crate::wire::codec::Reader;
 use crate::wire::command::{COM_STMT_CLOSE, COM_STMT_PREPARE, Command, LAST_PREPARED, execute_types};
 use crate::wire::packet::{self, HEADER};
 use crate::wire::reply::{Event, Expect, Outcome, Prepared, Reply};
-use crate::wire::{Capabilities, ErrPacket};
+use crate::wire::ErrPacket;
 
 /// A statement.
 pub(crate) struct Statement {
@@ -456,6 +456,5 @@ mod tests {
         all.last_prepared = Some(id);
         assert_eq!(all.resolve(LAST_PREPARED), Some(id));
         assert_eq!(all.resolve(id + 1), None);
-        assert!(!Capabilities::NEVER_RELAYED.contains(Capabilities::PROTOCOL_41));
     }
 }

@@ -1,0 +1,227 @@
+//! The command line. Every command but `serve` and `demo` runs here, and ends with an [`Outcome`].
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::client::{ClientError, ask};
+use super::outcome::{Code, Outcome};
+use super::protocol::{DrainRequest, ExplainRequest, Explained, FlagRequest, Reply, Request};
+use super::{check, flag, show};
+use crate::config::{self, Config, load};
+
+/// A MySQL proxy that routes groups of tables to the legacy or the new store, by a flag that changes while traffic flows.
+#[derive(Debug, Parser)]
+#[command(name = "switchover", version, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 refused or something is wrong, 2 wrong usage, 3 no proxy runs, 4 timed out, 5 failed."
+)]
+struct Cli {
+    /// The configuration file.
+    #[arg(long, short, global = true, default_value = "routing.yaml", value_name = "FILE")]
+    config: PathBuf,
+    /// Answer in JSON, for programs.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the proxy.
+    Serve(ServeOptions),
+    /// Say all that is wrong with the configuration file, then try the stores.
+    Check {
+        /// The file only.
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Show the running proxy: stores, groups, flags, sessions.
+    Status,
+    /// Move a group of tables to a store, by editing the configuration file.
+    Flag {
+        /// The group.
+        group: String,
+        /// The store that is to serve it.
+        store: String,
+        /// Wait until no transaction runs where it began before; seconds at most.
+        #[arg(long, value_name = "SECS", num_args = 0..=1, require_equals = true, default_missing_value = "10")]
+        wait: Option<u64>,
+        /// For the log and the history.
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
+    },
+    /// Make the running proxy read the configuration file again.
+    Reload {
+        /// For the log and the history.
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
+    },
+    /// Make the running proxy leave: no new clients, sessions end at a clean point.
+    Drain {
+        /// Seconds until busy sessions are closed.
+        #[arg(long, value_name = "SECS")]
+        timeout: Option<u64>,
+        /// For the log.
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
+    },
+    /// Show where a statement would go, and why.
+    Explain {
+        /// The statement.
+        sql: String,
+        /// As this account.
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
+        /// In this database.
+        #[arg(long, value_name = "NAME")]
+        db: Option<String>,
+    },
+    /// Show every session of the running proxy.
+    Sessions,
+    /// Try it all: two private stores, a proxy, and traffic.
+    Demo(DemoOptions),
+}
+
+/// Options of `switchover serve`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+#[non_exhaustive]
+pub struct ServeOptions {
+    /// Take the listening sockets over from the proxy that serves this file; it drains. No client is turned away.
+    #[arg(long)]
+    pub takeover: bool,
+}
+
+/// Options of `switchover demo`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+#[non_exhaustive]
+pub struct DemoOptions {
+    /// End by itself after so many seconds.
+    #[arg(long, value_name = "N")]
+    pub seconds: Option<u64>,
+    /// Flip the flag every N seconds.
+    #[arg(long, value_name = "N")]
+    pub flip_every: Option<u64>,
+}
+
+/// What the binary does next.
+#[derive(Debug)]
+pub enum Next {
+    /// Nothing: the command has run.
+    Exit(ExitCode),
+    /// Serve this file.
+    Serve(PathBuf, ServeOptions),
+    /// Run the demo.
+    Demo(DemoOptions),
+}
+
+/// `explain` without a proxy, as the routing layer answers it.
+pub type Explain = dyn Fn(&Config, &ExplainRequest) -> Result<Explained, String>;
+
+/// Parses the command line and runs what is not for the server. Blocks.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, explain: Option<&Explain>) -> Next {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return Next::Exit(ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)));
+        }
+    };
+    match cli.command {
+        Command::Serve(options) => Next::Serve(cli.config, options),
+        Command::Demo(options) => Next::Demo(options),
+        command => Next::Exit(outcome(&cli.config, cli.json, command, explain).finish()),
+    }
+}
+
+fn outcome(config: &std::path::Path, json: bool, command: Command, explain: Option<&Explain>) -> Outcome {
+    let socket = load::control_socket(config);
+    match command {
+        Command::Check { offline } => check::check(config, offline, json),
+        Command::Status => show::status(&socket, json),
+        Command::Sessions => show::sessions(&socket, json),
+        Command::Reload { why } => show::reload(&socket, flag::cause(why), json),
+        Command::Drain { timeout, why } => {
+            let timeout_ms = timeout.map(|seconds| seconds.saturating_mul(1_000));
+            show::drain(&socket, DrainRequest { cause: flag::cause(why), timeout_ms }, json)
+        }
+        Command::Flag { group, store, wait, why } => {
+            let request = FlagRequest { group, store, cause: flag::cause(why) };
+            let wait = wait.map(Duration::from_secs);
+            flag::flag(&flag::Flag { config, socket: &socket, request, wait, json })
+        }
+        Command::Explain { sql, user, db } => {
+            let request = ExplainRequest { sql, user, db };
+            explained(config, &socket, request, explain, json)
+        }
+        Command::Serve(_) | Command::Demo(_) => Outcome::failed(Code::Failed, json, "not a command of its own"),
+    }
+}
+
+/// The running proxy knows best: temporary tables aside, it answers with the snapshot in force.
+fn explained(
+    path: &std::path::Path,
+    socket: &std::path::Path,
+    request: ExplainRequest,
+    offline: Option<&Explain>,
+    json: bool,
+) -> Outcome {
+    let explained = match (ask(socket, &Request::Explain(request.clone())), offline) {
+        (Ok(Reply::Explained(explained)), _) => explained,
+        (Err(ClientError::NotRunning(_) | ClientError::Denied(_)), Some(explain)) => {
+            let config = match config::load(path) {
+                Ok(config) => config,
+                Err(problems) => return check::refused(&problems, json),
+            };
+            match explain(&config, &request) {
+                Ok(explained) => explained,
+                Err(message) => return Outcome::failed(Code::Refused, json, &message),
+            }
+        }
+        (other, _) => return show::unexpected(other, json),
+    };
+    Outcome::new(Code::Done, json, &explained, || format!("{}\n", explained.text.trim_end()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn waits_have_a_default_and_take_no_positional() {
+        let wait = |line| match parse(line).unwrap().command {
+            Command::Flag { group, wait, .. } => (group, wait),
+            _ => panic!("not a flag"),
+        };
+        assert_eq!(wait("switchover flag a new"), ("a".into(), None));
+        assert_eq!(wait("switchover flag --wait a new"), ("a".into(), Some(10)));
+        assert_eq!(wait("switchover flag a new --wait=3 --config x --json"), ("a".into(), Some(3)));
+        assert!(parse("switchover flag a").is_err());
+        assert!(parse("switchover").is_err());
+    }
+
+    #[test]
+    fn the_demo_takes_its_options() {
+        let Next::Demo(options) =
+            run("switchover demo --seconds 5 --flip-every 2".split(' ').map(OsString::from), None)
+        else {
+            panic!("not the demo")
+        };
+        assert_eq!(options, DemoOptions { seconds: Some(5), flip_every: Some(2) });
+    }
+}
