@@ -83,6 +83,8 @@ bitflags::bitflags! {
         const SYSTEM_TABLES = 1 << 17;
         /// DROP TABLE/VIEW … IF EXISTS and the like.
         const IF_EXISTS = 1 << 18;
+        /// DROP TABLE or DROP TEMPORARY TABLE: temporary tables of these names are gone afterwards.
+        const DROPS_TABLES = 1 << 19;
     }
 }
 

@@ -24,4 +24,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod demo;
+mod fidelity;
+mod hostile;
+mod login;
+mod routing;
 mod smoke;
+mod state;
+mod transactions;

@@ -8,7 +8,7 @@
 //! | a proxy | [`Proxy::pair`] for the usual config, [`Proxy::start`] for any |
 //! | which store answered | `SELECT @@server_id`: [`LEGACY_ID`] or [`NEW_ID`] |
 //! | a client of another language | [`clients`] |
-//! | a client that sends any bytes | [`Raw`] |
+//! | a client of bare packets | [`raw::Raw`] |
 //! | a network that fails | [`Cable`]: put its port in the config instead of the store's |
 //! | a free port | [`ports::free`] |
 //! | to wait for something | [`eventually`] |
@@ -35,7 +35,6 @@ pub use database::Database;
 pub use keeper::{Stores, stores};
 pub use mariadb::{PrivateServer, Server};
 pub use proxy::Proxy;
-pub use raw::Raw;
 
 /// `@@server_id` of the shared legacy store.
 pub const LEGACY_ID: u32 = 1;

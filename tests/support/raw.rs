@@ -1,114 +1,145 @@
-//! A client that says exactly the bytes it is told to: for what no driver would send.
+//! A client of bare packets: what drivers hide (flags, sequence numbers, bytes) is what it is for.
 
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use mysql_common::scramble::scramble_native;
+use switchover::auth;
+use switchover::wire::handshake::{Greeting, HandshakeResponse};
+use switchover::wire::packet::{self, HEADER, Header};
+use switchover::wire::reply::{Expect, Reply};
+use switchover::wire::{Capabilities, ErrPacket};
 
-/// LONG_PASSWORD, LONG_FLAG, CONNECT_WITH_DB, PROTOCOL_41, TRANSACTIONS, SECURE_CONNECTION, MULTI_STATEMENTS, MULTI_RESULTS,
-/// PS_MULTI_RESULTS, PLUGIN_AUTH.
-pub const CAPABILITIES: u32 = 0x1 | 0x4 | 0x8 | 0x200 | 0x2000 | 0x8000 | 0x1_0000 | 0x2_0000 | 0x4_0000 | 0x8_0000;
+/// What an ordinary client asks for.
+pub const ORDINARY: Capabilities = Capabilities::PROTOCOL_41
+    .union(Capabilities::SECURE_CONNECTION)
+    .union(Capabilities::PLUGIN_AUTH)
+    .union(Capabilities::LONG_PASSWORD)
+    .union(Capabilities::TRANSACTIONS)
+    .union(Capabilities::MULTI_STATEMENTS)
+    .union(Capabilities::MULTI_RESULTS)
+    .union(Capabilities::PS_MULTI_RESULTS)
+    .union(Capabilities::LOCAL_FILES);
 
-/// One connection; reads fail after ten seconds.
+/// A connection of bare packets.
 pub struct Raw {
-    pub stream: TcpStream,
-    /// The sequence number of the next packet to send.
-    pub sequence: u8,
+    /// The socket.
+    pub socket: TcpStream,
+    /// What the server said first.
+    pub greeting: Greeting,
+    /// What was agreed on.
+    pub capabilities: Capabilities,
+}
+
+/// Reads one packet; `None` at the end of the stream.
+pub fn read_packet(socket: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
+    let mut head = [0; HEADER];
+    socket.read_exact(&mut head).ok()?;
+    let header = Header::read(&head)?;
+    let mut payload = vec![0; header.len()];
+    socket.read_exact(&mut payload).ok()?;
+    Some((header.sequence, payload))
 }
 
 impl Raw {
-    /// Connects, and reads nothing.
+    /// Connects and reads the greeting.
     pub fn connect(port: u16) -> Raw {
-        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Raw { stream, sequence: 0 }
+        let mut socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        socket.set_nodelay(true).unwrap();
+        let (_, payload) = read_packet(&mut socket).expect("a greeting");
+        let greeting = Greeting::read(&payload).unwrap_or_else(|e| panic!("{e}: {payload:?}"));
+        Raw { socket, greeting, capabilities: Capabilities::empty() }
     }
 
-    /// Connects and logs in as `app`.
-    pub fn login(port: u16, database: &str) -> Raw {
-        Raw::login_with(port, database, CAPABILITIES)
-    }
-
-    /// [`Raw::login`] with those capabilities and no others.
-    pub fn login_with(port: u16, database: &str, capabilities: u32) -> Raw {
-        let mut client = Raw::connect(port);
-        let greeting = client.packet().unwrap();
-        let version_end = greeting.iter().position(|&byte| byte == 0).unwrap();
-        let rest = &greeting[version_end + 1..];
-        let scramble = [&rest[4..12], &rest[31..43]].concat();
-        let mut answer = capabilities.to_le_bytes().to_vec();
-        answer.extend(1_u32.wrapping_shl(24).to_le_bytes());
-        answer.push(45);
-        answer.extend([0; 23]);
-        answer.extend(b"app\0\x14");
-        answer.extend(native(&scramble));
-        answer.extend(database.as_bytes());
-        answer.extend(b"\0mysql_native_password\0");
-        client.send(&answer).unwrap();
-        let mut reply = client.packet().unwrap();
-        if reply[0] == 0xfe {
-            let start = reply.iter().position(|&byte| byte == 0).unwrap() + 1;
-            let scramble = reply[start..start + 20].to_vec();
-            client.send(&native(&scramble)).unwrap();
-            reply = client.packet().unwrap();
-        }
-        assert_eq!(reply[0], 0, "login: {}", String::from_utf8_lossy(&reply));
-        client
-    }
-
-    /// Sends one packet of a command: sequence number 0, then the payload.
-    pub fn command(&mut self, payload: &[u8]) -> io::Result<()> {
-        self.sequence = 0;
-        self.send(payload)
-    }
-
-    /// COM_QUERY.
-    pub fn query(&mut self, sql: &str) -> io::Result<()> {
-        self.command(&[b"\x03", sql.as_bytes()].concat())
-    }
-
-    /// Sends one packet (under 16 MiB) with the next sequence number.
-    pub fn send(&mut self, payload: &[u8]) -> io::Result<()> {
-        let mut bytes = (payload.len() as u32).to_le_bytes();
-        bytes[3] = self.sequence;
-        self.sequence = self.sequence.wrapping_add(1);
-        self.stream.write_all(&[&bytes, payload].concat())
-    }
-
-    /// Sends bytes as they are.
-    pub fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes)
-    }
-
-    /// Reads one packet's payload.
-    pub fn packet(&mut self) -> io::Result<Vec<u8>> {
-        let mut head = [0; 4];
-        self.stream.read_exact(&mut head)?;
-        self.sequence = head[3].wrapping_add(1);
-        let length = u32::from_le_bytes([head[0], head[1], head[2], 0]) as usize;
-        let mut payload = vec![0; length];
-        self.stream.read_exact(&mut payload)?;
-        Ok(payload)
-    }
-
-    /// The code of the error that is next; panics if it is no error.
-    pub fn error(&mut self) -> u16 {
-        let packet = self.packet().unwrap();
-        assert_eq!(packet[0], 0xff, "not an error: {}", String::from_utf8_lossy(&packet));
-        u16::from_le_bytes([packet[1], packet[2]])
-    }
-
-    /// Whether the other side closes without another byte.
-    pub fn is_closed(&mut self) -> bool {
-        match self.stream.read(&mut [0]) {
-            Ok(read) => read == 0,
-            Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
+    /// Logs in with `mysql_native_password`.
+    pub fn login(port: u16, wanted: Capabilities, user: &str, password: &str, database: &str) -> Result<Raw, ErrPacket> {
+        let mut raw = Raw::connect(port);
+        let mut capabilities = wanted & (raw.greeting.capabilities | Capabilities::CLIENT_ONLY);
+        capabilities.set(Capabilities::CONNECT_WITH_DB, !database.is_empty());
+        let answer = |scramble: &[u8]| match password {
+            "" => Vec::new(),
+            p => auth::native_answer(scramble, auth::stage1(p.as_bytes())).to_vec(),
+        };
+        let login = HandshakeResponse {
+            capabilities,
+            max_packet: 1 << 30,
+            collation: 45,
+            user: user.into(),
+            auth: answer(&raw.greeting.scramble),
+            database: (!database.is_empty()).then(|| database.into()),
+            plugin: Some(auth::NATIVE.to_vec()),
+            attributes: Vec::new(),
+        };
+        raw.capabilities = capabilities;
+        raw.write(1, &login.write());
+        loop {
+            let (sequence, payload) = read_packet(&mut raw.socket).expect("an answer to the login");
+            match payload.first() {
+                Some(0) => return Ok(raw),
+                Some(0xFF) => return Err(ErrPacket::read(&payload).unwrap()),
+                Some(0xFE) => {
+                    let (_, data) = switchover::wire::handshake::read_auth_switch(&payload).unwrap().unwrap();
+                    let again = answer(data);
+                    raw.write(sequence + 1, &again);
+                }
+                other => panic!("{other:?}"),
+            }
         }
     }
-}
 
-fn native(scramble: &[u8]) -> [u8; 20] {
-    scramble_native(scramble, b"app").unwrap()
+    /// Logs in as app.
+    pub fn app(port: u16, wanted: Capabilities, database: &str) -> Raw {
+        Raw::login(port, wanted, "app", "app", database).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// Writes one message.
+    pub fn write(&mut self, sequence: u8, payload: &[u8]) {
+        let mut out = Vec::new();
+        packet::put(&mut out, sequence, payload);
+        self.socket.write_all(&out).unwrap();
+    }
+
+    /// Sends a command.
+    pub fn send(&mut self, command: u8, argument: &[u8]) {
+        let mut payload = vec![command];
+        payload.extend_from_slice(argument);
+        self.write(0, &payload);
+    }
+
+    /// Reads the packets of one whole response.
+    pub fn response(&mut self, expect: Expect) -> Vec<(u8, Vec<u8>)> {
+        let mut reply = Reply::new(expect, self.capabilities);
+        let mut packets = Vec::new();
+        while !reply.is_done() {
+            let Some((sequence, payload)) = read_packet(&mut self.socket) else { break };
+            let mut framed = Vec::new();
+            packet::put_header(&mut framed, payload.len(), sequence);
+            framed.extend_from_slice(&payload);
+            reply.feed(&framed).unwrap();
+            packets.push((sequence, payload));
+        }
+        packets
+    }
+
+    /// COM_QUERY and its response.
+    pub fn query(&mut self, sql: &str) -> Vec<(u8, Vec<u8>)> {
+        self.send(3, sql.as_bytes());
+        self.response(Expect::Results)
+    }
+
+    /// The error that a response ends with.
+    pub fn error(packets: &[(u8, Vec<u8>)]) -> Option<ErrPacket> {
+        ErrPacket::read(&packets.last()?.1).ok()
+    }
+
+    /// Reads to the end of the stream; panics if the peer does not close.
+    pub fn until_closed(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        match self.socket.read_to_end(&mut rest) {
+            Ok(_) => rest,
+            Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => rest,
+            Err(e) => panic!("the peer does not close: {e}"),
+        }
+    }
 }

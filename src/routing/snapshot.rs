@@ -1,0 +1,214 @@
+//! The immutable routing state: a checked config compiled for look-ups, with its epoch.
+//!
+//! A transaction works with one snapshot from start to end. Exact names are one hash look-up, whatever their number;
+//! wildcards are tried after them, in the order of the file. `db.table` beats a bare name, a bare name beats a wildcard.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+
+use super::patterns::{NameCase, is_system_schema, is_wildcard};
+use crate::config::model::{Config, Group, GroupId, StoreId, TablePattern};
+use crate::sql::facts::TableRef;
+
+/// Where a table lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Location {
+    /// The store that serves it.
+    pub store: StoreId,
+    /// Its group; `None` where no group names it.
+    pub group: Option<GroupId>,
+    /// It belongs to information_schema, performance_schema or sys, which every store has: it decides nothing.
+    pub neutral: bool,
+}
+
+/// Routing state of one epoch.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Grows by one with every published snapshot.
+    pub epoch: u64,
+    /// What it was compiled from.
+    pub config: Arc<Config>,
+    case: NameCase,
+    tables: Names,
+    references: Names,
+    all_default: bool,
+    depends_on_database: bool,
+}
+
+impl Snapshot {
+    /// Compiles a checked config; `lower_case_table_names` is the stores' (0 is case-sensitive, 1 and 2 are not).
+    #[must_use]
+    pub fn compile(config: Arc<Config>, epoch: u64, lower_case_table_names: u8) -> Snapshot {
+        let case = NameCase::new(lower_case_table_names);
+        let mut tables = Names::new(case);
+        let mut references = Names::new(case);
+        for (n, group) in config.groups.iter().enumerate() {
+            let id = GroupId(u16::try_from(n).unwrap_or(u16::MAX));
+            group.tables.iter().for_each(|p| tables.add(p, id));
+            group.references.iter().for_each(|p| references.add(p, id));
+        }
+        let all_default = config.groups.iter().all(|g| g.connection == config.default);
+        let depends_on_database = config.groups.iter().any(|g| {
+            !g.databases.is_empty() || g.tables.iter().chain(&g.references).any(|p| p.database.is_some())
+        });
+        Snapshot { epoch, config, case, tables, references, all_default, depends_on_database }
+    }
+
+    /// Where `table` lives for a session whose database is `session_db`.
+    #[must_use]
+    pub fn locate(&self, table: &TableRef, session_db: Option<&str>) -> Location {
+        self.locate_name(table.database.as_deref().or(session_db), &table.name)
+    }
+
+    /// As [`Self::locate`], by database and name.
+    #[must_use]
+    pub fn locate_name(&self, database: Option<&str>, name: &str) -> Location {
+        let group = self.tables.find(&self.config, database, name, |_| true);
+        match group.and_then(|id| Some((id, self.group(id)?.connection))) {
+            Some((id, store)) => Location { store, group: Some(id), neutral: false },
+            None => Location {
+                store: self.config.default,
+                group: None,
+                neutral: database.is_some_and(|d| is_system_schema(d) && !d.eq_ignore_ascii_case("mysql")),
+            },
+        }
+    }
+
+    /// The group that keeps a copy of this table on `store`, if any does.
+    #[must_use]
+    pub fn reference_on(&self, store: StoreId, database: Option<&str>, name: &str) -> Option<GroupId> {
+        self.references.find(&self.config, database, name, |id| self.group(id).is_some_and(|g| g.connection == store))
+    }
+
+    /// True if every group's flag names the default store: no statement can go anywhere else.
+    #[must_use]
+    pub fn all_default(&self) -> bool {
+        self.all_default
+    }
+
+    /// True if some pattern names a database or is narrowed to some: a kept decision must be keyed by the session's database.
+    #[must_use]
+    pub fn depends_on_database(&self) -> bool {
+        self.depends_on_database
+    }
+
+    /// How table names compare.
+    #[must_use]
+    pub fn name_case(&self) -> NameCase {
+        self.case
+    }
+
+    /// A group by its id.
+    #[must_use]
+    pub fn group(&self, id: GroupId) -> Option<&Group> {
+        self.config.groups.get(usize::from(id.0))
+    }
+
+    /// A store's name.
+    #[must_use]
+    pub fn store_name(&self, id: StoreId) -> &str {
+        self.config.stores.get(usize::from(id.0)).map_or("?", |s| s.name.as_str())
+    }
+
+    /// A store by its name.
+    #[must_use]
+    pub fn store_named(&self, name: &str) -> Option<StoreId> {
+        let at = self.config.stores.iter().position(|s| s.name == name)?;
+        u16::try_from(at).ok().map(StoreId)
+    }
+}
+
+/// Patterns, by name where they are exact.
+#[derive(Debug, Clone)]
+struct Names {
+    case: NameCase,
+    hasher: RandomState,
+    exact: HashTable<(TablePattern, GroupId)>,
+    wild: Vec<(TablePattern, GroupId)>,
+}
+
+impl Names {
+    fn new(case: NameCase) -> Self {
+        Names { case, hasher: RandomState::new(), exact: HashTable::new(), wild: Vec::new() }
+    }
+
+    fn hash(&self, database: Option<&str>, name: &str) -> u64 {
+        let mut state = self.hasher.build_hasher();
+        self.case.hash(name, &mut state);
+        if let Some(database) = database {
+            self.case.hash(database, &mut state);
+        }
+        state.finish()
+    }
+
+    fn add(&mut self, pattern: &TablePattern, group: GroupId) {
+        if is_wildcard(pattern) {
+            self.wild.push((pattern.clone(), group));
+            return;
+        }
+        let hash = self.hash(pattern.database.as_deref(), &pattern.name);
+        let (case, hasher) = (self.case, self.hasher.clone());
+        self.exact.insert_unique(hash, (pattern.clone(), group), move |(p, _)| {
+            let mut state = hasher.build_hasher();
+            case.hash(&p.name, &mut state);
+            if let Some(database) = &p.database {
+                case.hash(database, &mut state);
+            }
+            state.finish()
+        });
+    }
+
+    /// The first group in order of precedence whose pattern fits and which `accept` takes.
+    fn find(
+        &self,
+        config: &Config,
+        database: Option<&str>,
+        name: &str,
+        accept: impl Fn(GroupId) -> bool,
+    ) -> Option<GroupId> {
+        let bare_allowed = !database.is_some_and(is_system_schema);
+        let in_scope = |id: GroupId| {
+            let narrowed = config.groups.get(usize::from(id.0)).map(|g| g.databases.as_slice()).unwrap_or_default();
+            bare_allowed
+                && (narrowed.is_empty() || database.is_none_or(|d| narrowed.iter().any(|n| self.case.same(n, d))))
+        };
+        if let Some(db) = database
+            && let Some(id) = self.exact(Some(db), name, &accept)
+        {
+            return Some(id);
+        }
+        if let Some(id) = self.exact(None, name, |id| in_scope(id) && accept(id)) {
+            return Some(id);
+        }
+        if self.wild.is_empty() {
+            return None;
+        }
+        let fits = |pattern: &TablePattern, id: GroupId| match &pattern.database {
+            Some(p) => database.is_some_and(|d| self.case.fits(p, d) && (p != "*" || !is_system_schema(d))),
+            None => in_scope(id),
+        };
+        let of = |qualified: bool| {
+            self.wild.iter().find(|(p, id)| {
+                p.database.is_some() == qualified && self.case.fits(&p.name, name) && fits(p, *id) && accept(*id)
+            })
+        };
+        of(true).or_else(|| of(false)).map(|(_, id)| *id)
+    }
+
+    fn exact(&self, database: Option<&str>, name: &str, accept: impl Fn(GroupId) -> bool) -> Option<GroupId> {
+        if self.exact.is_empty() {
+            return None;
+        }
+        let same = |(p, id): &(TablePattern, GroupId)| {
+            let databases = match (p.database.as_deref(), database) {
+                (None, None) => true,
+                (Some(a), Some(b)) => self.case.same(a, b),
+                _ => false,
+            };
+            databases && self.case.same(&p.name, name) && accept(*id)
+        };
+        self.exact.find(self.hash(database, name), same).map(|(_, id)| *id)
+    }
+}

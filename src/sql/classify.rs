@@ -1,0 +1,96 @@
+//! A text → the facts of its statements, on a plan-cache miss.
+
+use std::sync::Arc;
+
+use super::dialect::Dialect;
+use super::facts::{Facts, Flags, Kind};
+use super::lex::Reading;
+use super::scan::Scan;
+use super::split::split;
+
+/// What is known of a text: the facts of each of its statements, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Analysis {
+    /// One entry per statement; more than one only for multi-statement text, and at least one.
+    pub statements: Box<[Arc<Facts>]>,
+}
+
+impl Analysis {
+    /// Whether another text with the same fingerprint has the same facts.
+    #[must_use]
+    pub fn cacheable(&self) -> bool {
+        !self.statements.iter().any(|f| f.flags.contains(Flags::LITERALS_MATTER))
+    }
+
+    /// Bytes that it takes, roughly, for the plan cache.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let names = |f: &Arc<Facts>| {
+            let tables = f.tables.iter().map(|t| {
+                t.name.len() + t.database.as_ref().map_or(0, |d| d.len()) + size_of_val(t)
+            });
+            tables.chain(f.user_variables.iter().map(|v| v.len() + 16)).sum::<usize>()
+        };
+        self.statements.iter().map(|f| size_of::<Facts>() + 32 + names(f)).sum()
+    }
+}
+
+/// The facts of every statement of a text.
+#[must_use]
+pub fn analyze(sql: &[u8], dialect: &Dialect) -> Analysis {
+    let statement = |span: super::facts::Span| {
+        let text = sql.get(span.start as usize..span.end as usize).unwrap_or_default();
+        Arc::new(classify(text, dialect))
+    };
+    Analysis { statements: split(sql, dialect).map(statement).collect() }
+}
+
+/// The facts of one statement.
+#[must_use]
+pub fn classify(sql: &[u8], dialect: &Dialect) -> Facts {
+    let own = Scan::new(sql, dialect, Reading::Engine);
+    if !own.executable {
+        return own.facts;
+    }
+    let others = [Reading::RunAll, Reading::RunNone].map(|r| Scan::new(sql, dialect, r).facts);
+    union(own.facts, others)
+}
+
+/// Facts of a text with executable comments: stores may read it otherwise, so its tables are those of every reading.
+///
+/// What the session must do (its kind, its assignments) stays as the default store's engine reads it, unless that one
+/// reads nothing at all.
+fn union(mut own: Facts, others: [Facts; 2]) -> Facts {
+    const SEEN_BY_ANY: Flags = Flags::READS_LAST_INSERT_ID
+        .union(Flags::READS_ROW_COUNT)
+        .union(Flags::READS_FOUND_ROWS)
+        .union(Flags::CALC_FOUND_ROWS)
+        .union(Flags::READS_DIAGNOSTICS)
+        .union(Flags::READS_USER_VARIABLES)
+        .union(Flags::WRITES_USER_VARIABLES)
+        .union(Flags::USER_LOCK)
+        .union(Flags::SYSTEM_TABLES);
+    let mut tables = own.tables.into_vec();
+    let mut variables = own.user_variables.into_vec();
+    for other in others {
+        if own.kind == Kind::Empty && !other.tables.is_empty() {
+            own.kind = other.kind;
+        }
+        own.flags |= other.flags & SEEN_BY_ANY;
+        for table in other.tables {
+            match tables.iter_mut().find(|t| t.name == table.name && t.database == table.database) {
+                Some(known) => known.access = known.access.max(table.access),
+                None => tables.push(table),
+            }
+        }
+        for variable in other.user_variables {
+            if !variables.contains(&variable) {
+                variables.push(variable);
+            }
+        }
+    }
+    own.tables = tables.into();
+    own.user_variables = variables.into();
+    own.flags |= Flags::LITERALS_MATTER;
+    own
+}

@@ -1,0 +1,110 @@
+//! Keywords as numbers: a word folded to lower case and packed into 128 bits, so that comparing it is one comparison.
+//!
+//! Fifteen bytes and the length are kept: no two keywords of MySQL or MariaDB share both (checked by a test).
+
+/// A word of the text in lower case, packed; [`Word::NONE`] for everything that is no unquoted word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Word(u128);
+
+impl Word {
+    /// No word.
+    pub(crate) const NONE: Word = Word(0);
+
+    /// Packs a keyword, given in lower case.
+    #[must_use]
+    pub(crate) const fn of(text: &str) -> Word {
+        Word::pack(text.as_bytes())
+    }
+
+    /// Packs a word of a text, folding ASCII case.
+    #[must_use]
+    #[inline]
+    #[expect(clippy::indexing_slicing, reason = "i is below bytes.len(); const fn has no get()")]
+    pub(crate) const fn pack(bytes: &[u8]) -> Word {
+        let mut value: u128 = 0;
+        let mut i = 0;
+        while i < bytes.len() && i < 15 {
+            value = (value << 8) | bytes[i].to_ascii_lowercase() as u128;
+            i += 1;
+        }
+        let len = if bytes.len() > 255 { 255 } else { bytes.len() };
+        Word((value << 8) | len as u128)
+    }
+
+    /// True for anything but [`Word::NONE`].
+    #[must_use]
+    pub(crate) const fn is_some(self) -> bool {
+        self.0 != 0
+    }
+}
+
+macro_rules! words {
+    ($($name:ident)*) => {
+        $(
+            #[doc = concat!("`", stringify!($name), "`")]
+            pub(crate) const $name: Word = Word::pack(stringify!($name).as_bytes());
+        )*
+        #[cfg(test)]
+        const KEYWORDS: &[(&str, Word)] = &[$((stringify!($name), $name)),*];
+    };
+}
+
+words! {
+    ADD ADMIN AFTER AGGREGATE ALGORITHM ALL ALTER ANALYZE AND ANY AS ASENSITIVE ATOMIC AUTHORS AUTOCOMMIT
+    BACKUP BATCHED BEFORE BEGIN BETWEEN BINARY BINLOG BODY BY
+    CACHE CALL CASE CHAIN CHANGE CHANGED CHARACTER CHARSET CHAR CHECK CHECKSUM CLIENT CLONE CLOSE COLLATE COLLATION
+    COLUMN COLUMNS COMMENT COMMIT CONCURRENT CONDITION CONNECTION CONSISTENT CONSTRAINT CONTRIBUTORS CONVERT COUNT
+    CREATE CROSS CURSOR CURRENT
+    DATA DATABASE DATABASES DEALLOCATE DECLARE DEFAULT DEFINER DELAYED DELETE DESC DESCRIBE DIAGNOSTICS DISABLE
+    DISTINCT DO DROP DUAL DUMPFILE DUPLICATE
+    EACH ELSE ELSEIF ENABLE END ENGINE ENGINES ERROR ERRORS EVENT EVENTS EXCEPT EXCHANGE EXECUTE EXISTS EXPLAIN EXPORT
+    EXTENDED EXTERNAL
+    FALSE FAST FETCH FIELDS FLUSH FOLLOWS FOR FORCE FOREIGN FORMAT FOUND_ROWS FROM FULL FULLTEXT FUNCTION
+    GET GET_LOCK GLOBAL GRANT GRANTS GROUP
+    HANDLER HARD HAVING HELP HIGH_PRIORITY HISTORY HOST
+    ID IDENTITY IDENTIFIED IF IGNORE IMMEDIATE IMPORT IN INDEX INDEXES INFILE INNER INSERT INSTALL INSTANCE INTERSECT
+    INTERVAL INTO INVISIBLE IS IS_FREE_LOCK IS_USED_LOCK ITERATE
+    JOIN JSON JSON_TABLE
+    KEY KEYS KILL
+    LAST_INSERT_ID LATERAL LEAVE LEFT LIKE LIMIT LINEAR LOAD LOCAL LOCATE LOCK LOCKED LOGS LOOP LOW_PRIORITY
+    MASTER MEDIUM MERGE MIGRATE MINUS MODE MUTEX
+    NAMES NATURAL NEW NEXT NEXTVAL NO NOT NOWAIT NO_WRITE_TO_BINLOG NULL
+    OF OFFSET OJ OLD ON ONLINE ONLY OPEN OPTIMIZE OPTION OR ORDER OUTER OUTFILE OVER
+    PACKAGE PARTITION PARTITIONS PASSWORD PERSIST PERSIST_ONLY PHYSICAL PLUGIN PLUGINS PRECEDES PREPARE PREVIOUS
+    PRIMARY PRIVILEGES PROCEDURE PROCESSLIST PROFILE PROFILES PURGE
+    QUERY QUICK
+    READ RECOVER RECURSIVE REFERENCES REGEXP RELAYLOG RELEASE RELEASE_ALL_LOCKS RELEASE_LOCK REMOVE RENAME
+    REPAIR REPEAT REPLACE REPLICA REPLICATION RESET RESIGNAL RESOURCE RESTART RESTRICT RETURN RETURNING REVOKE RIGHT
+    RLIKE ROLE ROLLBACK ROUTINE ROW ROWS ROW_COUNT
+    SAVEPOINT SCHEMA SCHEMAS SECURITY SELECT SEQUENCE SERVER SESSION SET SETVAL SHARE SHOW SHUTDOWN SIGNAL SLAVE SLOW
+    SNAPSHOT SOFT SONAME SOUNDS SOURCE SPATIAL SQL SQL_BIG_RESULT SQL_CALC_FOUND_ROWS START STARTING STATEMENT
+    STATISTICS STATUS STOP STORAGE STRAIGHT_JOIN SYSTEM SYSTEM_TIME
+    TABLE TABLES TABLESPACE TEMPORARY THEN TO TRANSACTION TRIGGER TRIGGERS TRUE TRUNCATE TYPE
+    UNDO UNINSTALL UNION UNIQUE UNLOCK UNTIL UPDATE UPGRADE USE USER USER_RESOURCES USING
+    VALUE VALUES VARIABLES VIEW
+    RETURNS WAIT WARNINGS WHEN WHERE WHILE WINDOW WITH WORK WRITE
+    XA XML
+    ERROR_COUNT WARNING_COUNT IMPLICIT IO_THREAD ISOLATION LEVEL TRADITIONAL TREE VISIBLE MODIFY COUNT_ROWS ENFORCED
+    NVAR LASTVAL EXTRACT TRIM SUBSTRING OPEN_TABLES FLASHBACK PERIOD PORTION TABLE_NAME TABLE_SCHEMA REFERENCED_TABLE_NAME
+    EVENT_OBJECT_TABLE EVENT_OBJECT_SCHEMA CONSTRAINT_SCHEMA INFORMATION_SCHEMA PERFORMANCE_SCHEMA MYSQL SYS
+    THREAD HARDWARE WITHOUT VALIDATION NUMBER STACKED CURRENT_ROLE NONE SQL_TSI_DAY SKIP ROLES
+    PUBLIC PROXY BINLOG_ADMIN USERS STAGE SUSPEND UPDATEDOM PHASE COMMENT_ON
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distinct() {
+        for (i, (a, x)) in KEYWORDS.iter().enumerate() {
+            for (b, y) in KEYWORDS.iter().skip(i + 1) {
+                assert_ne!(x, y, "{a} and {b}");
+            }
+        }
+        assert_eq!(Word::pack(b"SeLeCt"), SELECT);
+        assert_eq!(Word::of("select"), SELECT);
+        assert_ne!(Word::pack(b"selec"), SELECT);
+        assert!(!Word::pack(b"").is_some());
+    }
+}
