@@ -46,11 +46,11 @@ pub fn long() -> bool {
     std::env::var_os("SWITCHOVER_LONG").is_some()
 }
 
-/// Polls until `what` holds; panics with `name` if it does not within ten seconds.
+/// Polls until `what` holds; panics with `name` if it does not within half a minute.
 pub fn eventually(name: &str, mut what: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(30);
     while !what() {
-        assert!(Instant::now() < deadline, "still not, after 10 s: {name}");
+        assert!(Instant::now() < deadline, "still not, after 30 s: {name}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
