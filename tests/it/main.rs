@@ -27,6 +27,7 @@ mod support;
 mod demo;
 mod fidelity;
 mod hostile;
+mod load;
 mod login;
 mod routing;
 mod smoke;
