@@ -227,8 +227,8 @@ impl Session {
 
     async fn follow_variables(&mut self, at: usize) -> Result<(), Failure> {
         let mut names: Vec<String> = FOLLOW.iter().map(|n| (*n).to_owned()).collect();
-        let own = |n: &&Box<str>| !FOLLOW.contains(&n.as_ref()) && n.as_ref() != "timestamp";
-        names.extend(self.state.set.iter().filter(own).map(|n| n.to_string()));
+        let own = |n: &&str| !FOLLOW.contains(n) && *n != "timestamp";
+        names.extend(self.state.set.iter().map(AsRef::as_ref).filter(own).map(str::to_owned));
         let wanted = self.read_variables(0, &names).await?;
         let first_time = self.legs.get(at).is_some_and(|l| l.variables.is_empty());
         if first_time {

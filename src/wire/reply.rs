@@ -578,8 +578,8 @@ mod tests {
         }
 
         #[test]
-        fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..400), expect in 0..6) {
-            let expect = [Expect::Results, Expect::Prepare, Expect::FieldList, Expect::Fetch, Expect::Text, Expect::Ok][expect as usize];
+        fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..400), expect in 0usize..6) {
+            let expect = [Expect::Results, Expect::Prepare, Expect::FieldList, Expect::Fetch, Expect::Text, Expect::Ok][expect];
             let mut reply = Reply::new(expect, OLD);
             if let Ok(step) = reply.feed(&bytes) {
                 prop_assert!(step.consumed <= bytes.len());
