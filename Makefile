@@ -25,6 +25,8 @@ lint:
 	cargo clippy $(PROFILE) --quiet --all-targets -- -D warnings
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check bans licenses sources; else echo "cargo-deny is not installed: dependencies not checked"; fi
 
+# A failed test says where and what; backtraces would bury it.
+test chaos: export RUST_BACKTRACE := 0
 test: lint
 	@tools/install.sh test
 	RUSTDOCFLAGS="-D warnings" cargo doc $(PROFILE) --quiet --no-deps --document-private-items

@@ -67,7 +67,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 async fn demo(options: &Options) -> anyhow::Result<ExitCode> {
-    store::require_mariadb()?;
+    for name in ["mariadbd", "mariadb-install-db"] {
+        store::program(name)?;
+    }
     let mut signals = Signals::new()?;
     let mut ground = Ground::new()?;
     let outcome = tokio::select! {

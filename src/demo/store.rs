@@ -42,28 +42,24 @@ pub(super) struct Store {
     own: Mutex<Conn>,
 }
 
+/// Where a program is: on the PATH, or where Debian puts servers, which is not on everybody's PATH.
+///
 /// # Errors
-/// If there is no MariaDB server to run.
-pub(super) fn require_mariadb() -> anyhow::Result<()> {
-    let found = |name: &str| {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]).any(|folder| folder.join(name).is_file())
-    };
-    for name in ["mariadbd", "mariadb-install-db"] {
-        if !found(name) {
-            anyhow::bail!(
-                "the demo runs two MariaDB servers of its own, and there is no `{name}` here: `make demo` installs it"
-            );
-        }
-    }
-    Ok(())
+/// If it is not there.
+pub(super) fn program(name: &str) -> anyhow::Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
+    let found = folders.map(|folder| folder.join(name)).find(|program| program.is_file());
+    found.with_context(|| {
+        format!("the demo runs two MariaDB servers of its own, and there is no `{name}` here: `make demo` installs it")
+    })
 }
 
 /// Makes the data folder of the store `name`; returns its folder.
 pub(super) async fn install(ground: &Path, name: &str) -> anyhow::Result<PathBuf> {
     let folder = ground.join(name);
     std::fs::create_dir_all(folder.join("tmp"))?;
-    let mut command = Command::new("mariadb-install-db");
+    let mut command = Command::new(program("mariadb-install-db")?);
     command.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
     command.arg("--innodb-log-file-size=16M").args(user_argument());
     command.args(own_folders(&folder));
@@ -89,7 +85,7 @@ impl Store {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let socket = folder.join("s");
         let port = super::free_port(0)?;
-        let mut command = ground::tied(Path::new("mariadbd"));
+        let mut command = ground::tied(&program("mariadbd")?);
         command.arg("--no-defaults").args(user_argument());
         command.args(own_folders(&folder));
         command.arg(format!("--socket={}", socket.display()));

@@ -165,7 +165,16 @@ impl HandshakeResponse {
         if capabilities.contains(Capabilities::PLUGIN_AUTH) && !r.is_empty() {
             plugin = Some(until_nul_or_end(&mut r)?);
         }
-        Ok(HandshakeResponse { capabilities, max_packet, collation, user, auth, database, plugin, attributes: r.rest().to_vec() })
+        Ok(HandshakeResponse {
+            capabilities,
+            max_packet,
+            collation,
+            user,
+            auth,
+            database,
+            plugin,
+            attributes: r.rest().to_vec(),
+        })
     }
 
     /// The SSLRequest that goes before it.

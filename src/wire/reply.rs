@@ -305,13 +305,11 @@ impl Reply {
                 Ok(Role::Part)
             }
             State::Prepare => self.prepare(prefix),
-            State::Parameters { left, columns } => {
-                Ok(match left {
-                    0 | 1 if self.deprecate_eof() => self.prepared_columns(columns),
-                    0 | 1 => self.go(State::ParametersEnd { columns }),
-                    n => self.go(State::Parameters { left: n - 1, columns }),
-                })
-            }
+            State::Parameters { left, columns } => Ok(match left {
+                0 | 1 if self.deprecate_eof() => self.prepared_columns(columns),
+                0 | 1 => self.go(State::ParametersEnd { columns }),
+                n => self.go(State::Parameters { left: n - 1, columns }),
+            }),
             State::ParametersEnd { columns } => {
                 self.eof_status(prefix)?;
                 Ok(self.prepared_columns(columns))
@@ -417,8 +415,7 @@ impl Reply {
 
     fn is_end_of_rows(&self, header: Header, first: Option<u8>) -> bool {
         // a row whose first value is longer than 16 MB begins with 0xFE too, but fills its packet
-        first == Some(0xFE)
-            && if self.deprecate_eof() { !header.continues() } else { header.len() < 9 }
+        first == Some(0xFE) && if self.deprecate_eof() { !header.continues() } else { header.len() < 9 }
     }
 
     fn ok(&mut self, prefix: &[u8]) -> Result<(), Malformed> {

@@ -24,8 +24,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod demo;
 mod fidelity;
 mod hostile;
+mod load;
 mod login;
 mod routing;
 mod smoke;

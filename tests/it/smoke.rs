@@ -2,7 +2,8 @@
 
 use mysql_async::prelude::Queryable;
 
-use crate::support::{LEGACY_ID, NEW_ID, PrivateServer, clients, eventually, stores};
+use crate::support::raw::{ORDINARY, Raw};
+use crate::support::{Cable, LEGACY_ID, NEW_ID, PrivateServer, clients, eventually, stores};
 
 #[tokio::test]
 async fn each_store_answers_as_itself() {
@@ -68,4 +69,15 @@ conn.execute('SELECT @@server_id AS id', (error, rows) => { if (error) throw err
 $dsn = 'mysql:host=127.0.0.1;port=' . getenv('PORT') . ';dbname=' . getenv('DB');
 echo (new PDO($dsn, 'app', 'app'))->query('SELECT @@server_id')->fetchColumn();";
     assert_eq!(clients::php(pdo, port, &database.name).text(), "1");
+}
+
+#[test]
+fn a_cable_can_be_cut_and_mended() {
+    let cable = Cable::to(stores().new.port);
+    let mut client = Raw::app(cable.port, ORDINARY, "");
+    assert!(Raw::error(&client.query("SELECT @@server_id")).is_none());
+    cable.cut();
+    assert!(client.until_closed().is_empty());
+    cable.mend();
+    assert!(Raw::error(&Raw::app(cable.port, ORDINARY, "").query("SELECT 1")).is_none());
 }

@@ -192,7 +192,7 @@ const SETTINGS: &[&str] = &[
 ];
 
 fn spawn_server(folder: &Path, arguments: &[String]) -> Child {
-    let mut command = spawn::tied("mariadbd");
+    let mut command = spawn::tied(template::mariadbd());
     command.args(arguments).current_dir(folder);
     spawn::start(command, &folder.join("log"))
 }

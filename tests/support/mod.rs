@@ -9,12 +9,14 @@
 //! | which store answered | `SELECT @@server_id`: [`LEGACY_ID`] or [`NEW_ID`] |
 //! | a client of another language | [`clients`] |
 //! | a client of bare packets | [`raw::Raw`] |
+//! | a network that fails | [`Cable`]: put its port in the config instead of the store's |
 //! | a free port | [`ports::free`] |
 //! | to wait for something | [`eventually`] |
 //!
 //! All of it panics when something is not as it should be, and leaves nothing behind, even after `kill -9`.
 #![allow(dead_code, unused_imports, reason = "offered to tests; not every part is used at every time")]
 
+pub mod cable;
 pub mod clients;
 pub mod database;
 pub mod keeper;
@@ -28,6 +30,7 @@ pub mod template;
 
 use std::time::{Duration, Instant};
 
+pub use cable::Cable;
 pub use database::Database;
 pub use keeper::{Stores, stores};
 pub use mariadb::{PrivateServer, Server};
@@ -43,11 +46,11 @@ pub fn long() -> bool {
     std::env::var_os("SWITCHOVER_LONG").is_some()
 }
 
-/// Polls until `what` holds; panics with `name` if it does not within ten seconds.
+/// Polls until `what` holds; panics with `name` if it does not within half a minute.
 pub fn eventually(name: &str, mut what: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(30);
     while !what() {
-        assert!(Instant::now() < deadline, "still not, after 10 s: {name}");
+        assert!(Instant::now() < deadline, "still not, after 30 s: {name}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -75,9 +75,15 @@ impl Proxy {
         Conn::new(self.opts().db_name(Some(database))).await.unwrap()
     }
 
-    /// `switchover flag GROUP STORE --wait`: when it returns, new statements go to that store.
+    /// `switchover flag GROUP STORE --wait`: when it returns, nothing runs on the old store any more.
     pub fn flag(&self, group: &str, store: &str) {
         let output = self.cli(&["flag", group, store, "--wait"]);
+        assert!(output.ok, "switchover flag {group} {store}: {}{}", output.stdout, output.stderr);
+    }
+
+    /// `switchover flag GROUP STORE`: when it returns, new statements go to that store; transactions may still run on the old.
+    pub fn flag_at_once(&self, group: &str, store: &str) {
+        let output = self.cli(&["flag", group, store]);
         assert!(output.ok, "switchover flag {group} {store}: {}{}", output.stdout, output.stderr);
     }
 

@@ -24,7 +24,7 @@ GRANT ALL ON *.* TO switchover@'%' WITH GRANT OPTION;
 
 /// The template's folder (`data/`, `ca.pem`, `cert.pem`, `key.pem`, `client.pem`, `client-key.pem`); made if need be.
 pub fn folder() -> PathBuf {
-    let version = Command::new("mariadbd").arg("--version").output().expect("no mariadbd: run tools/install.sh test");
+    let version = Command::new(mariadbd()).arg("--version").output().expect("no mariadbd: run tools/install.sh test");
     let version = String::from_utf8_lossy(&version.stdout).split_whitespace().nth(2).unwrap_or("unknown").to_owned();
     let folder = place::kept().join(format!("template-{version}-{EDITION}"));
     let lock = place::lock_file("template.lock");
@@ -49,7 +49,7 @@ fn data(folder: &Path) {
         .expect("no mariadb-install-db: run tools/install.sh test");
     assert!(made.status.success(), "mariadb-install-db: {}", String::from_utf8_lossy(&made.stderr));
 
-    let mut server = Command::new("mariadbd")
+    let mut server = Command::new(mariadbd())
         .args(["--no-defaults", "--bootstrap", "--innodb-log-file-size=16M", user_argument()])
         .args(own_folders(folder))
         .stdin(Stdio::piped())
@@ -92,6 +92,14 @@ fn certificates(folder: &Path) {
         write(&format!("{stem}.pem"), certificate.pem());
         write(&format!("{key_name}.pem"), key.serialize_pem());
     }
+}
+
+/// The server's program: on the PATH, or where Debian puts it, which is not on everybody's PATH.
+pub fn mariadbd() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
+    let found = folders.map(|folder| folder.join("mariadbd")).find(|program| program.is_file());
+    found.expect("no mariadbd: run tools/install.sh test")
 }
 
 /// The folders of one server's data and temporary tables: a mariadbd that starts removes the temporary tables that it

@@ -1,0 +1,204 @@
+"""`make bench`: the proxy against HAProxy in tcp mode, and against no proxy at all, on one MariaDB server.
+
+Two stages, because they answer two questions:
+
+- *free*: throughput and p95 as a user sees them, all CPUs for all. Only the ratios within a round mean anything.
+- *pinned*: server, proxy and load on one CPU, which makes CPU time per query comparable between runs.
+
+Targets take turns within each round (direct, haproxy, switchover, direct, …), and a ratio is the median of the rounds'
+ratios. With --quick everything is shorter, and only good for seeing that it runs. The figures also go to a JSON file.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import signal
+import statistics
+import sys
+import threading
+import time
+
+import gauges
+import load
+import report
+from stage import ROOT, Stage, Trouble
+
+
+class Bench:
+    """The plan, and what was measured so far."""
+
+    def __init__(self, options):
+        self.options = options
+        quick = options.quick
+        self.rounds = options.rounds or (2 if quick else 5)
+        self.seconds = options.seconds or (1 if quick else 4)
+        self.threads = [1, 16] if quick else [1, 16, 128]
+        self.idle = 500 if quick else 5_000
+        self.bystanders = 400 if quick else 4_000
+        self.figures = {"free": [], "pinned": [], "memory": {}, "bystanders": [], "storm": [], "flips": {}}
+
+    def say(self, text):
+        print(f"  {text}", file=sys.stderr, flush=True)
+
+    def stage(self, cpu=None):
+        return Stage(cpu, None if self.options.without_proxy else self.options.binary)
+
+    def run(self):
+        wanted = self.options.only or ["free", "pinned", "connections", "flips"]
+        if {"free", "connections", "flips"} & set(wanted):
+            with self.stage() as stage:
+                load.prepare(stage)
+                if "free" in wanted:
+                    self.free(stage)
+                if "connections" in wanted:
+                    self.memory(stage)
+                    self.storm(stage)
+                if "flips" in wanted and "switchover" in stage.targets:
+                    self.flips(stage)
+        if {"pinned", "connections"} & set(wanted):
+            with self.stage(cpu=max(os.sched_getaffinity(0))) as stage:
+                load.prepare(stage)
+                if "pinned" in wanted:
+                    self.pinned(stage)
+                if "connections" in wanted:
+                    self.among_idle(stage)
+
+    def free(self, stage):
+        for workload in list(load.WORKLOADS)[:5]:
+            for threads in [1, 4] if workload == "100,000 rows" else self.threads:
+                self.say(f"free: {workload}, {threads} threads")
+                rows = []
+                for _ in range(self.rounds):
+                    row = {}
+                    for target in stage.targets:
+                        result = load.sysbench(stage, stage.ports[target], workload, threads, self.seconds)
+                        row[target] = (result.per_second, result.percentile_ms)
+                    rows.append(row)
+                self.figures["free"].append({"workload": workload, "threads": threads, "rounds": rows})
+
+    def cost(self, stage, target, workload, threads):
+        """CPU µs per query of a proxy's process, and the part of it that was spent in user space."""
+        pid = stage.pid(target)
+        before, ticks = gauges.cpu_seconds(pid), gauges.user_share(pid)
+        result = load.sysbench(stage, stage.ports[target], workload, threads, self.seconds)
+        spent = gauges.cpu_seconds(pid) - before
+        user, system = gauges.user_share(pid, ticks)
+        count = result.queries or result.events
+        return spent / count * 1e6, user / max(1, user + system)
+
+    def pinned(self, stage):
+        for workload in ["point select, text", "point select, prepared", "read write", "100,000 rows"]:
+            for threads in [1] if workload == "100,000 rows" else self.threads:
+                self.say(f"pinned: {workload}, {threads} threads")
+                targets = [target for target in stage.targets if target != "direct"]
+                rows = [{target: self.cost(stage, target, workload, threads) for target in targets}
+                        for _ in range(self.rounds)]
+                calls = {}
+                for target in targets:
+                    with gauges.SystemCalls(stage.pid(target)) as counter:
+                        time.sleep(0.3)
+                        result = load.sysbench(stage, stage.ports[target], workload, threads, 1)
+                    if counter.count is not None:
+                        calls[target] = counter.count / (result.queries or result.events)
+                self.figures["pinned"].append(
+                    {"workload": workload, "threads": threads, "rounds": rows, "system_calls": calls})
+
+    def memory(self, stage):
+        for target in stage.targets:
+            if target == "direct":
+                continue
+            self.say(f"memory: {self.idle} idle connections through {target}")
+            with load.Idle(stage.ports[target], 50):
+                pass
+            time.sleep(0.5)
+            before = gauges.resident_bytes(stage.pid(target))
+            with load.Idle(stage.ports[target], self.idle):
+                time.sleep(1)
+                after = gauges.resident_bytes(stage.pid(target))
+            time.sleep(2)
+            self.figures["memory"][target] = (after - before) / self.idle
+
+    def storm(self, stage):
+        for threads in [1, 16]:
+            self.say(f"storm: {threads} threads")
+            rows = []
+            for _ in range(self.rounds):
+                row = {}
+                for target in stage.targets:
+                    before = gauges.cpu_seconds(stage.pid(target))
+                    result = load.sysbench(stage, stage.ports[target], "connect, login, leave", threads, self.seconds)
+                    spent = gauges.cpu_seconds(stage.pid(target)) - before
+                    # MariaDB's threads end with their connection, and take their CPU time with them.
+                    cost = None if target == "direct" else spent / result.events * 1e6
+                    row[target] = (result.events / result.seconds, cost)
+                rows.append(row)
+            self.figures["storm"].append({"threads": threads, "rounds": rows})
+
+    def among_idle(self, stage):
+        workload, threads = "point select, text", 16
+        targets = [target for target in stage.targets if target != "direct"]
+        for _ in range(self.rounds):
+            row = {}
+            for target in targets:
+                self.say(f"{self.bystanders} idle connections beside {threads} active ones through {target}")
+                alone, _ = self.cost(stage, target, workload, threads)
+                with load.Idle(stage.ports[target], self.bystanders):
+                    time.sleep(0.5)
+                    beside, _ = self.cost(stage, target, workload, threads)
+                row[target] = (alone, beside)
+            self.figures["bystanders"].append(row)
+
+    def flips(self, stage):
+        """p99 of point selects with the flag at rest, and while it flips."""
+        self.say("flips under load")
+        seconds, port = max(4, self.seconds), stage.ports["switchover"]
+        rest, moving, count = [], [], 0
+        for _ in range(self.rounds):
+            rest.append(load.sysbench(stage, port, "point select, text", 16, seconds, 99).percentile_ms)
+            over = threading.Event()
+
+            def flip():
+                nonlocal count
+                while not over.wait(0.2):
+                    count += 1
+                    stage.flag("new" if count % 2 else "legacy")
+
+            flipper = threading.Thread(target=flip)
+            flipper.start()
+            moving.append(load.sysbench(stage, port, "point select, text", 16, seconds, 99).percentile_ms)
+            over.set()
+            flipper.join()
+        self.figures["flips"] = {
+            "count": count, "at_rest_ms": statistics.median(rest), "flipping_ms": statistics.median(moving)}
+
+
+def main():
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="the short form: minutes instead of half an hour")
+    parser.add_argument("--rounds", type=int, help="rounds per cell")
+    parser.add_argument("--seconds", type=int, help="seconds of load per target and round")
+    parser.add_argument("--only", action="append", choices=["free", "pinned", "connections", "flips"])
+    parser.add_argument("--without-proxy", action="store_true", help="HAProxy and direct only")
+    parser.add_argument("--binary", type=pathlib.Path, default=target / "release" / "switchover")
+    parser.add_argument("--json", type=pathlib.Path, default=target / "bench-e2e.json", help="where the figures go")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    bench = Bench(options)
+    started = time.monotonic()
+    try:
+        bench.run()
+    except Trouble as trouble:
+        print(f"bench: {trouble}", file=sys.stderr)
+        return 1
+    finally:
+        if any(bench.figures.values()):
+            options.json.write_text(json.dumps(bench.figures, indent=1))
+            print(report.text(bench))
+    print(f"{time.monotonic() - started:.0f} s; figures in {options.json}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""The load: sysbench, and thousands of connections that only log in and wait."""
+
+import hashlib
+import pathlib
+import re
+import resource
+import socket
+import struct
+import subprocess
+
+from stage import DATABASE, PASSWORD, USER, Trouble, found
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROWS = 10_000
+TABLES = 4
+
+# name in the tables: sysbench script, further options
+WORKLOADS = {
+    "point select, text": ("oltp_point_select", ["--db-ps-mode=disable"]),
+    "point select, prepared": ("oltp_point_select", ["--db-ps-mode=auto"]),
+    "read only": ("oltp_read_only", ["--db-ps-mode=disable"]),
+    "read write": ("oltp_read_write", ["--db-ps-mode=auto"]),
+    "100,000 rows": (HERE / "big_result.lua", ["--db-ps-mode=disable"]),
+    "connect, login, leave": (HERE / "storm.lua", []),
+}
+
+
+class Result:
+    """What sysbench counted."""
+
+    def __init__(self, text):
+        def number(pattern):
+            match = re.search(pattern, text)
+            if not match:
+                raise Trouble(f"sysbench said:\n{text}")
+            return float(match.group(1))
+
+        self.queries = number(r"queries:\s+(\d+)") or number(r"total number of events:\s+(\d+)")
+        self.events = number(r"total number of events:\s+(\d+)")
+        self.seconds = number(r"total time:\s+([\d.]+)s")
+        self.per_second = (self.queries or self.events) / self.seconds
+        self.percentile_ms = number(r"th percentile:\s+([\d.]+)")
+
+
+def sysbench(stage, port, workload, threads, seconds, percentile=95, command="run"):
+    """Runs a workload to its end."""
+    script, options = WORKLOADS[workload]
+    pinned = ["taskset", "-c", str(stage.cpu)] if stage.cpu is not None else []
+    arguments = [
+        *pinned, found("sysbench"), str(script), "--db-driver=mysql", "--mysql-host=127.0.0.1", f"--mysql-port={port}",
+        f"--mysql-user={USER}", f"--mysql-password={PASSWORD}", f"--mysql-db={DATABASE}", f"--threads={threads}",
+        f"--time={seconds}", "--events=0", f"--percentile={percentile}", *options,
+    ]
+    if str(script).startswith("oltp"):
+        arguments += [f"--tables={TABLES}", f"--table-size={ROWS}"]
+    done = subprocess.run([*arguments, command], capture_output=True, text=True, check=False, cwd=stage.folder)
+    if done.returncode or "FATAL" in done.stdout + done.stderr:
+        raise Trouble(f"sysbench {workload} on port {port}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return Result(done.stdout) if command == "run" else None
+
+
+def prepare(stage):
+    """Makes the tables: sysbench's, and one of 100,000 rows."""
+    sysbench(stage, stage.ports["direct"], "point select, text", 1, 0, command="prepare")
+    stage.sql(f"""USE {DATABASE};
+        CREATE TABLE big (id INT PRIMARY KEY, name VARCHAR(100) NOT NULL, views BIGINT NOT NULL, ts DATETIME NOT NULL);
+        INSERT INTO big SELECT seq, CONCAT('/path/of/a/page/', MD5(seq)), seq * 977, NOW() FROM seq_1_to_100000;
+        ANALYZE TABLE big;""")
+
+
+class Idle:
+    """Connections that have logged in and say nothing, until the block ends."""
+
+    def __init__(self, port, count):
+        self.port, self.count, self.sockets = port, count, []
+
+    def __enter__(self):
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+        try:
+            for _ in range(self.count):
+                self.sockets.append(login(self.port))
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        for client in self.sockets:
+            try:
+                client.sendall(b"\1\0\0\0\1")
+            except OSError:
+                pass
+            client.close()
+
+
+def login(port):
+    """One connection by mysql_native_password, as small as the protocol allows."""
+    client = socket.create_connection(("127.0.0.1", port), 30)
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    greeting = packet(client)
+    rest = greeting[greeting.index(b"\0", 1) + 1:]
+    scramble = rest[4:12] + rest[31:43]
+    # LONG_PASSWORD, CONNECT_WITH_DB, PROTOCOL_41, TRANSACTIONS, SECURE_CONNECTION, PLUGIN_AUTH
+    flags = 0x1 | 0x8 | 0x200 | 0x2000 | 0x8000 | 0x80000
+    answer = struct.pack("<IIB23x", flags, 1 << 24, 45) + USER.encode() + b"\0"
+    answer += b"\x14" + native(scramble) + DATABASE.encode() + b"\0mysql_native_password\0"
+    client.sendall(struct.pack("<I", len(answer) | 1 << 24) + answer)
+    reply = packet(client)
+    if reply[:1] == b"\xfe":  # another scramble, or the plugin named once more
+        scramble = reply[reply.index(b"\0") + 1:][:20]
+        client.sendall(struct.pack("<I", 20 | 3 << 24) + native(scramble))
+        reply = packet(client)
+    if reply[:1] != b"\0":
+        raise Trouble(f"login on port {port}: {reply[:200]!r}")
+    return client
+
+
+def native(scramble):
+    stage1 = hashlib.sha1(PASSWORD.encode()).digest()
+    stage2 = hashlib.sha1(stage1).digest()
+    mask = hashlib.sha1(scramble + stage2).digest()
+    return bytes(a ^ b for a, b in zip(stage1, mask))
+
+
+def packet(client):
+    head = exactly(client, 4)
+    return exactly(client, int.from_bytes(head[:3], "little"))
+
+
+def exactly(client, size):
+    data = b""
+    while len(data) < size:
+        piece = client.recv(size - len(data))
+        if not piece:
+            raise Trouble("the connection was closed during login")
+        data += piece
+    return data

@@ -1,0 +1,134 @@
+"""The figures as tables, and beside the goals of the project."""
+
+import os
+import platform
+import statistics
+
+median = statistics.median
+
+
+def table(title, head, rows):
+    lines = [f"\n### {title}\n", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def ratios(rounds, over, under, value=lambda cell: cell[0]):
+    """(median, lowest, highest) of one target's figure over another's, round by round; None if one is missing."""
+    if not all(over in row and under in row for row in rounds):
+        return None
+    found = [value(row[over]) / max(value(row[under]), 1e-9) for row in rounds]
+    return median(found), min(found), max(found)
+
+
+def shown(ratio):
+    return "" if ratio is None else f"{ratio[0]:.2f} ({ratio[1]:.2f}–{ratio[2]:.2f})"
+
+
+def middle(rounds, target, place=0, form="{:.0f}"):
+    return form.format(median(row[target][place] for row in rounds)) if target in rounds[0] else ""
+
+
+def text(bench):
+    figures = bench.figures
+    parts = [f"{bench.rounds} rounds of {bench.seconds} s per target and cell; "
+             f"{os.cpu_count()} CPUs, Linux {platform.release()}. Ratios: median (lowest–highest) of the rounds."]
+    if figures["free"]:
+        parts.append(free(figures["free"]))
+    if figures["pinned"]:
+        parts.append(pinned(figures["pinned"]))
+    if figures["storm"] or figures["memory"] or figures["bystanders"]:
+        parts.append(connections(bench))
+    if figures["flips"]:
+        flips = figures["flips"]
+        parts.append(table("Flips under load (point select, 16 threads)", ["flips", "p99 at rest", "p99 while flipping"],
+                           [[str(flips["count"]), f"{flips['at_rest_ms']:.2f} ms", f"{flips['flipping_ms']:.2f} ms"]]))
+    parts.append(goals(bench))
+    return "\n".join(part for part in parts if part) + "\n"
+
+
+def free(cells):
+    rows = []
+    for cell in cells:
+        rounds = cell["rounds"]
+        p95 = [middle(rounds, target, 1, "{:.2f}") for target in ("direct", "haproxy", "switchover")]
+        rows.append([
+            cell["workload"], str(cell["threads"]),
+            *(middle(rounds, target) for target in ("direct", "haproxy", "switchover")),
+            shown(ratios(rounds, "haproxy", "direct")), shown(ratios(rounds, "switchover", "direct")),
+            shown(ratios(rounds, "switchover", "haproxy")), " / ".join(filter(None, p95)),
+            shown(ratios(rounds, "switchover", "haproxy", lambda cell: cell[1])),
+        ])
+    head = ["workload", "threads", "direct q/s", "HAProxy q/s", "Switchover q/s", "HAProxy ÷ direct",
+            "Switchover ÷ direct", "Switchover ÷ HAProxy", "p95 ms", "p95 ÷ HAProxy's"]
+    return table("Throughput and p95, all CPUs free", head, rows)
+
+
+def pinned(cells):
+    rows = []
+    for cell in cells:
+        rounds = cell["rounds"]
+
+        def cost(target):
+            if target not in rounds[0]:
+                return ""
+            return f"{middle(rounds, target, 0, '{:.1f}')} ({median(row[target][1] for row in rounds) * 100:.0f} % user)"
+
+        calls = [f"{cell['system_calls'][target]:.1f}" if target in cell["system_calls"] else ""
+                 for target in ("haproxy", "switchover")]
+        rows.append([cell["workload"], str(cell["threads"]), cost("haproxy"), cost("switchover"),
+                     shown(ratios(rounds, "switchover", "haproxy")), *calls])
+    head = ["workload", "threads", "HAProxy µs", "Switchover µs", "Switchover ÷ HAProxy", "HAProxy calls",
+            "Switchover calls"]
+    return table("CPU time and system calls of the proxy per query; server, proxy and load on one CPU", head, rows)
+
+
+def connections(bench):
+    figures, rows = bench.figures, []
+    if figures["memory"]:
+        cells = [f"{figures['memory'][target] / 1024:.1f} KiB" if target in figures["memory"] else ""
+                 for target in ("haproxy", "switchover")]
+        rows.append([f"memory per idle connection (of {bench.idle})", "", *cells, ""])
+    for cell in figures["storm"]:
+        rounds, threads = cell["rounds"], cell["threads"]
+        rows.append([f"connect, login, leave; {threads} threads: per second",
+                     *(middle(rounds, target) for target in ("direct", "haproxy", "switchover")),
+                     shown(ratios(rounds, "switchover", "haproxy"))])
+        rows.append([f"connect, login, leave; {threads} threads: CPU µs of the process",
+                     "", *(middle(rounds, target, 1) for target in ("haproxy", "switchover")),
+                     shown(ratios(rounds, "switchover", "haproxy", lambda cell: cell[1]))])
+    if figures["bystanders"]:
+        rounds = figures["bystanders"]
+        cells = [beside(rounds, target) for target in ("haproxy", "switchover")]
+        rows.append([f"CPU per query beside {bench.bystanders} idle connections ÷ without", "", *cells, ""])
+    return table("Connections", ["", "direct", "HAProxy", "Switchover", "Switchover ÷ HAProxy"], rows)
+
+
+def beside(rounds, target):
+    if target not in rounds[0]:
+        return ""
+    found = [row[target][1] / row[target][0] for row in rounds]
+    return shown((median(found), min(found), max(found)))
+
+
+def goals(bench):
+    """The figures that the project has set itself, and whether they are met."""
+    figures, rows = bench.figures, []
+
+    def goal(name, value, limit, most=True):
+        met = value <= limit if most else value >= limit
+        rows.append([name, f"{'≤' if most else '≥'} {limit}", f"{value:.2f}", "met" if met else "**not met**"])
+
+    for cell in figures["pinned"]:
+        ratio = ratios(cell["rounds"], "switchover", "haproxy")
+        if ratio and cell["workload"] != "read write":
+            goal(f"CPU ÷ HAProxy: {cell['workload']}, {cell['threads']} threads", ratio[0], 1.0)
+    for cell in figures["free"]:
+        ratio = ratios(cell["rounds"], "switchover", "haproxy")
+        if ratio:
+            goal(f"throughput ÷ HAProxy: {cell['workload']}, {cell['threads']} threads", ratio[0], 0.95, most=False)
+    if "switchover" in figures["memory"]:
+        goal("KiB per idle connection", figures["memory"]["switchover"] / 1024, 10)
+    if figures["bystanders"] and "switchover" in figures["bystanders"][0]:
+        found = [row["switchover"][1] / row["switchover"][0] for row in figures["bystanders"]]
+        goal("CPU per query beside idle connections ÷ without", median(found), 1.1)
+    return table("Goals", ["", "goal", "measured", ""], rows) if rows else ""

@@ -1,0 +1,172 @@
+"""What the bench measures against: one MariaDB server, HAProxy in tcp mode, and the proxy, all on loopback.
+
+Everything lives in one temporary folder and ends with the bench, however that ends (setpriv --pdeathsig).
+"""
+
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DATABASE, USER, PASSWORD = "sbtest", "app", "app"
+GROUPS, TABLES_PER_GROUP = 10, 100
+MARIADB_SETTINGS = [
+    "--skip-name-resolve", "--performance-schema=0", "--max-connections=15000", "--back-log=4096",
+    "--innodb-buffer-pool-size=512M", "--innodb-log-file-size=256M", "--innodb-flush-log-at-trx-commit=2",
+    "--innodb-flush-method=O_DIRECT", "--skip-log-bin", "--thread-cache-size=512", "--thread-stack=256K",
+    "--max-prepared-stmt-count=200000", "--character-set-server=utf8mb4", "--table-open-cache=4096",
+]
+
+
+class Trouble(Exception):
+    """The bench cannot go on; the text says why."""
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def found(program, extra="/usr/sbin"):
+    path = shutil.which(program, path=os.environ.get("PATH", "") + os.pathsep + extra)
+    if not path:
+        raise Trouble(f"no {program}: run tools/install.sh bench")
+    return path
+
+
+class Stage:
+    """The running servers. `cpu` pins all of them to that CPU; None leaves them free."""
+
+    def __init__(self, cpu=None, proxy_binary=None):
+        self.cpu = cpu
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="so-bench-"))
+        self.processes = {}
+        self.ports = {}
+        self.proxy_binary = proxy_binary
+
+    def __enter__(self):
+        try:
+            self.start_mariadb()
+            self.start_haproxy()
+            if self.proxy_binary:
+                self.start_proxy()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        for process in reversed(self.processes.values()):
+            process.kill()
+            process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def pid(self, target):
+        return self.processes[target].pid
+
+    @property
+    def targets(self):
+        """The ways to the server, in the order in which a round takes them."""
+        return [name for name in ("direct", "haproxy", "switchover") if name in self.ports]
+
+    def start(self, name, arguments):
+        """Starts a child that cannot outlive the bench."""
+        pinned = ["taskset", "-c", str(self.cpu)] if self.cpu is not None else []
+        log = open(self.folder / f"{name}.log", "wb")
+        command = ["setpriv", "--pdeathsig", "KILL", "--", *pinned, *map(str, arguments)]
+        self.processes[name] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                                cwd=self.folder, process_group=0)
+
+    def wait_for(self, name, port):
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and self.processes[name].poll() is None:
+            try:
+                with socket.create_connection(("127.0.0.1", port), 5) as probe:
+                    if probe.recv(1):
+                        return
+            except OSError:
+                pass
+            time.sleep(0.05)
+        log = (self.folder / f"{name}.log").read_text(errors="replace")[-3000:]
+        raise Trouble(f"{name} did not start:\n{log}")
+
+    def start_mariadb(self):
+        user = ["--user=root"] if os.getuid() == 0 else []
+        folders = [f"--datadir={self.folder}/data", f"--tmpdir={self.folder}/tmp"]
+        (self.folder / "tmp").mkdir()
+        install = [found("mariadb-install-db"), "--no-defaults", "--auth-root-authentication-method=normal",
+                   "--skip-test-db", *user, *folders]
+        made = subprocess.run(install, capture_output=True, text=True, check=False)
+        if made.returncode:
+            raise Trouble(f"mariadb-install-db:\n{made.stderr}")
+        port = free_port()
+        # A second address of the same server is the second store: a flip changes the way, and nothing else.
+        self.start("direct", [found("mariadbd"), "--no-defaults", *user, *folders, f"--port={port}",
+                              "--bind-address=127.0.0.1,127.0.0.2", f"--socket={self.folder}/s",
+                              f"--pid-file={self.folder}/pid", *MARIADB_SETTINGS])
+        self.wait_for("direct", port)
+        self.ports["direct"] = port
+        accounts = "".join(
+            f"CREATE USER {name}@'%' IDENTIFIED BY '{name}'; GRANT ALL ON *.* TO {name}@'%' WITH GRANT OPTION;"
+            for name in (USER, "switchover"))
+        self.sql(f"CREATE DATABASE {DATABASE}; {accounts}")
+
+    def sql(self, text):
+        command = [found("mariadb"), "--no-defaults", "-S", f"{self.folder}/s", "-uroot", "-N", "-B", "-e", text]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Trouble(f"{text[:100]}: {done.stderr}")
+        return done.stdout
+
+    def start_haproxy(self):
+        port = free_port()
+        config = self.folder / "haproxy.cfg"
+        config.write_text(f"""global
+    maxconn 9500
+defaults
+    mode tcp
+    maxconn 9500
+    timeout connect 10s
+    timeout client 1h
+    timeout server 1h
+listen mysql
+    bind 127.0.0.1:{port} backlog 4096
+    server store 127.0.0.1:{self.ports['direct']}
+""")
+        self.start("haproxy", [found("haproxy"), "-db", "-f", config])
+        self.wait_for("haproxy", port)
+        self.ports["haproxy"] = port
+
+    def start_proxy(self):
+        port = free_port()
+        self.config = self.folder / "routing.yaml"
+        self.config.write_text(self.routing_yaml(port))
+        self.start("switchover", [self.proxy_binary, "serve", "--config", self.config])
+        self.wait_for("switchover", port)
+        self.ports["switchover"] = port
+
+    def routing_yaml(self, port):
+        """Ten groups of a hundred tables; the tables that the load uses are in the first group."""
+        used = [f"sbtest{number}" for number in range(1, 9)] + ["big"]
+        lines = [f"listen: 127.0.0.1:{port}", "stores:"]
+        for name, host in (("legacy", "127.0.0.1"), ("new", "127.0.0.2")):
+            control = "{ user: switchover, password: switchover }"
+            lines.append(f"  {name}: {{ address: {host}:{self.ports['direct']}, control: {control} }}")
+        lines += ["default: legacy", "groups:"]
+        for group in range(GROUPS):
+            tables = [f"table_{group}_{number}" for number in range(TABLES_PER_GROUP)]
+            tables = used + tables[len(used):] if group == 0 else tables
+            lines += [f"  group{group}:", f"    tables: [{', '.join(tables)}]", "    connection: legacy"]
+        return "\n".join(lines) + "\n"
+
+    def flag(self, store):
+        """Flips the flag of the load's tables, as an operator does."""
+        command = [self.proxy_binary, "flag", "group0", store, "--config", self.config]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Trouble(f"switchover flag: {done.stdout}{done.stderr}")

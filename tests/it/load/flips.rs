@@ -1,0 +1,168 @@
+//! A thousand flips under traffic: no client error, no transaction on two stores, no statement behind the flag.
+//!
+//! The proof is on the servers, not in the proxy: every write carries its transaction's number and the `@@server_id` that
+//! ran it, so a transaction that was split, lost or run twice shows in the tables of the two stores.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row, TxOpts, params};
+
+use crate::support::{Database, LEGACY_ID, NEW_ID, Proxy, long, stores};
+
+/// Rows that each transaction writes.
+const STEPS: u64 = 3;
+/// Rows of the table that is streamed.
+const BIG: u64 = 20_000;
+
+/// What the clients did.
+#[derive(Default)]
+struct Done {
+    over: AtomicBool,
+    next_transaction: AtomicU64,
+    committed: AtomicU64,
+    streamed: AtomicU64,
+    singles: AtomicU64,
+}
+
+impl Done {
+    fn goes_on(&self) -> bool {
+        !self.over.load(Ordering::Relaxed)
+    }
+}
+
+fn set_up() -> (Database, Proxy) {
+    let database = stores().database();
+    database.on_both(
+        "CREATE TABLE steps (tx BIGINT NOT NULL, step INT NOT NULL, server INT NOT NULL, how VARCHAR(10) NOT NULL,
+         PRIMARY KEY (tx, step))",
+    );
+    database.on_both("CREATE TABLE big (id INT PRIMARY KEY, server INT NOT NULL, filler VARCHAR(200) NOT NULL)");
+    database.on_both(&format!(
+        "INSERT INTO big SELECT seq, @@server_id, REPEAT(CHAR(65 + seq % 26), 150) FROM seq_1_to_{BIG}"
+    ));
+    let proxy = Proxy::pair(&["steps", "big"]);
+    (database, proxy)
+}
+
+/// Transactions of prepared statements, or of text; a quarter of them is rolled back.
+async fn transactions(mut conn: Conn, done: Arc<Done>, prepared: bool) {
+    let how = if prepared { "prepared" } else { "text" };
+    while done.goes_on() {
+        let tx = done.next_transaction.fetch_add(1, Ordering::Relaxed);
+        let mut transaction = conn.start_transaction(TxOpts::default()).await.unwrap();
+        for step in 0..STEPS {
+            let values = params! { "tx" => tx, "step" => step, "how" => how };
+            if prepared {
+                let sql = "INSERT INTO steps VALUES (:tx, :step, @@server_id, :how)";
+                transaction.exec_drop(sql, values).await.unwrap();
+            } else {
+                let sql = format!("INSERT INTO steps VALUES ({tx}, {step}, @@server_id, '{how}')");
+                transaction.query_drop(sql).await.unwrap();
+            }
+        }
+        let seen: (u64, u64) = transaction
+            .exec_first("SELECT COUNT(*), COUNT(DISTINCT server) FROM steps WHERE tx = ?", (tx,))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(seen, (STEPS, 1), "transaction {tx} does not see its own writes");
+        if tx.is_multiple_of(4) {
+            transaction.rollback().await.unwrap();
+        } else {
+            transaction.commit().await.unwrap();
+            done.committed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    conn.disconnect().await.unwrap();
+}
+
+/// Whole results, read row by row while the flag moves: all of one result is of one store.
+async fn streams(mut conn: Conn, done: Arc<Done>) {
+    while done.goes_on() {
+        let mut result = conn.query_iter("SELECT id, server, filler FROM big ORDER BY id").await.unwrap();
+        let (mut rows, mut servers) = (0, HashSet::new());
+        while let Some(row) = result.next().await.unwrap() {
+            let (id, server, filler): (u64, u32, String) = mysql_async::from_row::<(u64, u32, String)>(row);
+            rows += 1;
+            assert_eq!((id, filler.len()), (rows, 150));
+            servers.insert(server);
+            if rows.is_multiple_of(5_000) {
+                tokio::task::yield_now().await;
+            }
+        }
+        drop(result);
+        assert_eq!((rows, servers.len()), (BIG, 1));
+        done.streamed.fetch_add(1, Ordering::Relaxed);
+    }
+    conn.disconnect().await.unwrap();
+}
+
+/// Statements in autocommit, with one prepared statement that is kept for the whole time.
+async fn singles(mut conn: Conn, done: Arc<Done>) {
+    let point = conn.prep("SELECT server, @@server_id FROM big WHERE id = ?").await.unwrap();
+    let mut id = 0;
+    while done.goes_on() {
+        id = id % BIG + 1;
+        let (stored, server): (u32, u32) = conn.exec_first(&point, (id,)).await.unwrap().unwrap();
+        assert_eq!(stored, server);
+        done.singles.fetch_add(1, Ordering::Relaxed);
+    }
+    conn.disconnect().await.unwrap();
+}
+
+/// Transaction → number of steps, as a store has them.
+fn on_store(database: &Database, new: bool) -> HashSet<u64> {
+    let id = if new { NEW_ID } else { LEGACY_ID };
+    let run = |sql: &str| if new { database.on_new(sql) } else { database.on_legacy(sql) };
+    let torn = run(&format!(
+        "SELECT tx FROM steps GROUP BY tx HAVING COUNT(*) <> {STEPS} OR MIN(server) <> {id} OR MAX(server) <> {id}"
+    ));
+    assert!(torn.is_empty(), "transactions not whole on store {id}: {torn:?}");
+    run("SELECT DISTINCT tx FROM steps").iter().map(|row| row[0].parse().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_thousand_flips_split_no_transaction_and_break_no_client() {
+    let flips = if long() { 20_000 } else { 1_000 };
+    let (database, proxy) = set_up();
+    let proxy = Arc::new(proxy);
+    let done = Arc::new(Done::default());
+    let mut clients = Vec::new();
+    for number in 0..6 {
+        clients.push(tokio::spawn(transactions(proxy.connect(&database.name).await, done.clone(), number % 2 == 0)));
+    }
+    clients.push(tokio::spawn(streams(proxy.connect(&database.name).await, done.clone())));
+    for _ in 0..2 {
+        clients.push(tokio::spawn(singles(proxy.connect(&database.name).await, done.clone())));
+    }
+
+    let mut witness = proxy.connect(&database.name).await;
+    for flip in 0..flips {
+        let (store, id) = if flip % 2 == 0 { ("new", NEW_ID) } else { ("legacy", LEGACY_ID) };
+        let operator = proxy.clone();
+        tokio::task::spawn_blocking(move || operator.flag_at_once("analytics", store)).await.unwrap();
+        // The command has returned: from now on no statement goes where the flag was.
+        let row: Row = witness.query_first("SELECT @@server_id, server FROM big LIMIT 1").await.unwrap().unwrap();
+        assert_eq!(mysql_async::from_row::<(u32, u32)>(row), (id, id), "flip {flip} had not happened when it said so");
+        assert!(clients.iter().all(|client| !client.is_finished()), "a client has failed by flip {flip}");
+    }
+    done.over.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await.unwrap();
+    }
+
+    let (legacy, new) = (on_store(&database, false), on_store(&database, true));
+    assert!(legacy.is_disjoint(&new), "on both stores: {:?}", legacy.intersection(&new));
+    let committed = done.committed.load(Ordering::Relaxed);
+    assert_eq!((legacy.len() + new.len()) as u64, committed);
+    assert!(legacy.iter().chain(&new).all(|tx| !tx.is_multiple_of(4)), "a rolled back transaction is there");
+    assert!(legacy.len() > 20 && new.len() > 20, "the load ran on one store: {} and {}", legacy.len(), new.len());
+    println!(
+        "{flips} flips, {committed} transactions, {} streams, {} statements",
+        done.streamed.load(Ordering::Relaxed),
+        done.singles.load(Ordering::Relaxed)
+    );
+}
