@@ -207,7 +207,8 @@ impl Session {
         if let Some(statement) = self.statements.by_id.get_mut(&id) {
             remember_types(statement, bytes.get(HEADER..).unwrap_or_default(), command);
         }
-        let outcome = self.forward(frame, 0).await?;
+        let expect = expected(bytes.get(HEADER..).unwrap_or_default(), command);
+        let outcome = self.forward(frame, 0, expect).await?;
         self.executed(id, 0, &outcome, started);
         Ok(())
     }
@@ -253,7 +254,7 @@ impl Session {
             slot.copy_from_slice(&there.to_le_bytes());
         }
         packet::put(&mut out, 0, &payload);
-        let outcome = self.send_relay(&out, at, Expect::Results).await?;
+        let outcome = self.send_relay(&out, at, expected(&payload, command)).await?;
         if let Some(Facts { kind: Kind::Kill { query, id: Some(id) }, .. }) = &facts
             && outcome.error.is_none()
         {
@@ -352,6 +353,14 @@ impl Session {
 const BULK_FIXED: usize = 7;
 /// COM_STMT_BULK_EXECUTE: types follow.
 const BULK_SEND_TYPES: u8 = 128;
+
+/// The shape of the answer to an execute.
+fn expected(payload: &[u8], command: Command) -> Expect {
+    match payload.get(5) {
+        Some(cursor) if command == Command::StmtExecute && *cursor != 0 => Expect::Cursor,
+        _ => Expect::Results,
+    }
+}
 
 fn remember_types(statement: &mut Statement, payload: &[u8], command: Command) {
     let types = match command {

@@ -184,7 +184,7 @@ impl Session {
                 && let Ok(store) = self.decide(facts, Some(&plan))
                 && self.legs.first().is_some_and(|l| l.store() == store)
             {
-                let outcome = self.forward(frame, 0).await?;
+                let outcome = self.forward(frame, 0, Expect::Results).await?;
                 self.finish(facts, 0, &outcome, started);
                 return Ok(());
             }
@@ -359,7 +359,7 @@ impl Session {
     }
 
     /// Sends the client's own bytes to a leg and relays the response: nothing is copied.
-    pub(crate) async fn forward(&mut self, frame: Frame, at: usize) -> Result<Outcome, Fatal> {
+    pub(crate) async fn forward(&mut self, frame: Frame, at: usize, expect: Expect) -> Result<Outcome, Fatal> {
         let Session { client, legs, gathered, .. } = self;
         let Some(leg) = legs.get_mut(at) else { return Err(Fatal::Quit) };
         leg.busy = true;
@@ -372,7 +372,7 @@ impl Session {
                 leg.backend.stream.write(&bytes).await.map_err(|e| leg.lost(e))?;
             }
         }
-        relay(client, leg, Expect::Results).await
+        relay(client, leg, expect).await
     }
 
     /// Sends framed bytes to a leg and relays the response; a store that loses its transaction takes the others with it.
