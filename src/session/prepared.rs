@@ -14,11 +14,11 @@ use super::relay::{self, relay};
 use crate::backend::connection::QueryError;
 use crate::sql::Facts;
 use crate::sql::facts::Kind;
+use crate::wire::ErrPacket;
 use crate::wire::codec::Reader;
 use crate::wire::command::{COM_STMT_CLOSE, COM_STMT_PREPARE, Command, LAST_PREPARED, execute_types};
 use crate::wire::packet::{self, HEADER};
 use crate::wire::reply::{Event, Expect, Outcome, Prepared, Reply};
-use crate::wire::ErrPacket;
 
 /// A statement.
 pub(crate) struct Statement {
@@ -225,7 +225,13 @@ impl Session {
         }
     }
 
-    async fn execute_with_care(&mut self, framed: Vec<u8>, id: u32, command: Command, started: Instant) -> Result<(), Failure> {
+    async fn execute_with_care(
+        &mut self,
+        framed: Vec<u8>,
+        id: u32,
+        command: Command,
+        started: Instant,
+    ) -> Result<(), Failure> {
         let Some(statement) = self.statements.by_id.get(&id) else { return Ok(()) };
         let plan = Rc::clone(&statement.plan);
         let mut payload = packet::payload(&framed).into_owned();
@@ -323,7 +329,9 @@ impl Session {
         let payload = packet::payload(self.framed(frame)).into_owned();
         self.consume(frame);
         let limit = self.live.config().limits.max_allowed_packet;
-        let Some(statement) = self.statements.resolve(id_of(&payload)).and_then(|id| self.statements.by_id.get_mut(&id)) else {
+        let Some(statement) =
+            self.statements.resolve(id_of(&payload)).and_then(|id| self.statements.by_id.get_mut(&id))
+        else {
             return;
         };
         let held: usize = statement.long_data.iter().map(Vec::len).sum();
@@ -431,7 +439,15 @@ mod tests {
 
     fn statement(parameters: u16, types: &[u8]) -> Statement {
         let plan = Rc::new(Plan::new(crate::sql::classify::analyze(b"SELECT ?", &Default::default())));
-        Statement { sql: b"SELECT ?".as_slice().into(), plan, parameters, legs: vec![], last: 0, types: types.to_vec(), long_data: vec![] }
+        Statement {
+            sql: b"SELECT ?".as_slice().into(),
+            plan,
+            parameters,
+            legs: vec![],
+            last: 0,
+            types: types.to_vec(),
+            long_data: vec![],
+        }
     }
 
     #[test]

@@ -196,12 +196,7 @@ impl Session {
         }
     }
 
-    async fn query_with_care(
-        &mut self,
-        frame: Frame,
-        plan: Rc<Plan>,
-        started: Instant,
-    ) -> Result<(), Failure> {
+    async fn query_with_care(&mut self, frame: Frame, plan: Rc<Plan>, started: Instant) -> Result<(), Failure> {
         // the frame is consumed whatever happens, before anything is answered
         let framed: Vec<u8> = self.framed(frame).to_vec();
         self.consume(frame);
@@ -220,7 +215,9 @@ impl Session {
             return Box::pin(self.multi(framed, plan, sql, started)).await;
         };
         match &facts.kind {
-            Kind::Prepare { name, source } => return Box::pin(self.text_prepare(framed, facts, name, source, started)).await,
+            Kind::Prepare { name, source } => {
+                return Box::pin(self.text_prepare(framed, facts, name, source, started)).await;
+            }
             Kind::Execute { name } => return Box::pin(self.text_execute(framed, facts, name, started)).await,
             Kind::ExecuteImmediate(source) => {
                 let inner = self.dynamic(source).await?;
@@ -246,7 +243,13 @@ impl Session {
     }
 
     /// A statement whose text is dynamic: it runs where its inner statement would.
-    async fn run_as(&mut self, framed: &[u8], outer: &Facts, inner: Option<Rc<Plan>>, started: Instant) -> Result<(), Failure> {
+    async fn run_as(
+        &mut self,
+        framed: &[u8],
+        outer: &Facts,
+        inner: Option<Rc<Plan>>,
+        started: Instant,
+    ) -> Result<(), Failure> {
         let mut facts = inner.as_ref().and_then(|p| p.single()).cloned().unwrap_or_else(|| outer.clone());
         // the outer statement may bring variables of its own (USING @a)
         let mut variables = facts.user_variables.to_vec();
@@ -323,7 +326,13 @@ impl Session {
         Ok(())
     }
 
-    async fn text_execute(&mut self, framed: &[u8], facts: &Facts, name: &str, started: Instant) -> Result<(), Failure> {
+    async fn text_execute(
+        &mut self,
+        framed: &[u8],
+        facts: &Facts,
+        name: &str,
+        started: Instant,
+    ) -> Result<(), Failure> {
         let Some(statement) = self.state.text_statements.get(name) else {
             return self.run_as(framed, facts, None, started).await;
         };
