@@ -14,6 +14,7 @@ use crate::admin::protocol::{
     SessionInfo, Status,
 };
 use crate::backend::{Fleet, control};
+use crate::config::model::PoolMode;
 use crate::config::problem::render;
 use crate::config::{Config, diff};
 use crate::net::tls;
@@ -64,6 +65,9 @@ impl Proxy {
         cores: usize,
         drain: watch::Sender<bool>,
     ) -> anyhow::Result<Proxy> {
+        if let Some(text) = unavailable(&config) {
+            anyhow::bail!("{}: {text}", path.display());
+        }
         let fleet = Fleet::build(&config.stores, &Fleet::default())?;
         probe(&fleet).await;
         let live = compile(config, 1, fleet)?;
@@ -137,6 +141,9 @@ impl Proxy {
             tracing::error!(error = %e, "the changed configuration is refused, the old one stays");
             Failure::new(FailureKind::Config, e.to_string())
         };
+        if let Some(text) = unavailable(&new) {
+            return Err(failed(&text));
+        }
         let fleet = Fleet::build(&new.stores, &old.fleet).map_err(|e| failed(&e))?;
         probe_unknown(&fleet).await;
         self.refuse_poorer(&old.fleet, &fleet).map_err(|e| failed(&e))?;
@@ -202,6 +209,12 @@ impl Proxy {
         }
         flips.truncate(REMEMBERED);
     }
+}
+
+/// What the configuration may say and this version cannot do yet: to obey half of it would be worse than to refuse it.
+fn unavailable(config: &Config) -> Option<&'static str> {
+    (config.pool == PoolMode::Transaction)
+        .then_some("`pool: transaction` is not available yet in this version; remove it, or say `pool: session`")
 }
 
 fn telemetry_rejected() {
