@@ -135,6 +135,7 @@ fn assemble(
         in_transaction: AtomicBool::new(false),
         idle: AtomicBool::new(true),
         others: Default::default(),
+        epoch: AtomicU64::new(live.snapshot.epoch),
         closing: AtomicBool::new(false),
         waker: Default::default(),
     });
