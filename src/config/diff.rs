@@ -38,8 +38,7 @@ impl Changes {
 /// What `new` changes against `old`. Stores and groups are the same where their names are.
 #[must_use]
 pub fn diff(old: &Config, new: &Config) -> Changes {
-    let mut changes = Changes::default();
-    restart(&mut changes, old, new);
+    let mut changes = Changes { restart: waits_for_restart(old, new), ..Changes::default() };
     let c = &mut changes;
     stores(c, old, new);
     c.value("default", old.store_name(old.default), new.store_name(new.default));
@@ -118,20 +117,22 @@ fn fields(old: &str, new: &str) -> String {
         inner.split(", ").map(str::to_owned).collect()
     };
     let (old, new) = (body(old), body(new));
-    let changed = old.iter().zip(&new).filter(|(old, new)| old != new);
+    let changed = old.iter().zip(&new).filter(|(old, new)| old != new && !old.starts_with("content: "));
     let lines: Vec<String> = changed
         .map(|(old, new)| format!("{old} → {}", new.split_once(": ").map_or(new.as_str(), |(_, value)| value)))
         .collect();
-    if lines.is_empty() { "changed".to_owned() } else { lines.join(", ") }
+    if lines.is_empty() { "its files have new content".to_owned() } else { lines.join(", ") }
 }
 
-fn restart(changes: &mut Changes, old: &Config, new: &Config) {
+/// What of `new` waits for a restart of a process that started with `started`: however many reloads were in between.
+#[must_use]
+pub fn waits_for_restart(started: &Config, new: &Config) -> Vec<String> {
     let mut waits = Changes::default();
-    waits.list("listen", &old.listen, &new.listen);
+    waits.list("listen", &started.listen, &new.listen);
     let socket = |config: &Config| config.control_socket.display().to_string();
-    waits.value("control_socket", socket(old), socket(new));
-    waits.value("workers", old.workers, new.workers);
-    changes.restart = waits.lines;
+    waits.value("control_socket", socket(started), socket(new));
+    waits.value("workers", started.workers, new.workers);
+    waits.lines
 }
 
 fn stores(changes: &mut Changes, old: &Config, new: &Config) {
@@ -245,6 +246,7 @@ users: {app: {new: {password: one}}}
 stores: {legacy: {address: [h:1, h:3], control: {user: c, password: two}}, new: {address: h:2, tls: required}, x: {address: h:4}}
 default: new
 groups: {a: {tables: [t, v], connection: new, cross_store_transactions: refuse}, more: {tables: m, connection: x}}
+tls: {mode: off}
 users: {app: {new: {password: two}, legacy: {password: one}}}
 limits: {max_connections: 5}
 log: {level: debug}
@@ -267,10 +269,25 @@ workers: 2
             "groups.gone: removed, its tables are on new",
             "users.app.legacy: added (app)",
             "users.app.new: another secret",
+            "tls: mode: Preferred → Off",
             "pool: session → transaction",
             "limits: max_connections: 10000 → 5",
             "log: level: \"info\" → \"debug\"",
         ];
         assert_eq!(changes.lines, expected);
+    }
+
+    #[test]
+    fn a_renewed_certificate_is_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let load = |serial: u8| {
+            let pem = |label: &str| format!("-----BEGIN {label}-----\n{serial}\n-----END {label}-----\n");
+            std::fs::write(folder.path().join("cert.pem"), pem("CERTIFICATE")).unwrap();
+            std::fs::write(folder.path().join("key.pem"), pem("PRIVATE KEY")).unwrap();
+            let text = format!("{OLD}tls: {{cert: cert.pem, key: key.pem}}\n");
+            super::super::parse(&text, &folder.path().join("r.yaml"), &|_| None).unwrap()
+        };
+        assert!(diff(&load(1), &load(1)).is_empty());
+        assert_eq!(diff(&load(1), &load(2)).lines, ["tls: its files have new content"]);
     }
 }

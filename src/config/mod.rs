@@ -1,6 +1,6 @@
 //! `routing.yaml`: raw YAML → checked [`model::Config`] → diff, watch and in-place edit (layer L1).
 //!
-//! [`load`] reads the text ([`load::parse`]): `raw` makes a tree that knows its byte ranges, `reader` and `check` turn it into
+//! [`mod@load`] reads the text ([`load::parse`]): `raw` makes a tree that knows its byte ranges, `reader` and `check` turn it into
 //! the types of [`model`] and collect every [`Problem`] on the way.
 
 mod address;

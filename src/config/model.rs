@@ -73,6 +73,8 @@ pub struct StoreTls {
     pub cert: Option<PathBuf>,
     /// Client key.
     pub key: Option<PathBuf>,
+    /// Hash of what the files held when they were read: a renewed certificate is a change. 0 without files.
+    pub content: u64,
 }
 
 /// A MySQL-speaking server.
@@ -216,11 +218,13 @@ pub struct ListenTls {
     pub key: Option<PathBuf>,
     /// CA that client certificates are verified against when clients send one.
     pub ca: Option<PathBuf>,
+    /// Hash of what the files held when they were read: a renewed certificate is a change. 0 without files.
+    pub content: u64,
 }
 
 impl Default for ListenTls {
     fn default() -> Self {
-        ListenTls { mode: TlsMode::Preferred, cert: None, key: None, ca: None }
+        ListenTls { mode: TlsMode::Preferred, cert: None, key: None, ca: None, content: 0 }
     }
 }
 

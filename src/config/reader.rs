@@ -277,14 +277,19 @@ pub(super) fn shown(value: &str) -> String {
     format!("`{text}`")
 }
 
-/// The nearest of `known`, where it is near enough to be meant.
+/// The nearest of `known`, where it is near enough to be meant: few letters off, or the beginning of it.
 pub(super) fn did_you_mean<S: AsRef<str>>(word: &str, known: &[S]) -> Option<String> {
     let word = word.to_lowercase();
-    let distance = |name: &str| strsim::damerau_levenshtein(&word, &name.to_lowercase());
-    let near =
-        known.iter().map(|name| (distance(name.as_ref()), name.as_ref())).min_by_key(|(distance, _)| *distance)?;
-    let allowed = (near.1.chars().count() / 3).max(1);
-    (near.0 <= allowed && word.len() <= 200).then(|| format!("did you mean `{}`?", near.1))
+    if word.len() > 200 {
+        return None;
+    }
+    let near = known.iter().map(AsRef::as_ref).filter_map(|name| {
+        let lower = name.to_lowercase();
+        let begins = lower.len().min(word.len()) >= 3 && (lower.starts_with(&word) || word.starts_with(&lower));
+        let distance = strsim::damerau_levenshtein(&word, &lower);
+        (begins || distance <= lower.chars().count() / 3).then_some((distance, name))
+    });
+    near.min_by_key(|(distance, _)| *distance).map(|(_, name)| format!("did you mean `{name}`?"))
 }
 
 /// Keys at the wrong depth: nearly always the indentation.
@@ -312,6 +317,8 @@ mod tests {
         assert_eq!(did_you_mean("conection", &keys).as_deref(), Some("did you mean `connection`?"));
         assert_eq!(did_you_mean("Tables", &keys).as_deref(), Some("did you mean `tables`?"));
         assert_eq!(did_you_mean("colour", &keys), None);
+        assert_eq!(did_you_mean("ref", &keys).as_deref(), Some("did you mean `references`?"));
+        assert_eq!(did_you_mean("b", &["a"]), None);
         assert_eq!(did_you_mean::<&str>("x", &[]), None);
     }
 }

@@ -6,14 +6,17 @@
 //! are no change, and a burst of writes is one.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::hash::{DefaultHasher, Hasher};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+
+use super::raw::MAX_BYTES;
 
 /// Without any event the file is looked at this often.
 const POLL: Duration = Duration::from_secs(1);
@@ -172,7 +175,13 @@ fn settle(signals: &Receiver<Signal>) -> bool {
 }
 
 fn content(path: &Path) -> Content {
-    let bytes = std::fs::read(path).ok()?;
+    // Opening a pipe would wait for its writer; what is no file has no changes to tell.
+    if !std::fs::metadata(path).ok()?.is_file() {
+        return None;
+    }
+    let limit = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Vec::new();
+    File::open(path).ok()?.take(limit).read_to_end(&mut bytes).ok()?;
     let mut hasher = DefaultHasher::new();
     hasher.write(&bytes);
     Some(hasher.finish())

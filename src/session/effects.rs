@@ -53,7 +53,7 @@ impl Session {
             }
         }
         if at != 0 {
-            self.bring_in_step(at).await?;
+            self.bring_in_step(at, Some(facts)).await?;
             if !facts.flags.contains(Flags::IMPLICIT_COMMIT) {
                 self.join(at).await?;
             }
@@ -78,6 +78,9 @@ impl Session {
         }
         if !matches!(facts.kind, Kind::Diagnostics) {
             self.state.last = generation;
+        }
+        if !matches!(facts.kind, Kind::Set(_)) && !self.state.one_shots.is_empty() {
+            self.state.one_shots.clear();
         }
         if at == 0
             && let Some(status) = outcome.status

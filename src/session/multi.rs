@@ -145,7 +145,7 @@ impl Session {
         }
         for (store, sql) in &parts {
             let at = self.leg(*store).await?;
-            self.bring_in_step(at).await?;
+            self.bring_in_step(at, Some(facts)).await?;
             if let Err(error) = self.tell(at, sql).await? {
                 for i in 0..self.legs.len() {
                     let _ = self.tell(i, "UNLOCK TABLES").await?;

@@ -106,7 +106,7 @@ impl Session {
             Some(facts) => self.target(facts, Some(&plan)).await?,
             None => 0,
         };
-        self.bring_in_step(at).await?;
+        self.bring_in_step(at, plan.single()).await?;
         let id = self.statements.next_id();
         let (outcome, generation) = {
             let Session { client, legs, .. } = self;

@@ -307,7 +307,7 @@ impl Session {
             None => 0,
         };
         if at != 0 {
-            self.bring_in_step(at).await?;
+            self.bring_in_step(at, None).await?;
         }
         self.bring_variables(facts, at).await?;
         let outcome = self.send_relay(framed, at, Expect::Results).await?;
@@ -333,7 +333,7 @@ impl Session {
             let generation = self.legs.get(at).map_or(0, |l| l.generation);
             let known = self.state.text_statements.get(name).is_some_and(|s| s.legs.contains(&generation));
             if !known {
-                self.bring_in_step(at).await?;
+                self.bring_in_step(at, None).await?;
                 let hex: String = sql.iter().map(|b| format!("{b:02x}")).collect();
                 // a hexadecimal literal is binary; the statement's text is in the client's character set
                 let text = format!("PREPARE {} FROM X'{hex}'", super::transaction::quoted(name));

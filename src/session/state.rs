@@ -42,6 +42,8 @@ pub(crate) struct State {
     pub(crate) last: u64,
     /// Generation of the leg of the newest statement that made an insert id.
     pub(crate) last_insert: u64,
+    /// Assignments that count for the next statement only, wherever it runs.
+    pub(crate) one_shots: Vec<String>,
     /// LOCK TABLES is in force.
     pub(crate) tables_locked: bool,
     /// Grows with every leg.
@@ -75,9 +77,15 @@ impl State {
                 match name.as_ref() {
                     "sql_mode" => self.sql_mode(value.as_deref()),
                     "character_set_client" => self.client_charset(value.as_deref()),
-                    // a session clock that runs again need not follow
-                    "timestamp" if value.as_deref().is_none_or(|v| v == "0") => {
-                        self.set.remove("timestamp");
+                    // these count for the next statement only, and read as 0 afterwards
+                    "insert_id" | "rand_seed1" | "rand_seed2" => {
+                        if let Some(number) = value.as_deref().filter(|v| v.bytes().all(|b| b.is_ascii_digit())) {
+                            self.one_shots.push(format!("{name} = {number}"));
+                        }
+                        return;
+                    }
+                    "last_insert_id" | "identity" => {
+                        self.last_insert = home;
                         return;
                     }
                     _ => {}
@@ -140,11 +148,11 @@ mod tests {
     }
 
     #[test]
-    fn a_released_clock_does_not_follow() {
+    fn what_counts_once_does_not_follow_for_ever() {
         let mut s = State::default();
+        s.assigned(&set("insert_id", Some("7")), 1);
         s.assigned(&set("timestamp", Some("1700000000")), 1);
-        assert!(s.set.contains("timestamp"));
-        s.assigned(&set("timestamp", None), 1);
-        assert!(!s.set.contains("timestamp"));
+        assert_eq!(s.one_shots, ["insert_id = 7"]);
+        assert!(s.set.contains("timestamp") && !s.set.contains("insert_id"));
     }
 }

@@ -14,6 +14,7 @@ use crate::backend::connection::QueryError;
 use crate::backend::login::{Key, Login, LoginError, login};
 use crate::backend::{StoreHandle, control, dial::dial};
 use crate::config::StoreId;
+use crate::sql::Facts;
 use crate::wire::ErrPacket;
 
 /// Variables that decide what a statement means or returns; read on home, set on the others where they differ.
@@ -188,8 +189,8 @@ impl Session {
         }
     }
 
-    /// Brings a leg other than home in step.
-    pub(crate) async fn bring_in_step(&mut self, at: usize) -> Result<(), Failure> {
+    /// Brings a leg other than home in step, for a statement of these facts.
+    pub(crate) async fn bring_in_step(&mut self, at: usize, facts: Option<&Facts>) -> Result<(), Failure> {
         if at == 0 {
             return Ok(());
         }
@@ -200,15 +201,21 @@ impl Session {
                 leg.synced = version;
             }
         }
+        if !self.state.one_shots.is_empty() {
+            let sql = format!("SET {}", self.state.one_shots.join(", "));
+            self.tell(at, &sql).await??;
+        }
         let database = self.state.database.clone();
         if let (Some(wanted), Some(leg)) = (database, self.legs.get_mut(at))
             && leg.database.as_deref() != Some(wanted.as_str())
         {
             match leg.backend.init_db(wanted.as_bytes()).await {
                 Ok(()) => leg.database = Some(wanted),
+                // a statement that qualifies every table needs no current database
+                Err(QueryError::Refused(e)) if e.code == 1049 && facts.is_some_and(names_databases) => {}
                 Err(QueryError::Refused(mut e)) => {
-                    let text = format!("switchover: store {}: {}", leg.name, String::from_utf8_lossy(&e.message));
-                    e.message = text.into_bytes();
+                    let text = String::from_utf8_lossy(&e.message).into_owned();
+                    e.message = format!("switchover: store {}, database '{wanted}': {text}", leg.name).into_bytes();
                     return Err(e.into());
                 }
                 Err(QueryError::Io(e)) => return Err(leg.lost(e).into()),
@@ -220,7 +227,8 @@ impl Session {
 
     async fn follow_variables(&mut self, at: usize) -> Result<(), Failure> {
         let mut names: Vec<String> = FOLLOW.iter().map(|n| (*n).to_owned()).collect();
-        names.extend(self.state.set.iter().filter(|n| !FOLLOW.contains(&n.as_ref())).map(|n| n.to_string()));
+        let own = |n: &&Box<str>| !FOLLOW.contains(&n.as_ref()) && n.as_ref() != "timestamp";
+        names.extend(self.state.set.iter().filter(own).map(|n| n.to_string()));
         let wanted = self.read_variables(0, &names).await?;
         let first_time = self.legs.get(at).is_some_and(|l| l.variables.is_empty());
         if first_time {
@@ -247,33 +255,71 @@ impl Session {
             }
         }
         let Some(leg) = self.legs.get(at) else { return Ok(()) };
+        let both_system = [&wanted, &leg.variables].iter().all(|v| v.get("time_zone") == Some(&Some(b"SYSTEM".to_vec())));
         let changes = differing(&wanted, &leg.variables);
         for (name, value) in changes {
             self.set_variable(at, &name, &value).await?;
         }
+        if both_system {
+            // the same word, perhaps on hosts in different zones
+            self.follow_offset(at).await?;
+        }
+        self.follow_clock(at).await
+    }
+
+    /// Gives a leg the offset from UTC that home has now: where zones have no common name. Daylight saving is not followed.
+    async fn follow_offset(&mut self, at: usize) -> Result<(), Failure> {
+        const OFFSET: &str = "SELECT TIME_FORMAT(TIMEDIFF(NOW(), UTC_TIMESTAMP()), '%H:%i')";
+        let text = |rows: crate::backend::connection::Rows| String::from_utf8_lossy(rows.first(0).unwrap_or_default()).into_owned();
+        let wanted = text(self.ask(0, OFFSET).await?);
+        let there = text(self.ask(at, OFFSET).await?);
+        if wanted == there {
+            return Ok(());
+        }
+        let signed = if wanted.starts_with('-') { wanted.clone() } else { format!("+{wanted}") };
+        self.tell(at, &format!("SET time_zone = '{signed}'")).await??;
+        let store = self.legs.get(at).map(|l| l.name.as_str());
+        tracing::warn!(store, offset = signed, "the time zone of the session has no name there: its offset is used, without daylight saving");
+        Ok(())
+    }
+
+    /// `SET timestamp`: a clock that stands still stands still everywhere, and runs again everywhere.
+    async fn follow_clock(&mut self, at: usize) -> Result<(), Failure> {
+        if !self.state.set.contains("timestamp") {
+            return Ok(());
+        }
+        // SYSDATE() is the real clock
+        let rows = self.ask(0, "SELECT @@session.timestamp, ABS(@@session.timestamp - UNIX_TIMESTAMP(SYSDATE(6))) > 1").await?;
+        let stands = rows.first(1) == Some(b"1");
+        let value = String::from_utf8_lossy(rows.first(0).unwrap_or_default()).into_owned();
+        self.tell(at, &format!("SET timestamp = {}", if stands { &value } else { "DEFAULT" })).await??;
         Ok(())
     }
 
     /// Session variables of a leg by name in lower case; those that its store does not know are absent.
+    ///
+    /// One row whatever `sql_select_limit` says, unlike SHOW VARIABLES; a name that is unknown is named by the error.
     async fn read_variables(&mut self, at: usize, names: &[String]) -> Result<HashMap<String, Option<Vec<u8>>>, Failure> {
-        let list: Vec<String> = names.iter().map(|n| format!("'{}'", n.replace(['\'', '\\'], ""))).collect();
-        let sql = format!("SHOW SESSION VARIABLES WHERE Variable_name IN ({})", list.join(","));
-        let Some(leg) = self.legs.get_mut(at) else { return Ok(HashMap::new()) };
-        let rows = match leg.backend.query(sql.as_bytes()).await {
-            Ok(rows) => rows,
-            Err(QueryError::Refused(e)) => return Err(e.into()),
-            Err(QueryError::Io(e)) => return Err(leg.lost(e).into()),
-            Err(QueryError::Malformed(e)) => return Err(leg.nonsense(e).into()),
-        };
-        Ok(rows
-            .rows
-            .into_iter()
-            .filter_map(|row| {
-                let mut row = row.into_iter();
-                let name = String::from_utf8(row.next()??).ok()?.to_ascii_lowercase();
-                Some((name, row.next()?))
-            })
-            .collect())
+        let mut names: Vec<&String> = names.iter().collect();
+        while !names.is_empty() {
+            let list: Vec<String> = names.iter().map(|n| format!("@@session.{}", super::transaction::quoted(n))).collect();
+            match self.ask(at, &format!("SELECT {}", list.join(", "))).await {
+                Ok(rows) => {
+                    let row = rows.rows.into_iter().next().unwrap_or_default();
+                    return Ok(names.into_iter().cloned().zip(row).collect());
+                }
+                Err(Failure::Statement(error)) => {
+                    let text = String::from_utf8_lossy(&error.message).to_ascii_lowercase();
+                    let before = names.len();
+                    names.retain(|n| !text.contains(&format!("'{n}'")));
+                    if names.len() == before {
+                        return Err(error.into());
+                    }
+                }
+                Err(fatal) => return Err(fatal),
+            }
+        }
+        Ok(HashMap::new())
     }
 
     async fn set_variable(&mut self, at: usize, name: &str, value: &Option<Vec<u8>>) -> Result<(), Failure> {
@@ -281,14 +327,16 @@ impl Session {
         for _ in 0..32 {
             let answer = self.tell(at, &format!("SET SESSION {name} = {text}")).await?;
             let Err(error) = answer else { break };
-            // a mode that the store does not know is left out: the message names it
-            let message = String::from_utf8_lossy(&error.message).into_owned();
-            let unknown = message.split('\'').nth(3).map(str::to_owned);
-            let shorter = unknown.filter(|_| name == "sql_mode" && error.code == 1231).map(|mode| without(&text, &mode));
-            match shorter {
-                Some(shorter) if shorter != text => text = shorter,
-                _ => {
-                    tracing::debug!(store = self.legs.get(at).map(|l| l.name.as_str()), name, %error, "a variable cannot follow");
+            if name == "time_zone" && error.code == 1298 {
+                self.follow_offset(at).await?;
+                break;
+            }
+            match instead(name, &text, &error) {
+                Some(other) => text = other,
+                None if name.starts_with("character_set_") => return Err(self.no_charset(at, &text)),
+                None => {
+                    let store = self.legs.get(at).map(|l| l.name.as_str());
+                    tracing::warn!(store, name, value = text, %error, "a session variable cannot follow");
                     break;
                 }
             }
@@ -297,6 +345,39 @@ impl Session {
             leg.variables.insert(name.to_owned(), value.clone());
         }
         Ok(())
+    }
+}
+
+impl Session {
+    /// Bytes in a character set that the store does not know would be read as something else there.
+    fn no_charset(&self, at: usize, charset: &str) -> Failure {
+        let store = self.legs.get(at).map_or("", |l| l.name.as_str());
+        let text = format!(
+            "switchover: store {store} does not know the character set {charset} that this session uses; use utf8mb4 (SET NAMES utf8mb4)"
+        );
+        ErrPacket::new(1115, b"42000", text).into()
+    }
+}
+
+/// Whether every table is named with its database.
+fn names_databases(facts: &Facts) -> bool {
+    !facts.tables.is_empty() && facts.tables.iter().all(|t| t.database.is_some())
+}
+
+/// Another value that means the same, for one that a store refused.
+fn instead(name: &str, text: &str, error: &ErrPacket) -> Option<String> {
+    let message = String::from_utf8_lossy(&error.message).into_owned();
+    let bare = text.trim_matches('\'');
+    match name {
+        // a mode that the store does not know is left out: the message ends with it
+        "sql_mode" if error.code == 1231 => {
+            let unknown = message.rsplit('\'').nth(1)?;
+            Some(without(text, unknown)).filter(|shorter| shorter != text)
+        }
+        // utf8mb4 holds all of them; what goes to the store may be ASCII too
+        "character_set_client" | "character_set_connection" if matches!(bare, "ascii" | "utf8" | "utf8mb3") => Some("'utf8mb4'".to_owned()),
+        "character_set_results" if matches!(bare, "utf8" | "utf8mb3") => Some("'utf8mb4'".to_owned()),
+        _ => None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! A text → the facts of its statements, on a plan-cache miss.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::dialect::Dialect;
@@ -71,23 +72,28 @@ fn union(mut own: Facts, others: [Facts; 2]) -> Facts {
         .union(Flags::USER_LOCK)
         .union(Flags::SYSTEM_TABLES);
     let mut tables = own.tables.into_vec();
+    let mut places: HashMap<(Option<Box<str>>, Box<str>), usize> =
+        tables.iter().enumerate().map(|(n, t)| ((t.database.clone(), t.name.clone()), n)).collect();
     let mut variables = own.user_variables.into_vec();
+    let mut seen: HashSet<Box<str>> = variables.iter().cloned().collect();
     for other in others {
         if own.kind == Kind::Empty && !other.tables.is_empty() {
             own.kind = other.kind;
         }
         own.flags |= other.flags & SEEN_BY_ANY;
         for table in other.tables {
-            match tables.iter_mut().find(|t| t.name == table.name && t.database == table.database) {
-                Some(known) => known.access = known.access.max(table.access),
-                None => tables.push(table),
+            let key = (table.database.clone(), table.name.clone());
+            if let Some(known) = places.get(&key).and_then(|n| tables.get_mut(*n)) {
+                known.access = known.access.max(table.access);
+                continue;
             }
+            places.insert(key, tables.len());
+            tables.push(table);
         }
-        for variable in other.user_variables {
-            if !variables.contains(&variable) {
-                variables.push(variable);
-            }
-        }
+        variables.extend(other.user_variables.into_iter().filter(|v| seen.insert(v.clone())));
+    }
+    if !matches!(own.kind, Kind::LockTables(_)) {
+        tables.sort_by_key(|t| t.span.start);
     }
     own.tables = tables.into();
     own.user_variables = variables.into();

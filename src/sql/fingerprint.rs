@@ -306,6 +306,79 @@ impl Folder {
     }
 }
 
+/// The statement with its literals as `?`, lists of them as `?, …`, and without comments: for people and logs.
+///
+/// At most 4 KiB; longer texts are cut.
+#[must_use]
+pub fn digest_text(sql: &[u8], dialect: &Dialect) -> String {
+    const LIMIT: usize = 4096;
+    let mut out = String::new();
+    let mut lexer = Lexer::new(sql, dialect);
+    let mut digest = Digest::default();
+    loop {
+        let token = lexer.next_token();
+        if token.lexeme == Lexeme::End {
+            return out;
+        }
+        if out.len() > LIMIT {
+            out.push_str(" …");
+            return out;
+        }
+        digest.feed(&token, lexer.bytes(&token), &mut out);
+    }
+}
+
+/// What [`digest_text`] wrote last.
+#[derive(Debug, Default)]
+struct Digest {
+    /// Literals of the list that is being written; a comma after the first is held back.
+    values: u32,
+    comma: bool,
+    /// No space before the next token.
+    tight: bool,
+    /// The last token was a name, to which `(` sticks.
+    name: bool,
+}
+
+impl Digest {
+    fn feed(&mut self, token: &Token, bytes: &[u8], out: &mut String) {
+        let value = match token.lexeme {
+            Lexeme::Text | Lexeme::Number | Lexeme::Parameter => true,
+            Lexeme::Op(b',') if self.values > 0 && !self.comma => {
+                self.comma = true;
+                return;
+            }
+            Lexeme::Acting(_) => return,
+            _ => false,
+        };
+        if value && self.comma {
+            self.comma = false;
+            self.values = self.values.saturating_add(1);
+            if self.values == 2 {
+                out.push_str(", …");
+            }
+            return;
+        }
+        if std::mem::take(&mut self.comma) {
+            out.push(',');
+        }
+        self.values = u32::from(value);
+        let text = if value { "?".into() } else { String::from_utf8_lossy(bytes) };
+        let sticks = matches!(token.lexeme, Lexeme::Op(b',' | b')' | b'.' | b';'))
+            || (token.lexeme == Lexeme::Op(b'(') && self.name);
+        if !(out.is_empty() || self.tight || sticks) {
+            out.push(' ');
+        }
+        out.push_str(&text);
+        self.tight = matches!(token.lexeme, Lexeme::Op(b'(' | b'.') | Lexeme::SystemVariable);
+        self.name = matches!(token.lexeme, Lexeme::Word | Lexeme::Quoted) && !is_in_or_values(bytes);
+    }
+}
+
+fn is_in_or_values(bytes: &[u8]) -> bool {
+    is_values(bytes) || bytes.eq_ignore_ascii_case(b"in")
+}
+
 fn is_values(bytes: &[u8]) -> bool {
     bytes.eq_ignore_ascii_case(b"values") || bytes.eq_ignore_ascii_case(b"value")
 }
@@ -327,6 +400,16 @@ mod tests {
         assert_ne!(fp("INSERT INTO t VALUES (1,NOW())"), fp("INSERT INTO t VALUES (1,NOW()), (NOW(),3)"));
         assert_eq!(fp("a IN (?,?)"), fp("a IN (?)"));
         assert_ne!(fp("a IN (?)"), fp("a IN (1)"));
+    }
+
+    #[test]
+    fn digests() {
+        let digest = |sql: &str| digest_text(sql.as_bytes(), &Dialect::default());
+        assert_eq!(
+            digest("SELECT a.b,COUNT( * )FROM t /* x */ WHERE a IN(1,2,3) AND b='x' AND c=? LIMIT 1, 2"),
+            "SELECT a.b, COUNT(*) FROM t WHERE a IN (?, …) AND b = ? AND c = ? LIMIT ?, …"
+        );
+        assert_eq!(digest("INSERT INTO t VALUES (1,f(2)),(3,@@x)"), "INSERT INTO t VALUES (?, f(?)), (?, @@x)");
     }
 
     #[test]

@@ -147,7 +147,7 @@ async fn change_user_makes_it_another_session() {
     assert_eq!(there, Some(user.0.clone()));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn kill_reaches_the_query_on_the_other_store() {
     let (database, proxy) = hits();
     database.on_new("INSERT INTO hits VALUES (1)");

@@ -118,7 +118,7 @@ async fn read_only_reaches_the_store_that_joins() {
     run(&mut conn, &["COMMIT", "UPDATE hits SET n = 4"]).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_leaves_rolls_both_back() {
     let (database, proxy) = ground();
     let mut conn = proxy.connect(&database.name).await;

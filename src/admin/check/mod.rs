@@ -73,7 +73,8 @@ pub fn check(path: &Path, offline: bool, json: bool) -> Outcome {
     let report = Report { config: path, good, problems: &[], findings: &findings };
     Outcome::new(code, json, &report, || {
         let (stores, groups) = (config.stores.len(), config.groups.len());
-        let head = format!("{} is good: {}, {}\n", path.display(), count(stores, "store"), count(groups, "group"));
+        let head =
+            format!("the file {} is good: {}, {}\n", path.display(), count(stores, "store"), count(groups, "group"));
         format!("{head}{}", render(&findings))
     })
 }

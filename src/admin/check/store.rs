@@ -51,8 +51,9 @@ pub(super) async fn probe(config: &Config, store: &Store) -> Probe {
     let mut probe = Probe::new(store);
     let Some(control) = &store.control else {
         let mend = format!(
-            "CREATE USER switchover@'%' IDENTIFIED BY '…'; GRANT SELECT, PROCESS ON *.* TO switchover@'%';\n\
-             and in the file: stores.{}.control: {{ user: switchover, password: … }}",
+            "CREATE USER {} IDENTIFIED BY '…'; {}\nand in the file: stores.{}.control: {{ user: switchover, password: … }}",
+            new_account(store),
+            grant(&new_account(store), &VISIBLE),
             store.name
         );
         probe.bad(Level::Warn, "has no control account: probes, account hashes and KILL need one", mend);
@@ -63,12 +64,14 @@ pub(super) async fn probe(config: &Config, store: &Store) -> Probe {
         match connect(config, store, control, address).await {
             Ok(conn) if reached.is_none() => reached = Some((address, conn)),
             Ok(conn) => drop(conn.disconnect().await),
-            Err(error) => unreachable_because(&mut probe, config, address, control, &error),
+            Err(error) => unreachable_because(&mut probe, config, store, address, &error),
         }
     }
     let Some((address, mut conn)) = reached else { return probe };
+    // One address of several is enough to serve; the others are wanted on a bad day.
+    probe.findings.iter_mut().for_each(|finding| finding.level = Level::Warn);
     if let Err(error) = interview(&mut probe, config, store, address, &mut conn).await {
-        probe.bad(Level::Error, format!("stopped answering: {error}"), "look into the store's error log");
+        probe.bad(Level::Error, format!("stopped answering: {}", plain(&error)), "look into the store's error log");
     }
     drop(conn.disconnect().await);
     probe
@@ -117,12 +120,23 @@ fn ssl(tls: &StoreTls) -> SslOpts {
     }
 }
 
-fn unreachable_because(probe: &mut Probe, config: &Config, address: &Address, control: &Credentials, error: &Error) {
-    let user = &control.user;
+/// The innermost error says it; the layers around it only repeat themselves.
+fn plain(error: &Error) -> String {
+    let mut error: &dyn std::error::Error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+fn unreachable_because(probe: &mut Probe, config: &Config, store: &Store, address: &Address, error: &Error) {
     let (what, mend) = match error {
         Error::Server(error) if matches!(error.code, 1044 | 1045 | 1698) => {
-            let grant =
-                format!("CREATE USER {user}@'%' IDENTIFIED BY '…'; GRANT SELECT, PROCESS ON *.* TO {user}@'%';");
+            let grant = format!(
+                "CREATE USER {} IDENTIFIED BY '…'; {}",
+                new_account(store),
+                grant(&new_account(store), &VISIBLE)
+            );
             (
                 format!("refuses the control account: {}", error.message),
                 format!("{grant}\nor mend stores.{}.control", probe.name),
@@ -138,9 +152,10 @@ fn unreachable_because(probe: &mut Probe, config: &Config, address: &Address, co
         Error::Server(error) => {
             (format!("answers {} ({})", error.message, error.code), "look into the store's error log".to_owned())
         }
-        other => {
-            (format!("cannot be reached: {other}"), format!("does it run there? mariadb-admin {} ping", ping(address)))
-        }
+        other => (
+            format!("cannot be reached: {}", plain(other)),
+            format!("does it run there? mariadb-admin {} ping", ping(address)),
+        ),
     };
     probe.bad(Level::Error, format!("{address} {what}"), mend);
 }
@@ -160,6 +175,7 @@ async fn interview(
     address: &Address,
     conn: &mut Conn,
 ) -> Result<(), Error> {
+    let account = own_account(store, conn).await?;
     let version = variable(conn, "version").await?.unwrap_or_default();
     let comment = variable(conn, "version_comment").await?.unwrap_or_default();
     let maria = version.to_lowercase().contains("mariadb");
@@ -169,22 +185,22 @@ async fn interview(
     names(probe, conn).await?;
     probe.lower_case_table_names = variable(conn, "lower_case_table_names").await?;
     if config.store_name(config.default) == store.name {
-        accounts(probe, store, conn, maria).await?;
+        accounts(probe, &account, conn, maria).await?;
     }
+    let sees_all = privileges(probe, &account, conn, maria).await?;
     match Catalog::read(conn).await {
         Ok(catalog) => {
-            if catalog.unreadable > 0 {
+            if catalog.unreadable > 0 && sees_all {
                 let what = format!(
-                    "the text of {} views, routines or events cannot be read: they may hide grouped tables",
+                    "{} views, routines or events do not show their text: they may hide grouped tables",
                     catalog.unreadable
                 );
-                let mend = format!("GRANT SELECT, SHOW VIEW, EVENT, TRIGGER ON *.* TO {};", account(store));
-                probe.bad(Level::Warn, what, mend);
+                probe.bad(Level::Warn, what, "look at them by hand, as root: SHOW CREATE VIEW …");
             }
             probe.catalog = Some(catalog);
         }
         Err(Error::Server(error)) => {
-            let mend = format!("GRANT SELECT, SHOW VIEW, EVENT, TRIGGER ON *.* TO {};", account(store));
+            let mend = grant(&account, &VISIBLE);
             probe.bad(Level::Warn, format!("its tables cannot be listed: {}", error.message), mend);
         }
         Err(error) => return Err(error),
@@ -192,9 +208,59 @@ async fn interview(
     Ok(())
 }
 
-/// The control account as GRANT wants it.
-fn account(store: &Store) -> String {
+/// What the control account needs to see all that may hide a table.
+const VISIBLE: [&str; 5] = ["SELECT", "PROCESS", "SHOW VIEW", "TRIGGER", "EVENT"];
+
+fn grant(account: &str, privileges: &[&str]) -> String {
+    format!("GRANT {} ON *.* TO {account};", privileges.join(", "))
+}
+
+/// Whether the control account sees everything; what it lacks is reported. Roles are taken on trust.
+async fn privileges(probe: &mut Probe, account: &str, conn: &mut Conn, maria: bool) -> Result<bool, Error> {
+    let grants = match rows(conn, "SHOW GRANTS").await {
+        Ok(rows) => rows.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect::<Vec<String>>(),
+        Err(Error::Server(_)) => return Ok(true),
+        Err(error) => return Err(error),
+    };
+    let missing = missing(&grants);
+    if !missing.is_empty() {
+        let what =
+            format!("the control account lacks {}: what hides grouped tables may stay unseen", missing.join(", "));
+        probe.bad(Level::Warn, what, grant(account, &missing));
+    }
+    let kill = ["SUPER", "CONNECTION ADMIN", "CONNECTION_ADMIN"];
+    if kill.iter().all(|privilege| !holds(&grants, privilege)) {
+        let privilege = if maria { "CONNECTION ADMIN" } else { "CONNECTION_ADMIN" };
+        let what = "the control account may not KILL: statements of clients that went away run to their end";
+        probe.bad(Level::Warn, what, grant(account, &[privilege]));
+    }
+    Ok(missing.is_empty())
+}
+
+fn missing(grants: &[String]) -> Vec<&'static str> {
+    VISIBLE.into_iter().filter(|privilege| !holds(grants, privilege)).collect()
+}
+
+/// Whether one of the account's grants on everything has the privilege, or a role may.
+fn holds(grants: &[String], privilege: &str) -> bool {
+    grants.iter().any(|grant| match grant.strip_prefix("GRANT ").and_then(|rest| rest.split_once(" ON ")) {
+        Some((list, target)) => {
+            target.starts_with("*.*") && list.split(", ").any(|held| held == privilege || held == "ALL PRIVILEGES")
+        }
+        None => true,
+    })
+}
+
+/// An account to make, as GRANT wants it.
+fn new_account(store: &Store) -> String {
     store.control.as_ref().map_or_else(|| "switchover@'%'".to_owned(), |control| format!("{}@'%'", control.user))
+}
+
+/// The account that this connection was given, as GRANT wants it.
+async fn own_account(store: &Store, conn: &mut Conn) -> Result<String, Error> {
+    let current = rows(conn, "SELECT CURRENT_USER()").await?.into_iter().next().and_then(|row| row.into_iter().next());
+    let current = current.flatten().unwrap_or_default();
+    Ok(current.rsplit_once('@').map_or_else(|| new_account(store), |(user, host)| format!("'{user}'@'{host}'")))
 }
 
 async fn variable(conn: &mut Conn, name: &str) -> Result<Option<String>, Error> {
@@ -252,7 +318,7 @@ async fn names(probe: &mut Probe, conn: &mut Conn) -> Result<(), Error> {
     Ok(())
 }
 
-async fn accounts(probe: &mut Probe, store: &Store, conn: &mut Conn, maria: bool) -> Result<(), Error> {
+async fn accounts(probe: &mut Probe, account: &str, conn: &mut Conn, maria: bool) -> Result<(), Error> {
     let table = if maria { "mysql.global_priv" } else { "mysql.user" };
     match rows(conn, &format!("SELECT COUNT(*) FROM {table}")).await {
         Ok(_) => probe.ok("account hashes are readable"),
@@ -261,10 +327,26 @@ async fn accounts(probe: &mut Probe, store: &Store, conn: &mut Conn, maria: bool
                 "account hashes are not readable: secrets for other stores cannot be recovered at login ({})",
                 error.message
             );
-            let mend = format!("GRANT SELECT ON {table} TO {};\nor name the accounts in `users:`", account(store));
+            let mend = format!("GRANT SELECT ON {table} TO {account};\nor name the accounts in `users:`");
             probe.bad(Level::Warn, what, mend);
         }
         Err(error) => return Err(error),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grants_are_read() {
+        let grants = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+        let all = grants("GRANT ALL PRIVILEGES ON *.* TO `root`@`localhost` WITH GRANT OPTION");
+        assert!(missing(&all).is_empty() && holds(&all, "SUPER"));
+        let some = grants("GRANT SELECT, PROCESS ON *.* TO `s`@`%`\nGRANT TRIGGER, EVENT ON `app`.* TO `s`@`%`");
+        assert_eq!(missing(&some), ["SHOW VIEW", "TRIGGER", "EVENT"]);
+        assert!(!holds(&some, "SUPER"));
+        assert!(missing(&grants("GRANT `ops`@`%` TO `s`@`%`")).is_empty());
+    }
 }

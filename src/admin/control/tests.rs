@@ -127,7 +127,9 @@ fn a_flag_is_edited_announced_and_in_force() {
     let request = Request::Flag(FlagRequest { group: "b".into(), store: "new".into(), cause: Cause::default() });
     let Err(ClientError::Failed(failure)) = ask(&served.socket, &request) else { panic!() };
     assert_eq!(failure.kind, FailureKind::Request);
-    assert!(served.fake.causes.lock().unwrap().last().unwrap().by.starts_with("uid "));
+    let causes = served.fake.causes.lock().unwrap();
+    assert!(causes[causes.len() - 2].by.starts_with("uid "));
+    assert_eq!(causes.last(), Some(&Cause::default()), "a failed edit takes its announcement back");
 }
 
 #[test]

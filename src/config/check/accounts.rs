@@ -54,11 +54,19 @@ fn secret(reader: &mut Reader<'_>, fields: &mut Fields<'_>, purpose: Use) -> Opt
         } else {
             "`password`, `password_file` or `hash`"
         };
-        let (kind, amount) =
-            if given.is_empty() { (ProblemKind::Missing, "none") } else { (ProblemKind::Duplicate, "more than one") };
-        let span = given.get(1).map_or(&fields.span, |entry| &entry.key_span).clone();
-        let message = format!("`{}` needs one of {ways}, and has {amount}", fields.path);
-        reader.report(Finding::new(kind, span, message).help("for an empty password write `password: \"\"`"));
+        let finding = match given.get(1) {
+            None => Finding::new(
+                ProblemKind::Missing,
+                fields.span.clone(),
+                format!("`{}` needs one of {ways}", fields.path),
+            )
+            .help("for an empty password write `password: \"\"`"),
+            Some(second) => {
+                let message = format!("`{}` has more than one of {ways}", fields.path);
+                Finding::new(ProblemKind::Duplicate, second.key_span.clone(), message).help("keep one of them")
+            }
+        };
+        reader.report(finding);
         return None;
     };
     let what = fields.name(&entry.key);

@@ -1,8 +1,9 @@
 //! Files that the configuration names: they must be readable now, not at the first connection.
 
 use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::super::raw::Node;
 use super::super::reader::{Fields, Reader};
@@ -10,22 +11,38 @@ use super::super::reader::{Fields, Reader};
 /// Bytes of a certificate or password file that are looked at.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// The path of a PEM file that holds a `label` (`CERTIFICATE`, `PRIVATE KEY`).
-pub(super) fn pem(reader: &mut Reader<'_>, fields: &mut Fields<'_>, key: &'static str, label: &str) -> Option<PathBuf> {
+/// A PEM file: its path, and the hash of what it holds now.
+pub(super) struct Pem {
+    pub(super) path: PathBuf,
+    content: u64,
+}
+
+/// The hash of all files of one TLS section; 0 where there is none.
+pub(super) fn content(files: [&Option<Pem>; 3]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let held: Vec<u64> = files.iter().map(|file| file.as_ref().map_or(0, |pem| pem.content)).collect();
+    held.hash(&mut hasher);
+    if held.iter().all(|content| *content == 0) { 0 } else { hasher.finish() }
+}
+
+/// A PEM file that holds a `label` (`CERTIFICATE`, `PRIVATE KEY`).
+pub(super) fn pem(reader: &mut Reader<'_>, fields: &mut Fields<'_>, key: &'static str, label: &str) -> Option<Pem> {
     let node = fields.take(key)?;
     let what = fields.name(key);
-    let (path, content) = read(reader, node, &what)?;
-    let text = String::from_utf8_lossy(&content);
+    let (path, bytes) = read(reader, node, &what)?;
+    let text = String::from_utf8_lossy(&bytes);
     let found = text.lines().any(|line| line.starts_with("-----BEGIN ") && line.contains(label));
     if !found {
         let message = format!("{} holds no PEM {}", path.display(), label.to_ascii_lowercase());
         reader.invalid(&node.span, message, format!("`{what}` takes a file with -----BEGIN {label}-----"));
     }
-    Some(path)
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    Some(Pem { path, content: hasher.finish() })
 }
 
 /// A certificate without its key, or the reverse, serves nobody.
-pub(super) fn pair(reader: &mut Reader<'_>, fields: &Fields<'_>, cert: Option<&Path>, key: Option<&Path>) {
+pub(super) fn pair(reader: &mut Reader<'_>, fields: &Fields<'_>, cert: Option<&Pem>, key: Option<&Pem>) {
     let (there, missing) = match (cert, key) {
         (Some(_), None) => ("cert", "key"),
         (None, Some(_)) => ("key", "cert"),

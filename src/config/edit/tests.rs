@@ -69,7 +69,7 @@ fn variables_of_the_proxy_may_be_unset_here() {
 #[test]
 fn what_cannot_be_edited_says_why() {
     let cases = [
-        ("groups: {b: {tables: t, connection: legacy}}", "no group is called `a`: did you mean `b`? the groups are b"),
+        ("groups: {b: {tables: t, connection: legacy}}", "no group is called `a`: the groups are b"),
         ("groups: {a: {tables: t, connection: &x legacy}}", "has an anchor"),
         ("groups: {b: {tables: u, connection: &x legacy}, a: {tables: t, connection: *x}}", "is an alias of line 4"),
         ("groups: {b: &g {tables: u, connection: legacy}, a: *g}", "shared by an anchor or alias"),

@@ -103,6 +103,7 @@ impl Scanner<'_> {
             {
                 self.cur.bump();
                 self.set_state(State::Start);
+                return self.rest(Kind::Ddl);
             } else {
                 self.step();
             }

@@ -67,7 +67,7 @@ struct Scanner<'a> {
     depth: u32,
 }
 
-/// The facts of one statement, read as `reading` says. [`Flags::SCANNED`] is set.
+/// The facts of one statement, read as `reading` says.
 #[must_use]
 pub fn scan(sql: &[u8], dialect: &Dialect, reading: Reading) -> Facts {
     Scan::new(sql, dialect, reading).facts
@@ -214,12 +214,14 @@ impl Scanner<'_> {
             self.refs.sort_by_key(|r| r.name.start);
         }
         let tables = self.merged();
+        // Grammar that is not known, or only followed from keyword to keyword.
+        self.flags.set(Flags::SCANNED, matches!(kind, Kind::Unknown | Kind::Compound));
         let facts = Facts {
             kind,
             tables,
             user_variables: std::mem::take(&mut self.variables).into_boxed_slice(),
             hint: self.cur.hint.map(Into::into),
-            flags: self.flags | Flags::SCANNED,
+            flags: self.flags,
         };
         Scan { facts, executable: self.cur.executable }
     }
@@ -253,7 +255,8 @@ impl Scanner<'_> {
 
     fn literal_name(&self, span: Span) -> Box<str> {
         let value = cursor::unescape(self.cur.bytes(span), self.cur.backslash);
-        String::from_utf8_lossy(&value).into()
+        // What a pattern escapes stands for itself.
+        String::from_utf8_lossy(&value).replace(r"\_", "_").replace(r"\%", "%").into()
     }
 
     /// Tables that information_schema is asked about, if it is asked.
