@@ -29,7 +29,7 @@ lint:
 test chaos: export RUST_BACKTRACE := 0
 test: lint
 	@tools/install.sh test
-	RUSTDOCFLAGS="-D warnings" cargo doc $(PROFILE) --quiet --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc $(PROFILE) --quiet --no-deps --document-private-items
 	cargo test $(PROFILE) --quiet --doc
 	cargo nextest run $(PROFILE); status=$$?; tools/stop-stores.sh; exit $$status
 
