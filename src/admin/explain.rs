@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::protocol::{ExplainRequest, Explained, Failure};
 use crate::config::Config;
 use crate::routing::Decision;
-use crate::routing::decide::{SessionView, TempTables, decide};
 use crate::routing::Snapshot;
+use crate::routing::decide::{SessionView, TempTables, decide};
 use crate::sql::classify::classify;
 use crate::sql::dialect::{Dialect, Engine};
 

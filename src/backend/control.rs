@@ -87,7 +87,12 @@ pub async fn probe(store: &Arc<StoreHandle>, limit: Duration) -> Result<Probed, 
         let greeting = greeting(&mut stream).await?;
         let version = String::from_utf8_lossy(&greeting.version).into_owned();
         let engine = Engine::from_server_version(&version);
-        Ok::<_, LoginError>(Probed { version, engine, capabilities: greeting.capabilities, lower_case_table_names: None })
+        Ok::<_, LoginError>(Probed {
+            version,
+            engine,
+            capabilities: greeting.capabilities,
+            lower_case_table_names: None,
+        })
     };
     let mut probed = match timeout(limit, attempt).await {
         Ok(Ok(p)) => p,
@@ -122,7 +127,11 @@ pub async fn probe(store: &Arc<StoreHandle>, limit: Duration) -> Result<Probed, 
 ///
 /// # Errors
 /// [`ControlError`]; one of them is a control account that may not read the account table.
-pub async fn account_hashes(store: &Arc<StoreHandle>, user: &[u8], limit: Duration) -> Result<Vec<Stage2>, ControlError> {
+pub async fn account_hashes(
+    store: &Arc<StoreHandle>,
+    user: &[u8],
+    limit: Duration,
+) -> Result<Vec<Stage2>, ControlError> {
     let mut backend = connect(store, limit).await?;
     let mut sql = b"SELECT * FROM mysql.user WHERE user = X'".to_vec();
     for b in user {
@@ -157,7 +166,9 @@ pub async fn kill(store: &Arc<StoreHandle>, thread_id: u32, query: bool, limit: 
             }
             quit(backend).await;
         }
-        Err(e) => tracing::warn!(store = store.name(), thread_id, error = %e, "a query without a client goes on: KILL needs the control account"),
+        Err(e) => {
+            tracing::warn!(store = store.name(), thread_id, error = %e, "a query without a client goes on: KILL needs the control account")
+        }
     }
 }
 

@@ -200,8 +200,15 @@ pub async fn login(
                 stream.write_message(reply, &a).await?;
             }
             Some(0x01) if plugin == CACHING_SHA2 => {
-                full_caching_sha2(&mut stream, reply, payload.get(1..).unwrap_or_default(), &scramble, &login.key, secure)
-                    .await?;
+                full_caching_sha2(
+                    &mut stream,
+                    reply,
+                    payload.get(1..).unwrap_or_default(),
+                    &scramble,
+                    &login.key,
+                    secure,
+                )
+                .await?;
             }
             _ => return Err(Malformed("a login answer that is none").into()),
         }

@@ -67,8 +67,10 @@ async fn serve(path: PathBuf, config: crate::config::Config, takeover: bool) -> 
     };
     let (drain, draining) = watch::channel(false);
     let proxy = Arc::new(Proxy::start(path.clone(), config, workers, drain).await?);
-    let workers: Vec<Worker> =
-        (0..workers).map(|i| Worker::start(i, &proxy, draining.clone())).collect::<std::io::Result<_>>().context("a worker thread")?;
+    let workers: Vec<Worker> = (0..workers)
+        .map(|i| Worker::start(i, &proxy, draining.clone()))
+        .collect::<std::io::Result<_>>()
+        .context("a worker thread")?;
     let control = tokio::spawn(socket.serve(Arc::clone(&proxy) as Arc<dyn crate::admin::control::Running>));
     let (_watch, mut changes) = crate::config::watch::watch_channel(&path).context("watching the configuration")?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -161,6 +163,9 @@ fn raise_file_limit(max_connections: u32) {
     limit.current = limit.maximum;
     let _ = setrlimit(Resource::Nofile, limit);
     if getrlimit(Resource::Nofile).current.is_some_and(|n| n < needed) {
-        tracing::warn!(needed, "the limit of open files is too low for limits.max_connections: raise it (LimitNOFILE=, ulimit -n)");
+        tracing::warn!(
+            needed,
+            "the limit of open files is too low for limits.max_connections: raise it (LimitNOFILE=, ulimit -n)"
+        );
     }
 }

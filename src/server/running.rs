@@ -10,7 +10,8 @@ use tokio::sync::watch;
 
 use crate::admin::control::{BoxFuture, Running};
 use crate::admin::protocol::{
-    Cause, ConfigError, DrainRequest, ExplainRequest, Explained, Failure, FailureKind, FlipRecord, Reloaded, SessionInfo, Status,
+    Cause, ConfigError, DrainRequest, ExplainRequest, Explained, Failure, FailureKind, FlipRecord, Reloaded,
+    SessionInfo, Status,
 };
 use crate::backend::{Fleet, control};
 use crate::config::problem::render;
@@ -57,7 +58,12 @@ pub(super) struct Proxy {
 
 impl Proxy {
     /// Compiles the first snapshot; stores that do not answer are no reason not to start.
-    pub(super) async fn start(path: PathBuf, config: Config, cores: usize, drain: watch::Sender<bool>) -> anyhow::Result<Proxy> {
+    pub(super) async fn start(
+        path: PathBuf,
+        config: Config,
+        cores: usize,
+        drain: watch::Sender<bool>,
+    ) -> anyhow::Result<Proxy> {
         let fleet = Fleet::build(&config.stores, &Fleet::default())?;
         probe(&fleet).await;
         let live = compile(config, 1, fleet)?;
@@ -139,7 +145,12 @@ impl Proxy {
         self.live.store(Arc::new(live));
         self.loaded_at_ms.store(now_ms(), Ordering::Relaxed);
         self.record(&changes, &cause, epoch);
-        Ok(Reloaded { epoch, changes: changes.lines.clone(), flips: changes.flips.clone(), restart: changes.restart.clone() })
+        Ok(Reloaded {
+            epoch,
+            changes: changes.lines.clone(),
+            flips: changes.flips.clone(),
+            restart: changes.restart.clone(),
+        })
     }
 
     /// A store that offers less than live sessions use is not added (RULES.md 24).
@@ -177,14 +188,17 @@ impl Proxy {
         let mut flips = lock(&self.flips);
         for f in &changes.flips {
             self.flip_count.fetch_add(1, Ordering::Relaxed);
-            flips.insert(0, FlipRecord {
-                group: f.group.clone(),
-                from: f.from.clone(),
-                to: f.to.clone(),
-                cause: cause.clone(),
-                at_ms: now_ms(),
-                epoch,
-            });
+            flips.insert(
+                0,
+                FlipRecord {
+                    group: f.group.clone(),
+                    from: f.from.clone(),
+                    to: f.to.clone(),
+                    cause: cause.clone(),
+                    at_ms: now_ms(),
+                    epoch,
+                },
+            );
         }
         flips.truncate(REMEMBERED);
     }

@@ -51,7 +51,11 @@ pub(super) fn status(proxy: &Proxy) -> Status {
         .to_owned(),
         default: name(config.default),
         stores: stores(proxy, &figures),
-        groups: config.groups.iter().map(|g| group(g, config.store_name(g.connection), g.connection == config.default)).collect(),
+        groups: config
+            .groups
+            .iter()
+            .map(|g| group(g, config.store_name(g.connection), g.connection == config.default))
+            .collect(),
         sessions: SessionCounts {
             open: sessions.len() as u64,
             logging_in: figures.sessions.saturating_sub(sessions.len() as u64),

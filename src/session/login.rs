@@ -27,7 +27,9 @@ use crate::config::model::TlsMode;
 use crate::net::proxy_protocol::{self, Parsed};
 use crate::net::{PacketStream, Peer, tls};
 use crate::sql::dialect::{CharsetClass, Dialect, Engine};
-use crate::wire::handshake::{ChangeUser, Greeting, HandshakeResponse, SSL_REQUEST, client_capabilities, read_auth_switch};
+use crate::wire::handshake::{
+    ChangeUser, Greeting, HandshakeResponse, SSL_REQUEST, client_capabilities, read_auth_switch,
+};
 use crate::wire::packet::HEADER;
 use crate::wire::{Capabilities, ErrPacket, OkPacket, Status};
 
@@ -68,7 +70,12 @@ pub(crate) async fn login(core: Rc<Core>, mut client: PacketStream, peer: Peer) 
     let pending = core.registry.begin_login(ip, limits.max_pending_logins);
     if pending.is_none() || core.registry.len() >= limits.max_connections as usize {
         // before login an error carries no SQLSTATE (RULES.md 4)
-        return Err(say(&mut client, 0, ErrPacket { code: 1040, sqlstate: None, message: b"Too many connections".to_vec() }).await);
+        return Err(say(
+            &mut client,
+            0,
+            ErrPacket { code: 1040, sqlstate: None, message: b"Too many connections".to_vec() },
+        )
+        .await);
     }
     let store = live.config().default;
     let Some(handle) = live.fleet.get(store).map(Arc::clone) else { return Err(Fatal::Quit) };
@@ -76,7 +83,9 @@ pub(crate) async fn login(core: Rc<Core>, mut client: PacketStream, peer: Peer) 
         Ok(server) => server,
         Err(error) => return Err(say(&mut client, 0, error).await),
     };
-    let result = Login { core: &core, live: &live, handle: &handle, peer: &peer }.run(&mut client, &mut server.0, server.1).await;
+    let result = Login { core: &core, live: &live, handle: &handle, peer: &peer }
+        .run(&mut client, &mut server.0, server.1)
+        .await;
     let done = match result {
         Ok(done) => done,
         Err(fatal) => {
@@ -328,14 +337,24 @@ impl Login<'_> {
             return Ok(());
         }
         // the look is made on a connection value of its own around the same stream, and given back
-        let stream = std::mem::replace(server, PacketStream::new(crate::net::Stream::Gone, Rc::clone(&self.core.buffers)));
+        let stream =
+            std::mem::replace(server, PacketStream::new(crate::net::Stream::Gone, Rc::clone(&self.core.buffers)));
         let id = self.live.config().default;
         let mut backend = Backend::new(id, Arc::clone(self.handle), stream, 0, capabilities, Status::empty());
         let answer = backend.query(b"SHOW CREATE USER CURRENT_USER()").await;
-        *server = std::mem::replace(&mut backend.stream, PacketStream::new(crate::net::Stream::Gone, Rc::clone(&self.core.buffers)));
+        *server = std::mem::replace(
+            &mut backend.stream,
+            PacketStream::new(crate::net::Stream::Gone, Rc::clone(&self.core.buffers)),
+        );
         let refuse = match answer {
             Ok(rows) => {
-                let text = rows.rows.iter().flatten().flatten().map(|v| String::from_utf8_lossy(v).to_lowercase()).collect::<String>();
+                let text = rows
+                    .rows
+                    .iter()
+                    .flatten()
+                    .flatten()
+                    .map(|v| String::from_utf8_lossy(v).to_lowercase())
+                    .collect::<String>();
                 PEER_PLUGINS.iter().any(|p| text.contains(p))
             }
             Err(QueryError::Refused(_)) => true,
@@ -371,7 +390,12 @@ struct Exchange<'a> {
 
 impl Exchange<'_> {
     /// Runs it; the store's OK is returned and not yet passed on, with the sequence number that it has on the client's leg.
-    async fn run(&mut self, client: &mut PacketStream, server: &mut PacketStream, sequence: u8) -> Result<(Vec<u8>, u8), Fatal> {
+    async fn run(
+        &mut self,
+        client: &mut PacketStream,
+        server: &mut PacketStream,
+        sequence: u8,
+    ) -> Result<(Vec<u8>, u8), Fatal> {
         let mut to_client = sequence;
         let mut to_server = 0;
         let mut full = false;
@@ -383,7 +407,8 @@ impl Exchange<'_> {
                 match payload.first() {
                     Some(0x00) => return Ok((payload, to_client)),
                     Some(0xFF) => {
-                        let error = ErrPacket::read(&payload).map_err(|error| Fatal::StoreProtocol { store: self.store.to_owned(), error })?;
+                        let error = ErrPacket::read(&payload)
+                            .map_err(|error| Fatal::StoreProtocol { store: self.store.to_owned(), error })?;
                         client.write_message(to_client, &payload).await.map_err(Fatal::client)?;
                         client.shutdown().await;
                         return Err(Fatal::Closed(error));
@@ -440,11 +465,15 @@ impl Exchange<'_> {
     async fn switched(&mut self, client: &mut PacketStream, sequence: u8, payload: &[u8]) -> Result<(), Fatal> {
         let Ok(Some((plugin, data))) = read_auth_switch(payload) else { return Ok(()) };
         let name = String::from_utf8_lossy(plugin).into_owned();
-        if PEER_PLUGINS.contains(&name.as_str()) && (self.check_peer || name.contains("gssapi") || name.contains("windows")) {
+        if PEER_PLUGINS.contains(&name.as_str())
+            && (self.check_peer || name.contains("gssapi") || name.contains("windows"))
+        {
             let error = ErrPacket::new(
                 1045,
                 b"28000",
-                format!("switchover: access denied: the account's plugin {name} authenticates the peer of the connection, which is the proxy"),
+                format!(
+                    "switchover: access denied: the account's plugin {name} authenticates the peer of the connection, which is the proxy"
+                ),
             );
             return Err(say(client, sequence, error).await);
         }

@@ -26,7 +26,13 @@ fn slice(sql: &[u8], span: Span) -> &[u8] {
 
 impl Session {
     /// Several statements in one text.
-    pub(crate) async fn multi(&mut self, framed: &[u8], plan: &Rc<Plan>, sql: &[u8], started: Instant) -> Result<(), Failure> {
+    pub(crate) async fn multi(
+        &mut self,
+        framed: &[u8],
+        plan: &Rc<Plan>,
+        sql: &[u8],
+        started: Instant,
+    ) -> Result<(), Failure> {
         let statements: Vec<Arc<Facts>> = plan.analysis.statements.to_vec();
         if self.all_on_home(&statements) {
             let outcome = self.send_relay(framed, 0, Expect::Results).await?;
@@ -39,22 +45,26 @@ impl Session {
             self.finish(last, 0, &outcome, started);
             return Ok(());
         }
-        let spans: Vec<Span> = split(sql, &self.state.dialect).filter(|s| !slice(sql, *s).iter().all(u8::is_ascii_whitespace)).collect();
+        let spans: Vec<Span> =
+            split(sql, &self.state.dialect).filter(|s| !slice(sql, *s).iter().all(u8::is_ascii_whitespace)).collect();
         self.stitch(sql, &spans).await
     }
 
     /// Whether nothing but home has a part in them.
     fn all_on_home(&self, statements: &[Arc<Facts>]) -> bool {
         let Some(home) = self.legs.first().map(super::leg::Leg::store) else { return false };
-        let dynamic = |f: &Facts| matches!(f.kind, Kind::Prepare { .. } | Kind::Execute { .. } | Kind::ExecuteImmediate(_));
+        let dynamic =
+            |f: &Facts| matches!(f.kind, Kind::Prepare { .. } | Kind::Execute { .. } | Kind::ExecuteImmediate(_));
         if self.live.snapshot.all_default() && self.legs.len() == 1 && home == self.live.config().default {
             return !statements.iter().any(|f| dynamic(f));
         }
         self.legs.len() == 1
             && statements.iter().all(|f| {
                 !dynamic(f)
-                    && (matches!(f.kind, Kind::Set(_) | Kind::Use(_) | Kind::Begin { .. } | Kind::Commit { .. } | Kind::Rollback { .. })
-                        && f.tables.is_empty()
+                    && (matches!(
+                        f.kind,
+                        Kind::Set(_) | Kind::Use(_) | Kind::Begin { .. } | Kind::Commit { .. } | Kind::Rollback { .. }
+                    ) && f.tables.is_empty()
                         || self.decide(f, None) == Ok(home))
             })
     }
@@ -137,7 +147,11 @@ impl Session {
     }
 
     /// LOCK TABLES over several stores: each locks its own, in a fixed order of stores; all or none.
-    pub(crate) async fn lock_tables(&mut self, facts: &Facts, mut parts: Vec<(StoreId, String)>) -> Result<(), Failure> {
+    pub(crate) async fn lock_tables(
+        &mut self,
+        facts: &Facts,
+        mut parts: Vec<(StoreId, String)>,
+    ) -> Result<(), Failure> {
         parts.sort_by_key(|(store, _)| *store);
         self.end_elsewhere(usize::MAX, true).await?;
         for i in 0..self.legs.len() {

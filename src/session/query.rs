@@ -184,7 +184,7 @@ impl Session {
                 && let Ok(store) = self.decide(facts, Some(&plan))
                 && self.legs.first().is_some_and(|l| l.store() == store)
             {
-                let outcome = self.forward(frame, 0).await?;
+                let outcome = self.forward(frame, 0, Expect::Results).await?;
                 self.finish(facts, 0, &outcome, started);
                 return Ok(());
             }
@@ -196,12 +196,7 @@ impl Session {
         }
     }
 
-    async fn query_with_care(
-        &mut self,
-        frame: Frame,
-        plan: Rc<Plan>,
-        started: Instant,
-    ) -> Result<(), Failure> {
+    async fn query_with_care(&mut self, frame: Frame, plan: Rc<Plan>, started: Instant) -> Result<(), Failure> {
         // the frame is consumed whatever happens, before anything is answered
         let framed: Vec<u8> = self.framed(frame).to_vec();
         self.consume(frame);
@@ -220,7 +215,9 @@ impl Session {
             return Box::pin(self.multi(framed, plan, sql, started)).await;
         };
         match &facts.kind {
-            Kind::Prepare { name, source } => return Box::pin(self.text_prepare(framed, facts, name, source, started)).await,
+            Kind::Prepare { name, source } => {
+                return Box::pin(self.text_prepare(framed, facts, name, source, started)).await;
+            }
             Kind::Execute { name } => return Box::pin(self.text_execute(framed, facts, name, started)).await,
             Kind::ExecuteImmediate(source) => {
                 let inner = self.dynamic(source).await?;
@@ -246,7 +243,13 @@ impl Session {
     }
 
     /// A statement whose text is dynamic: it runs where its inner statement would.
-    async fn run_as(&mut self, framed: &[u8], outer: &Facts, inner: Option<Rc<Plan>>, started: Instant) -> Result<(), Failure> {
+    async fn run_as(
+        &mut self,
+        framed: &[u8],
+        outer: &Facts,
+        inner: Option<Rc<Plan>>,
+        started: Instant,
+    ) -> Result<(), Failure> {
         let mut facts = inner.as_ref().and_then(|p| p.single()).cloned().unwrap_or_else(|| outer.clone());
         // the outer statement may bring variables of its own (USING @a)
         let mut variables = facts.user_variables.to_vec();
@@ -323,7 +326,13 @@ impl Session {
         Ok(())
     }
 
-    async fn text_execute(&mut self, framed: &[u8], facts: &Facts, name: &str, started: Instant) -> Result<(), Failure> {
+    async fn text_execute(
+        &mut self,
+        framed: &[u8],
+        facts: &Facts,
+        name: &str,
+        started: Instant,
+    ) -> Result<(), Failure> {
         let Some(statement) = self.state.text_statements.get(name) else {
             return self.run_as(framed, facts, None, started).await;
         };
@@ -359,7 +368,7 @@ impl Session {
     }
 
     /// Sends the client's own bytes to a leg and relays the response: nothing is copied.
-    pub(crate) async fn forward(&mut self, frame: Frame, at: usize) -> Result<Outcome, Fatal> {
+    pub(crate) async fn forward(&mut self, frame: Frame, at: usize, expect: Expect) -> Result<Outcome, Fatal> {
         let Session { client, legs, gathered, .. } = self;
         let Some(leg) = legs.get_mut(at) else { return Err(Fatal::Quit) };
         leg.busy = true;
@@ -372,7 +381,7 @@ impl Session {
                 leg.backend.stream.write(&bytes).await.map_err(|e| leg.lost(e))?;
             }
         }
-        relay(client, leg, Expect::Results).await
+        relay(client, leg, expect).await
     }
 
     /// Sends framed bytes to a leg and relays the response; a store that loses its transaction takes the others with it.

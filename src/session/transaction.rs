@@ -86,8 +86,9 @@ impl Session {
 
     /// Ends the transaction on every leg but `target`, before a statement there that ends it.
     pub(crate) async fn end_elsewhere(&mut self, target: usize, commit: bool) -> Result<(), Failure> {
-        let mut order: Vec<usize> =
-            (0..self.legs.len()).filter(|i| *i != target && self.legs.get(*i).is_some_and(super::leg::Leg::in_transaction)).collect();
+        let mut order: Vec<usize> = (0..self.legs.len())
+            .filter(|i| *i != target && self.legs.get(*i).is_some_and(super::leg::Leg::in_transaction))
+            .collect();
         order.sort_by_key(|i| !self.legs.get(*i).is_some_and(|l| l.wrote));
         for i in order {
             let sql = if commit { "COMMIT" } else { "ROLLBACK" };
@@ -157,7 +158,12 @@ impl Session {
             }
             Kind::Commit { chain: true, .. } | Kind::Rollback { chain: true, .. } => {
                 let read_only = self.transaction.read_only;
-                self.transaction = Transaction { used: true, explicit: self.transaction.explicit, read_only, ..Transaction::default() };
+                self.transaction = Transaction {
+                    used: true,
+                    explicit: self.transaction.explicit,
+                    read_only,
+                    ..Transaction::default()
+                };
                 for leg in &mut self.legs {
                     leg.wrote = false;
                 }

@@ -52,7 +52,11 @@ async fn savepoints_reach_the_store_that_joins_late() {
     run(&mut conn, &["BEGIN", "UPDATE orders SET n = 1", "SAVEPOINT a", "UPDATE hits SET n = 1", "SAVEPOINT b"]).await;
     run(&mut conn, &["UPDATE hits SET n = 7", "ROLLBACK TO b", "RELEASE SAVEPOINT b", "COMMIT"]).await;
     assert_eq!(values(&database), ("2".into(), "2".into()));
-    run(&mut conn, &["BEGIN", "SAVEPOINT a", "UPDATE hits SET n = 7", "UPDATE orders SET n = 7", "ROLLBACK TO a", "COMMIT"]).await;
+    run(
+        &mut conn,
+        &["BEGIN", "SAVEPOINT a", "UPDATE hits SET n = 7", "UPDATE orders SET n = 7", "ROLLBACK TO a", "COMMIT"],
+    )
+    .await;
     assert_eq!(values(&database), ("2".into(), "2".into()));
 }
 
@@ -82,7 +86,9 @@ async fn a_deadlock_on_one_store_rolls_the_other_back_before_the_client_hears_of
         (b, end)
     });
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-    let Err(Error::Server(error)) = a.query_drop("UPDATE hits SET n = 9 WHERE id = 2").await else { panic!("no deadlock") };
+    let Err(Error::Server(error)) = a.query_drop("UPDATE hits SET n = 9 WHERE id = 2").await else {
+        panic!("no deadlock")
+    };
     assert_eq!(error.code, 1213);
     // nothing of a is left on the other store, and its locks are free
     assert_eq!(database.on_legacy("SELECT SUM(n) FROM orders"), [["0"]]);

@@ -310,8 +310,17 @@ impl Scanner<'_> {
                 self.cur.eat(word::AS);
                 self.set_state(State::On);
             }
-            word::WHERE | word::GROUP | word::HAVING | word::ORDER | word::LIMIT | word::WINDOW | word::PROCEDURE
-            | word::SET | word::OFFSET | word::FETCH | word::RETURNING => self.set_state(State::Rest),
+            word::WHERE
+            | word::GROUP
+            | word::HAVING
+            | word::ORDER
+            | word::LIMIT
+            | word::WINDOW
+            | word::PROCEDURE
+            | word::SET
+            | word::OFFSET
+            | word::FETCH
+            | word::RETURNING => self.set_state(State::Rest),
             _ => {
                 if !self.query_clause(tok) && self.state() == State::Joined {
                     self.alias(tok);
