@@ -47,6 +47,8 @@ pub(super) struct Proxy {
     pub(super) loaded_at_ms: AtomicU64,
     pub(super) error: Mutex<Option<ConfigError>>,
     pub(super) restart: Mutex<Vec<String>>,
+    /// The configuration of the start: what cannot change live is compared with it.
+    started_with: Config,
     pub(super) flips: Mutex<Vec<FlipRecord>>,
     pub(super) flip_count: AtomicU64,
     /// The cause that was announced for the next change of the file.
@@ -70,8 +72,9 @@ impl Proxy {
         }
         let fleet = Fleet::build(&config.stores, &Fleet::default())?;
         probe(&fleet).await;
-        let live = compile(config, 1, fleet)?;
+        let live = compile(config.clone(), 1, fleet)?;
         Ok(Proxy {
+            started_with: config,
             path,
             live: Arc::new(ArcSwap::from_pointee(live)),
             registry: Arc::default(),
@@ -134,6 +137,7 @@ impl Proxy {
         super::reindex::keep_ids(old.config(), &mut new);
         let changes = diff::diff(old.config(), &new);
         *lock(&self.error) = None;
+        *lock(&self.restart) = diff::waits_for_restart(&self.started_with, &new);
         if changes.is_empty() {
             return Ok(Reloaded { epoch: old.snapshot.epoch, ..Reloaded::default() });
         }
@@ -191,7 +195,6 @@ impl Proxy {
         for line in &changes.restart {
             tracing::warn!("waits for a restart: {line}");
         }
-        (*lock(&self.restart)).clone_from(&changes.restart);
         let mut flips = lock(&self.flips);
         for f in &changes.flips {
             self.flip_count.fetch_add(1, Ordering::Relaxed);
