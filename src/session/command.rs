@@ -97,6 +97,7 @@ impl Session {
             return;
         }
         self.live = Arc::clone(newest);
+        self.info.epoch.store(self.live.snapshot.epoch, Ordering::Relaxed);
         // stores may have gone, or have new addresses: a leg whose store is another now is left
         let live = Arc::clone(&self.live);
         for leg in self.legs.iter_mut().skip(1) {

@@ -135,6 +135,7 @@ fn assemble(
         in_transaction: AtomicBool::new(false),
         idle: AtomicBool::new(true),
         others: Default::default(),
+        epoch: AtomicU64::new(live.snapshot.epoch),
         closing: AtomicBool::new(false),
         waker: Default::default(),
     });
@@ -234,25 +235,7 @@ impl Login<'_> {
         offered.set(Capabilities::LONG_PASSWORD, shown.capabilities.contains(Capabilities::LONG_PASSWORD));
         let masked = Greeting { capabilities: offered, ..shown.clone() };
         client.write_message(0, &masked.write()).await.map_err(Fatal::client)?;
-        let (mut sequence, mut payload) = client.read_message(LOGIN_LIMIT).await.map_err(Fatal::client)?;
-        let first = match client_capabilities(&payload) {
-            Ok(caps) => caps,
-            Err(e) => return Err(self.tell(client, sequence, malformed(e)).await),
-        };
-        if first.contains(Capabilities::SSL) && payload.len() == SSL_REQUEST {
-            let Some(acceptor) = &self.live.acceptor else {
-                return Err(Fatal::Protocol(ErrPacket::new(1043, b"08S01", "Bad handshake")));
-            };
-            tls::accept(client, acceptor).await.map_err(Fatal::client)?;
-            (sequence, payload) = client.read_message(LOGIN_LIMIT).await.map_err(Fatal::client)?;
-        } else if self.live.config().tls.mode == TlsMode::Required && !client.stream().is_unix() {
-            let error = ErrPacket::new(
-                3159,
-                b"HY000",
-                "Connections using insecure transport are prohibited while --require_secure_transport=ON.",
-            );
-            return Err(say(client, sequence.wrapping_add(1), error).await);
-        }
+        let (sequence, payload) = self.first_answer(client).await?;
         let mut response = match HandshakeResponse::read(&payload) {
             Ok(response) => response,
             Err(e) => return Err(self.tell(client, sequence, malformed(e)).await),
@@ -315,6 +298,30 @@ impl Login<'_> {
             thread_id: shown.thread_id,
             status,
         })
+    }
+
+    /// The client's login: behind TLS, where it asks for that first.
+    async fn first_answer(&self, client: &mut PacketStream) -> Result<(u8, Vec<u8>), Fatal> {
+        let (mut sequence, mut payload) = client.read_message(LOGIN_LIMIT).await.map_err(Fatal::client)?;
+        let first = match client_capabilities(&payload) {
+            Ok(caps) => caps,
+            Err(e) => return Err(self.tell(client, sequence, malformed(e)).await),
+        };
+        if first.contains(Capabilities::SSL) && payload.len() == SSL_REQUEST {
+            let Some(acceptor) = &self.live.acceptor else {
+                return Err(Fatal::Protocol(ErrPacket::new(1043, b"08S01", "Bad handshake")));
+            };
+            tls::accept(client, acceptor).await.map_err(Fatal::client)?;
+            (sequence, payload) = client.read_message(LOGIN_LIMIT).await.map_err(Fatal::client)?;
+        } else if self.live.config().tls.mode == TlsMode::Required && !client.stream().is_unix() {
+            let error = ErrPacket::new(
+                3159,
+                b"HY000",
+                "Connections using insecure transport are prohibited while --require_secure_transport=ON.",
+            );
+            return Err(say(client, sequence.wrapping_add(1), error).await);
+        }
+        Ok((sequence, payload))
     }
 
     async fn tell(&self, client: &mut PacketStream, sequence: u8, fatal: Fatal) -> Fatal {

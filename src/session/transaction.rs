@@ -24,6 +24,8 @@ pub(crate) struct Transaction {
     pub(crate) read_only: bool,
     /// It stays on home: the reason (a consistent snapshot, XA).
     pub(crate) only_home: Option<&'static str>,
+    /// A group that took part and refuses to share its transactions with another store.
+    pub(crate) alone: Option<String>,
     /// Open savepoints, in order.
     savepoints: Vec<Box<str>>,
     /// Tables that it wrote: a read of them never goes to a copy (RULES.md 8).
@@ -180,6 +182,7 @@ impl Session {
         self.transaction = Transaction::default();
         for leg in &mut self.legs {
             leg.wrote = false;
+            leg.touched = false;
         }
     }
 

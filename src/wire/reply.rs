@@ -304,25 +304,11 @@ impl Reply {
                 self.outcome.rows += 1;
                 Ok(Role::Part)
             }
-            State::Prepare => self.prepare(prefix),
-            State::Parameters { left, columns } => Ok(match left {
-                0 | 1 if self.deprecate_eof() => self.prepared_columns(columns),
-                0 | 1 => self.go(State::ParametersEnd { columns }),
-                n => self.go(State::Parameters { left: n - 1, columns }),
-            }),
-            State::ParametersEnd { columns } => {
-                self.eof_status(prefix)?;
-                Ok(self.prepared_columns(columns))
-            }
-            State::PreparedColumns { left } => Ok(match left {
-                0 | 1 if self.deprecate_eof() => self.finish(),
-                0 | 1 => self.go(State::PreparedColumnsEnd),
-                n => self.go(State::PreparedColumns { left: n - 1 }),
-            }),
-            State::PreparedColumnsEnd => {
-                self.eof_status(prefix)?;
-                Ok(self.finish())
-            }
+            State::Prepare
+            | State::Parameters { .. }
+            | State::ParametersEnd { .. }
+            | State::PreparedColumns { .. }
+            | State::PreparedColumnsEnd => self.prepared_part(prefix),
             State::FieldList => {
                 if self.is_end_of_rows(header, first) {
                     let status = self.eof_status(prefix)?;
@@ -367,6 +353,32 @@ impl Reply {
                 Ok(Role::Part)
             }
             None => Err(Malformed("an empty response")),
+        }
+    }
+
+    /// A packet of the response to COM_STMT_PREPARE.
+    fn prepared_part(&mut self, prefix: &[u8]) -> Result<Role, Malformed> {
+        match self.state {
+            State::Prepare => self.prepare(prefix),
+            State::Parameters { left, columns } => Ok(match left {
+                0 | 1 if self.deprecate_eof() => self.prepared_columns(columns),
+                0 | 1 => self.go(State::ParametersEnd { columns }),
+                n => self.go(State::Parameters { left: n - 1, columns }),
+            }),
+            State::ParametersEnd { columns } => {
+                self.eof_status(prefix)?;
+                Ok(self.prepared_columns(columns))
+            }
+            State::PreparedColumns { left } => Ok(match left {
+                0 | 1 if self.deprecate_eof() => self.finish(),
+                0 | 1 => self.go(State::PreparedColumnsEnd),
+                n => self.go(State::PreparedColumns { left: n - 1 }),
+            }),
+            State::PreparedColumnsEnd => {
+                self.eof_status(prefix)?;
+                Ok(self.finish())
+            }
+            _ => Err(Malformed("no response to COM_STMT_PREPARE")),
         }
     }
 

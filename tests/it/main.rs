@@ -24,6 +24,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod chaos;
 mod demo;
 mod fidelity;
 mod hostile;

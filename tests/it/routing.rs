@@ -108,7 +108,9 @@ async fn a_flip_never_splits_a_transaction() {
     let mut conn = proxy.connect(&database.name).await;
     let mut transaction = conn.start_transaction(Default::default()).await.unwrap();
     transaction.query_drop("UPDATE pageviews SET n = n + 1").await.unwrap();
-    proxy.flag("analytics", "new");
+    // without --wait, which would wait for this very transaction
+    assert!(proxy.cli(&["flag", "analytics", "new"]).ok);
+    assert_eq!(proxy.status()["sessions"]["on_older_epoch"], 1);
     let marker: Option<String> = transaction.query_first("SELECT marker FROM pageviews").await.unwrap();
     assert_eq!(marker.as_deref(), Some("legacy"));
     transaction.query_drop("UPDATE pageviews SET n = n + 1").await.unwrap();

@@ -153,3 +153,23 @@ async fn lock_tables_over_two_stores_locks_on_each() {
     database.on_legacy("INSERT INTO orders VALUES (50, 0)");
     database.on_new("INSERT INTO hits VALUES (50, 0)");
 }
+
+#[tokio::test]
+async fn a_group_may_keep_its_transactions_to_one_store() {
+    let database = stores().database();
+    database.on_both("CREATE TABLE orders (id INT PRIMARY KEY, n INT)");
+    database.on_both("CREATE TABLE hits (id INT PRIMARY KEY, n INT)");
+    let proxy = Proxy::start(|port| {
+        crate::support::proxy::pair_config(port, &stores().legacy, &stores().new, &["hits"])
+            .replace("connection: legacy", "connection: new\n    cross_store_transactions: refuse")
+    });
+    let mut conn = proxy.connect(&database.name).await;
+    for (first, second) in [("orders", "hits"), ("hits", "orders")] {
+        run(&mut conn, &["BEGIN", &format!("INSERT INTO {first} VALUES (1, 1)")]).await;
+        let Err(Error::Server(error)) = conn.query_drop(format!("INSERT INTO {second} VALUES (1, 1)")).await else {
+            panic!("{first}, then {second}: not refused")
+        };
+        assert!(error.code == 1235 && error.message.contains("cross_store_transactions"), "{error}");
+        run(&mut conn, &["ROLLBACK", &format!("SELECT * FROM {second}")]).await;
+    }
+}
