@@ -203,7 +203,7 @@ async fn write_all(stream: &mut Stream, mut bytes: &[u8]) -> io::Result<()> {
         }
         bytes = bytes.get(n..).unwrap_or_default();
     }
-    if stream.is_tls() {
+    if stream.buffers_writes() {
         poll_fn(|cx| Pin::new(&mut *stream).poll_flush(cx)).await?;
     }
     Ok(())

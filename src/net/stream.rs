@@ -8,6 +8,8 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::compressed::Compressed;
+
 /// Who is at the other end of a client's socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Peer {
@@ -115,6 +117,8 @@ pub enum Stream {
     Accepted(Box<tokio_rustls::server::TlsStream<Prefixed>>),
     /// A connection to a store over TLS.
     Connected(Box<tokio_rustls::client::TlsStream<Prefixed>>),
+    /// A client's connection that speaks in compressed frames, over one of the others.
+    Compressed(Box<Compressed>),
     /// Between two of these: while TLS begins.
     Gone,
 }
@@ -123,13 +127,25 @@ impl Stream {
     /// Whether it is encrypted.
     #[must_use]
     pub fn is_tls(&self) -> bool {
-        matches!(self, Stream::Accepted(_) | Stream::Connected(_))
+        match self {
+            Stream::Compressed(s) => s.inner().is_tls(),
+            _ => matches!(self, Stream::Accepted(_) | Stream::Connected(_)),
+        }
+    }
+
+    /// Whether bytes may wait in it after a write, until a flush.
+    #[must_use]
+    pub fn buffers_writes(&self) -> bool {
+        matches!(self, Stream::Accepted(_) | Stream::Connected(_) | Stream::Compressed(_))
     }
 
     /// Whether it is a unix socket.
     #[must_use]
     pub fn is_unix(&self) -> bool {
-        matches!(self, Stream::Plain(Socket::Unix(_)))
+        match self {
+            Stream::Compressed(s) => s.inner().is_unix(),
+            _ => matches!(self, Stream::Plain(Socket::Unix(_))),
+        }
     }
 }
 
@@ -139,6 +155,7 @@ impl AsyncRead for Stream {
             Stream::Plain(s) => Pin::new(s).poll_read(cx, buf),
             Stream::Accepted(s) => Pin::new(s.as_mut()).poll_read(cx, buf),
             Stream::Connected(s) => Pin::new(s.as_mut()).poll_read(cx, buf),
+            Stream::Compressed(s) => Pin::new(s.as_mut()).poll_read(cx, buf),
             Stream::Gone => Poll::Ready(Ok(())),
         }
     }
@@ -150,6 +167,7 @@ impl AsyncWrite for Stream {
             Stream::Plain(s) => Pin::new(s).poll_write(cx, buf),
             Stream::Accepted(s) => Pin::new(s.as_mut()).poll_write(cx, buf),
             Stream::Connected(s) => Pin::new(s.as_mut()).poll_write(cx, buf),
+            Stream::Compressed(s) => Pin::new(s.as_mut()).poll_write(cx, buf),
             Stream::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
@@ -159,6 +177,7 @@ impl AsyncWrite for Stream {
             Stream::Plain(_) | Stream::Gone => Poll::Ready(Ok(())),
             Stream::Accepted(s) => Pin::new(s.as_mut()).poll_flush(cx),
             Stream::Connected(s) => Pin::new(s.as_mut()).poll_flush(cx),
+            Stream::Compressed(s) => Pin::new(s.as_mut()).poll_flush(cx),
         }
     }
 
@@ -167,6 +186,7 @@ impl AsyncWrite for Stream {
             Stream::Plain(s) => Pin::new(s).poll_shutdown(cx),
             Stream::Accepted(s) => Pin::new(s.as_mut()).poll_shutdown(cx),
             Stream::Connected(s) => Pin::new(s.as_mut()).poll_shutdown(cx),
+            Stream::Compressed(s) => Pin::new(s.as_mut()).poll_shutdown(cx),
             Stream::Gone => Poll::Ready(Ok(())),
         }
     }

@@ -231,6 +231,7 @@ impl Login<'_> {
         let lost = |error: io::Error| Fatal::Store { store: self.handle.name().to_owned(), error };
         let mut offered = shown.capabilities & self.live.fleet.common_capabilities();
         offered.set(Capabilities::SSL, self.live.acceptor.is_some());
+        offered.set(Capabilities::COMPRESS, shown.capabilities.contains(Capabilities::COMPRESS));
         // a MariaDB server says so by clearing this bit
         offered.set(Capabilities::LONG_PASSWORD, shown.capabilities.contains(Capabilities::LONG_PASSWORD));
         let masked = Greeting { capabilities: offered, ..shown.clone() };
@@ -243,6 +244,9 @@ impl Login<'_> {
         let client_tls = client.stream().is_tls();
         response.capabilities &= offered | Capabilities::CLIENT_ONLY;
         response.capabilities.remove(Capabilities::SSL);
+        // the client's leg alone is compressed
+        let compress = response.capabilities.contains(Capabilities::COMPRESS);
+        response.capabilities.remove(Capabilities::COMPRESS);
         if !response.capabilities.contains(Capabilities::CONNECT_ATTRS) {
             response.attributes.clear();
         }
@@ -275,6 +279,9 @@ impl Login<'_> {
             self.check_socket_account(client, server, sequence, capabilities).await?;
         }
         client.write_message(sequence, &ok).await.map_err(Fatal::client)?;
+        if compress {
+            crate::net::compressed::begin(client);
+        }
         let engine = Engine::from_server_version(&String::from_utf8_lossy(&shown.version));
         let dialect = Dialect {
             charset: CharsetClass::from_collation_id(u16::from(response.collation)),
