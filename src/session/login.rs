@@ -240,6 +240,8 @@ impl Login<'_> {
             Err(e) => return Err(self.tell(client, sequence, malformed(e)).await),
         };
         let client_tls = client.stream().is_tls();
+        // not offered, but mysqlnd compresses all the same
+        let compresses = response.capabilities.contains(Capabilities::COMPRESS);
         response.capabilities &= offered | Capabilities::CLIENT_ONLY;
         response.capabilities.remove(Capabilities::SSL);
         if !response.capabilities.contains(Capabilities::CONNECT_ATTRS) {
@@ -274,6 +276,9 @@ impl Login<'_> {
             self.check_socket_account(client, server, sequence, capabilities).await?;
         }
         client.write_message(sequence, &ok).await.map_err(Fatal::client)?;
+        if compresses {
+            client.compress();
+        }
         let engine = Engine::from_server_version(&String::from_utf8_lossy(&shown.version));
         let dialect = Dialect {
             charset: CharsetClass::from_collation_id(u16::from(response.collation)),
