@@ -67,7 +67,7 @@ impl Compressed {
             self.plain.extend_from_slice(body);
         } else {
             let start = self.plain.len();
-            ZlibDecoder::new(body).take(before as u64).read_to_end(&mut self.plain)?;
+            ZlibDecoder::new(body).take(before as u64 + 1).read_to_end(&mut self.plain)?;
             if self.plain.len() - start != before {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidData,
