@@ -8,8 +8,6 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::compressed::Compressed;
-
 /// Who is at the other end of a client's socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Peer {
@@ -117,8 +115,8 @@ pub enum Stream {
     Accepted(Box<tokio_rustls::server::TlsStream<Prefixed>>),
     /// A connection to a store over TLS.
     Connected(Box<tokio_rustls::client::TlsStream<Prefixed>>),
-    /// A client's connection that speaks in compressed frames, over one of the others.
-    Compressed(Box<Compressed>),
+    /// A client's connection, plain or over TLS, in the compressed protocol.
+    Compressed(Box<super::compress::Compressed>),
     /// Between two of these: while TLS begins.
     Gone,
 }
@@ -128,24 +126,22 @@ impl Stream {
     #[must_use]
     pub fn is_tls(&self) -> bool {
         match self {
-            Stream::Compressed(s) => s.inner().is_tls(),
-            _ => matches!(self, Stream::Accepted(_) | Stream::Connected(_)),
+            Stream::Accepted(_) | Stream::Connected(_) => true,
+            Stream::Compressed(c) => c.is_tls(),
+            Stream::Plain(_) | Stream::Gone => false,
         }
     }
 
-    /// Whether bytes may wait in it after a write, until a flush.
+    /// Whether written bytes may wait for a flush.
     #[must_use]
-    pub fn buffers_writes(&self) -> bool {
-        matches!(self, Stream::Accepted(_) | Stream::Connected(_) | Stream::Compressed(_))
+    pub fn needs_flush(&self) -> bool {
+        !matches!(self, Stream::Plain(_))
     }
 
     /// Whether it is a unix socket.
     #[must_use]
     pub fn is_unix(&self) -> bool {
-        match self {
-            Stream::Compressed(s) => s.inner().is_unix(),
-            _ => matches!(self, Stream::Plain(Socket::Unix(_))),
-        }
+        matches!(self, Stream::Plain(Socket::Unix(_)))
     }
 }
 

@@ -231,7 +231,6 @@ impl Login<'_> {
         let lost = |error: io::Error| Fatal::Store { store: self.handle.name().to_owned(), error };
         let mut offered = shown.capabilities & self.live.fleet.common_capabilities();
         offered.set(Capabilities::SSL, self.live.acceptor.is_some());
-        offered.set(Capabilities::COMPRESS, shown.capabilities.contains(Capabilities::COMPRESS));
         // a MariaDB server says so by clearing this bit
         offered.set(Capabilities::LONG_PASSWORD, shown.capabilities.contains(Capabilities::LONG_PASSWORD));
         let masked = Greeting { capabilities: offered, ..shown.clone() };
@@ -242,11 +241,10 @@ impl Login<'_> {
             Err(e) => return Err(self.tell(client, sequence, malformed(e)).await),
         };
         let client_tls = client.stream().is_tls();
+        // not offered, but mysqlnd compresses all the same
+        let compresses = response.capabilities.contains(Capabilities::COMPRESS);
         response.capabilities &= offered | Capabilities::CLIENT_ONLY;
         response.capabilities.remove(Capabilities::SSL);
-        // the client's leg alone is compressed
-        let compress = response.capabilities.contains(Capabilities::COMPRESS);
-        response.capabilities.remove(Capabilities::COMPRESS);
         if !response.capabilities.contains(Capabilities::CONNECT_ATTRS) {
             response.attributes.clear();
         }
@@ -279,8 +277,8 @@ impl Login<'_> {
             self.check_socket_account(client, server, sequence, capabilities).await?;
         }
         client.write_message(sequence, &ok).await.map_err(Fatal::client)?;
-        if compress {
-            crate::net::compressed::begin(client);
+        if compresses {
+            client.compress();
         }
         let engine = Engine::from_server_version(&String::from_utf8_lossy(&shown.version));
         let dialect = Dialect {

@@ -14,7 +14,7 @@ use crate::routing::decide::{SessionView, decide};
 use crate::routing::{Decision, Refusal};
 use crate::sql::Facts;
 use crate::sql::classify::{Analysis, analyze};
-use crate::sql::dialect::Dialect;
+use crate::sql::dialect::{Dialect, Engine};
 use crate::sql::facts::{DynamicSource, Flags, Kind};
 use crate::sql::fingerprint::fingerprint;
 use crate::wire::ErrPacket;
@@ -348,6 +348,10 @@ impl Session {
             return;
         }
         self.state.text_statements.remove(name);
+        self.state.opaque_statements.remove(name);
+        if prepared.inner.is_none() {
+            self.state.opaque_statements.insert(name.into());
+        }
         if let (Some(plan), Some(sql), Some(leg)) = (prepared.inner, prepared.text, self.legs.get(prepared.at)) {
             let statement = super::state::TextStatement { sql: sql.into(), plan, legs: vec![leg.generation] };
             self.state.text_statements.insert(name.into(), statement);
@@ -367,6 +371,13 @@ impl Session {
 
     /// The plan that an EXECUTE by text runs, prepared on the store where it runs now.
     pub(crate) async fn before_text_execute(&mut self, name: &str) -> Result<Option<Rc<Plan>>, Failure> {
+        if self.state.opaque_statements.contains(name) && !self.live.snapshot.all_default() {
+            let text = format!(
+                "switchover: the statement {name} was prepared from text that the proxy did not see, and tables of a group live off \
+                 the default store now; prepare it again"
+            );
+            return Err(ErrPacket::new(1235, b"42000", text).into());
+        }
         let Some(statement) = self.state.text_statements.get(name) else { return Ok(None) };
         let (plan, sql) = (Rc::clone(&statement.plan), Rc::clone(&statement.sql));
         if let Some(inner) = plan.single() {
@@ -375,16 +386,34 @@ impl Session {
             let known = self.state.text_statements.get(name).is_some_and(|s| s.legs.contains(&generation));
             if !known {
                 self.bring_in_step(at, None).await?;
-                let hex: String = sql.iter().map(|b| format!("{b:02x}")).collect();
-                // a hexadecimal literal is binary; the statement's text is in the client's character set
-                let text = format!("PREPARE {} FROM X'{hex}'", super::transaction::quoted(name));
-                self.tell(at, &text).await??;
+                let mut text = format!("PREPARE {} FROM ", super::transaction::quoted(name)).into_bytes();
+                text.extend(self.text_literal(at, &sql));
+                self.tell_bytes(at, &text).await??;
                 if let Some(s) = self.state.text_statements.get_mut(name) {
                     s.legs.push(generation);
                 }
             }
         }
         Ok(Some(plan))
+    }
+
+    /// A statement's text as a literal for PREPARE.
+    fn text_literal(&self, at: usize, sql: &[u8]) -> Vec<u8> {
+        let engine = self.legs.get(at).and_then(|l| l.backend.handle.probed()).map(|p| p.engine);
+        if matches!(engine, Some(Engine::MariaDb { .. })) {
+            let hex: String = sql.iter().map(|b| format!("{b:02x}")).collect();
+            return format!("X'{hex}'").into_bytes();
+        }
+        // MySQL takes a quoted string only
+        let mut out = vec![b'\''];
+        for byte in sql {
+            if *byte == b'\'' || *byte == b'\\' && !self.state.dialect.no_backslash_escapes {
+                out.push(*byte);
+            }
+            out.push(*byte);
+        }
+        out.push(b'\'');
+        out
     }
 
     /// sql_mode was set to an expression: what it came to decides how quotes and backslashes are read.
