@@ -271,7 +271,13 @@ impl Login<'_> {
             store: self.handle.name(),
             check_peer: server.stream().is_unix(),
         };
-        let (ok, sequence) = exchange.run(client, server, sequence.wrapping_add(1)).await?;
+        let (ok, sequence) = match exchange.run(client, server, sequence.wrapping_add(1)).await? {
+            Verdict::Accepted(ok, sequence) => (ok, sequence),
+            Verdict::Refused(error) => {
+                client.shutdown().await;
+                return Err(Fatal::Closed(error));
+            }
+        };
         let status = OkPacket::read(&ok).map(|o| o.status).unwrap_or(Status::AUTOCOMMIT);
         if server.stream().is_unix() {
             self.check_socket_account(client, server, sequence, capabilities).await?;
@@ -401,14 +407,22 @@ struct Exchange<'a> {
     check_peer: bool,
 }
 
+/// What the store says at the end of an authentication exchange.
+enum Verdict {
+    /// Its OK, not yet passed on, with the sequence number that it has on the client's leg.
+    Accepted(Vec<u8>, u8),
+    /// Its error, which the client has.
+    Refused(ErrPacket),
+}
+
 impl Exchange<'_> {
-    /// Runs it; the store's OK is returned and not yet passed on, with the sequence number that it has on the client's leg.
+    /// Runs it up to the store's verdict.
     async fn run(
         &mut self,
         client: &mut PacketStream,
         server: &mut PacketStream,
         sequence: u8,
-    ) -> Result<(Vec<u8>, u8), Fatal> {
+    ) -> Result<Verdict, Fatal> {
         let mut to_client = sequence;
         let mut to_server = 0;
         let mut full = false;
@@ -418,13 +432,12 @@ impl Exchange<'_> {
                 let (sequence, payload) = server.read_message(LOGIN_LIMIT).await.map_err(|e| self.lost(e))?;
                 to_server = sequence.wrapping_add(1);
                 match payload.first() {
-                    Some(0x00) => return Ok((payload, to_client)),
+                    Some(0x00) => return Ok(Verdict::Accepted(payload, to_client)),
                     Some(0xFF) => {
                         let error = ErrPacket::read(&payload)
                             .map_err(|error| Fatal::StoreProtocol { store: self.store.to_owned(), error })?;
                         client.write_message(to_client, &payload).await.map_err(Fatal::client)?;
-                        client.shutdown().await;
-                        return Err(Fatal::Closed(error));
+                        return Ok(Verdict::Refused(error));
                     }
                     Some(0xFE) => self.switched(client, to_client, &payload).await?,
                     Some(0x01) if self.plugin == CACHING_SHA2 => full = payload.get(1) == Some(&4),
@@ -525,7 +538,16 @@ impl Session {
             store: &store,
             check_peer: server.stream().is_unix(),
         };
-        let (ok, sequence) = exchange.run(client, server, 1).await?;
+        let (ok, sequence) = match exchange.run(client, server, 1).await? {
+            Verdict::Accepted(ok, sequence) => (ok, sequence),
+            Verdict::Refused(_) => {
+                // MariaDB keeps the connection, the user and the database, and has reset all else; MySQL closes it
+                home.backend.status.remove(Status::IN_TRANS);
+                home.backend.status.insert(Status::AUTOCOMMIT);
+                self.forget_state();
+                return Ok(());
+            }
+        };
         if let Ok(read) = OkPacket::read(&ok) {
             home.backend.status = read.status;
         }
