@@ -94,6 +94,13 @@ pub fn decide(facts: &Facts, snapshot: &Snapshot, session: &SessionView<'_>) -> 
     if snapshot.all_default() && session.temporary.is_empty() {
         return all_default(facts, snapshot, session);
     }
+    if let [only] = facts.tables.as_ref() {
+        let placed = place(only, 0, snapshot, session);
+        return match &placed {
+            Some(p) => at(std::slice::from_ref(p), p.store),
+            None => Decision::Store { store: default, reason: Reason::Default },
+        };
+    }
     let mut placed: Vec<Placed<'_>> = Vec::with_capacity(facts.tables.len());
     for (n, table) in facts.tables.iter().enumerate() {
         placed.extend(place(table, n, snapshot, session));

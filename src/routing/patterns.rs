@@ -1,5 +1,7 @@
 //! Table names and patterns: case folding as the stores do it, and `*`.
 
+use std::borrow::Cow;
+
 use crate::config::model::TablePattern;
 
 /// How names compare, by the stores' `lower_case_table_names`.
@@ -24,10 +26,11 @@ impl NameCase {
         a.eq_ignore_ascii_case(b) || (!(a.is_ascii() && b.is_ascii()) && lower(a).eq(lower(b)))
     }
 
-    /// The name as it is kept in maps.
+    /// The name as it compares: in lower case where case does not count.
     #[must_use]
-    pub fn folded(self, name: &str) -> String {
-        if self.sensitive { name.to_owned() } else { lower(name).collect() }
+    pub fn folded(self, name: &str) -> Cow<'_, str> {
+        let folds = !self.sensitive && name.bytes().any(|b| b.is_ascii_uppercase() || b >= 0x80);
+        if folds { Cow::Owned(lower(name).collect()) } else { Cow::Borrowed(name) }
     }
 
     /// Feeds the folded name to a hasher, without building it.
@@ -45,11 +48,7 @@ impl NameCase {
     /// Whether `name` fits `pattern`, where `*` stands for any run of characters.
     #[must_use]
     pub fn fits(self, pattern: &str, name: &str) -> bool {
-        if !pattern.contains('*') {
-            return self.same(pattern, name);
-        }
-        let folded = (self.folded(pattern), self.folded(name));
-        glob(folded.0.as_bytes(), folded.1.as_bytes())
+        glob(self.folded(pattern).as_bytes(), self.folded(name).as_bytes())
     }
 }
 
@@ -57,8 +56,8 @@ fn lower(name: &str) -> impl Iterator<Item = char> {
     name.chars().flat_map(char::to_lowercase)
 }
 
-/// Linear in practice: on a mismatch it goes back to the last `*` only.
-fn glob(pattern: &[u8], name: &[u8]) -> bool {
+/// Whether a folded name fits a folded pattern. Linear in practice: on a mismatch it goes back to the last `*` only.
+pub(crate) fn glob(pattern: &[u8], name: &[u8]) -> bool {
     let (mut p, mut n) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;
     while n < name.len() {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
-use super::patterns::{NameCase, is_system_schema, is_wildcard};
+use super::patterns::{NameCase, glob, is_system_schema, is_wildcard};
 use crate::config::model::{Config, Group, GroupId, StoreId, TablePattern};
 use crate::sql::facts::TableRef;
 
@@ -127,6 +127,7 @@ struct Names {
     case: NameCase,
     hasher: RandomState,
     exact: HashTable<(TablePattern, GroupId)>,
+    /// Folded, so that look-ups fold the table's name only.
     wild: Vec<(TablePattern, GroupId)>,
 }
 
@@ -146,7 +147,9 @@ impl Names {
 
     fn add(&mut self, pattern: &TablePattern, group: GroupId) {
         if is_wildcard(pattern) {
-            self.wild.push((pattern.clone(), group));
+            let database = pattern.database.as_deref().map(|d| self.case.folded(d).into_owned());
+            let name = self.case.folded(&pattern.name).into_owned();
+            self.wild.push((TablePattern { database, name }, group));
             return;
         }
         let hash = self.hash(pattern.database.as_deref(), &pattern.name);
@@ -186,13 +189,19 @@ impl Names {
         if self.wild.is_empty() {
             return None;
         }
-        let fits = |pattern: &TablePattern, id: GroupId| match &pattern.database {
-            Some(p) => database.is_some_and(|d| self.case.fits(p, d) && (p != "*" || !is_system_schema(d))),
-            None => in_scope(id),
+        let folded_name = self.case.folded(name);
+        let folded_database = database.map(|d| self.case.folded(d));
+        let fits = |pattern: &TablePattern, id: GroupId| match (&pattern.database, &folded_database) {
+            (Some(p), Some(d)) => glob(p.as_bytes(), d.as_bytes()) && (p != "*" || !is_system_schema(d)),
+            (Some(_), None) => false,
+            (None, _) => in_scope(id),
         };
         let of = |qualified: bool| {
             self.wild.iter().find(|(p, id)| {
-                p.database.is_some() == qualified && self.case.fits(&p.name, name) && fits(p, *id) && accept(*id)
+                p.database.is_some() == qualified
+                    && glob(p.name.as_bytes(), folded_name.as_bytes())
+                    && fits(p, *id)
+                    && accept(*id)
             })
         };
         of(true).or_else(|| of(false)).map(|(_, id)| *id)

@@ -20,7 +20,7 @@ static SEED: LazyLock<[u64; 4]> = LazyLock::new(|| {
     [1u64, 2, 3, 4].map(|n| random.hash_one(n) | 1)
 });
 
-/// Two 64-bit lanes, each fed by a folded 64 × 64 multiplication.
+/// Two 64-bit lanes; each absorbs a pair of words by one folded 64 × 64 multiplication.
 #[derive(Debug, Clone, Copy)]
 struct Lanes {
     a: u64,
@@ -43,37 +43,23 @@ impl Lanes {
     }
 
     #[inline(always)]
-    fn word(&mut self, w: u64) {
-        self.a = fold(self.a ^ w, self.ka);
-        self.b = fold(self.b.rotate_left(23) ^ w, self.kb);
-    }
-
-    #[inline(always)]
-    fn bytes(&mut self, tag: u64, bytes: &[u8]) {
-        let mut chunks = bytes.chunks_exact(8);
-        for chunk in &mut chunks {
-            if let Ok(eight) = <[u8; 8]>::try_from(chunk) {
-                self.word(u64::from_le_bytes(eight));
-            }
-        }
-        // The last bytes below the length and the tag: what follows cannot be confused with what stood before.
-        let tail = chunks.remainder().iter().fold(0u64, |v, b| (v << 8) | u64::from(*b));
-        self.word(tail ^ (tag << 56) ^ ((bytes.len() as u64) << 60));
-        if bytes.len() >= 16 {
-            self.word(bytes.len() as u64);
-        }
+    fn pair(&mut self, x: u64, y: u64) {
+        self.a = fold(self.a ^ x, self.ka ^ y);
+        self.b = fold(self.b ^ y, self.kb ^ x);
     }
 
     fn finish(mut self) -> u128 {
-        self.word(self.ka);
+        self.pair(4 << 56, 5 << 56);
+        self.pair(self.b, self.a);
         (u128::from(self.a) << 64) | u128::from(self.b)
     }
 }
 
-const LITERAL: u64 = 1 << 32;
-const PLACEHOLDER: u64 = 2 << 32;
-const OPERATOR: u64 = 3 << 32;
-const ROW: u64 = 4 << 32;
+// Tokens without a text of their own are symbols of one byte. Operators are their byte, which is below 0x80 and not 0.
+const LITERAL: u8 = 0x81;
+const PLACEHOLDER: u8 = 0x82;
+const ROW: u8 = 0x83;
+const NUL: u8 = 0x84;
 
 fn dialect_key(d: &Dialect) -> u64 {
     let charset = match d.charset {
@@ -95,215 +81,274 @@ fn dialect_key(d: &Dialect) -> u64 {
         | family << 51
 }
 
-/// What the last tokens were, for folding lists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Last {
-    Other,
-    Literal,
-    Placeholder,
-    /// A comma after a literal or placeholder, not hashed yet.
-    Comma(u64),
-}
-
-/// Rows after VALUES: each is hashed apart, and only added where it differs from the one before.
-#[derive(Debug, Clone, Copy)]
-struct Rows {
-    outer: Lanes,
-    depth: u32,
-    held_comma: bool,
-}
-
 /// The fingerprint of one statement or of a whole multi-statement text.
 #[must_use]
 pub fn fingerprint(sql: &[u8], dialect: &Dialect) -> Fingerprint {
-    let mut folder = Folder::new(dialect);
+    let mut folder = Folder::new(sql, dialect);
     let mut lexer = Lexer::new(sql, dialect);
     loop {
         let token = lexer.next_token();
-        if token.lexeme == Lexeme::End {
-            return folder.finish();
+        match token.lexeme {
+            Lexeme::Word => folder.word(&token),
+            Lexeme::Op(b) => folder.operator(b),
+            Lexeme::Text | Lexeme::Number => folder.value(LITERAL),
+            Lexeme::Quoted => folder.name(7, &token),
+            Lexeme::Parameter => folder.value(PLACEHOLDER),
+            Lexeme::End => return folder.finish(),
+            other => folder.name(tag(other), &token),
         }
-        folder.feed(&token, lexer.bytes(&token));
     }
 }
 
-struct Folder {
-    lanes: Lanes,
-    seed: [u64; 4],
-    last: Last,
-    /// Set by VALUES until something else than rows follows.
-    expecting_row: bool,
-    rows: Option<Rows>,
-    /// Hash of the last row of the VALUES list that is being read, and whether its comma is held back.
-    last_row: u128,
-    held_comma: bool,
+#[cold]
+fn tag(lexeme: Lexeme) -> u64 {
+    match lexeme {
+        Lexeme::Member => 6,
+        Lexeme::UserVariable => 8,
+        Lexeme::SystemVariable => 9,
+        Lexeme::Assign => 10,
+        Lexeme::Acting(Acting::OptimizerHint) => 11,
+        Lexeme::Acting(Acting::RoutingHint) => 12,
+        Lexeme::Acting(Acting::Entered) => 13,
+        Lexeme::Acting(Acting::Skipped) => 14,
+        _ => 15,
+    }
 }
 
-impl Folder {
-    fn new(dialect: &Dialect) -> Self {
+/// A hash under way: the lanes, and symbols that are not in them yet.
+#[derive(Debug, Clone, Copy)]
+struct Hash {
+    lanes: Lanes,
+    /// Up to six symbols, the oldest highest.
+    symbols: u64,
+}
+
+impl Hash {
+    #[inline(always)]
+    fn symbol(&mut self, symbol: u8) {
+        self.symbols = (self.symbols << 8) | u64::from(symbol);
+        if self.symbols >> 40 != 0 {
+            self.flush();
+        }
+    }
+
+    #[inline(always)]
+    fn flush(&mut self) {
+        self.lanes.pair(std::mem::take(&mut self.symbols), 1 << 56);
+    }
+
+    /// A token with its text: its tag, its length and the symbols before it make one word, its bytes the others.
+    #[inline(always)]
+    fn text(&mut self, tag: u64, text: &[u8], token: &Token) {
+        let len = token.end - token.start;
+        let head = std::mem::take(&mut self.symbols) | (len.min(255) as u64) << 48 | tag << 56;
+        if len <= 8 {
+            self.lanes.pair(head, short(text, token.start, len));
+        } else {
+            self.long(head, text, token);
+        }
+    }
+
+    #[inline(never)]
+    fn long(&mut self, head: u64, text: &[u8], token: &Token) {
+        let bytes = text.get(token.start..token.end).unwrap_or_default();
+        let (first, rest) = bytes.split_at(bytes.len().min(8));
+        self.lanes.pair(head, word_of(first));
+        let mut chunks = rest.chunks_exact(16);
+        for chunk in &mut chunks {
+            let (x, y) = chunk.split_at(8);
+            self.lanes.pair(word_of(x), word_of(y));
+        }
+        let rest = chunks.remainder();
+        let (x, y) = rest.split_at(rest.len().min(8));
+        self.lanes.pair(word_of(x), word_of(y));
+        if bytes.len() >= 255 {
+            self.lanes.pair(bytes.len() as u64, 2 << 56);
+        }
+    }
+
+    fn finish(mut self) -> u128 {
+        self.flush();
+        self.lanes.finish()
+    }
+}
+
+/// Up to eight bytes as a number.
+#[inline(always)]
+fn word_of(bytes: &[u8]) -> u64 {
+    match <[u8; 8]>::try_from(bytes) {
+        Ok(eight) => u64::from_le_bytes(eight),
+        Err(_) => bytes.iter().rev().fold(0, |v, b| (v << 8) | u64::from(*b)),
+    }
+}
+
+/// `len` bytes, at most eight, from `start`: one load wherever the text goes on for eight bytes.
+#[inline(always)]
+fn short(text: &[u8], start: usize, len: usize) -> u64 {
+    match text.get(start..start + 8).and_then(|s| <[u8; 8]>::try_from(s).ok()) {
+        Some(eight) => u64::from_le_bytes(eight) & (u64::MAX >> (64 - 8 * len.clamp(1, 8))),
+        None => word_of(text.get(start..start + len).unwrap_or_default()),
+    }
+}
+
+/// A row after VALUES is hashed apart, and added only where it differs from the one before.
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    outer: Hash,
+    /// Parentheses open in it.
+    depth: u32,
+    /// The comma before it.
+    comma: bool,
+}
+
+struct Folder<'a> {
+    text: &'a [u8],
+    hash: Hash,
+    /// LITERAL or PLACEHOLDER if that was the last token (or the one before a comma that is held back), else 0.
+    last: u8,
+    /// A comma after it is held back.
+    held: bool,
+    /// VALUES was read, and nothing but rows since.
+    rows: bool,
+    row: Option<Row>,
+    last_row: u128,
+    /// The comma behind a row is held back.
+    row_comma: bool,
+    seed: [u64; 4],
+}
+
+impl<'a> Folder<'a> {
+    fn new(text: &'a [u8], dialect: &Dialect) -> Self {
         let seed = *SEED;
         let mut lanes = Lanes::new(&seed);
-        lanes.word(dialect_key(dialect));
-        Folder { lanes, seed, last: Last::Other, expecting_row: false, rows: None, last_row: 0, held_comma: false }
+        lanes.pair(dialect_key(dialect), 3 << 56);
+        let hash = Hash { lanes, symbols: 0 };
+        Folder { text, hash, last: 0, held: false, rows: false, row: None, last_row: 0, row_comma: false, seed }
     }
 
-    fn finish(mut self) -> Fingerprint {
-        self.settle();
-        if let Some(rows) = self.rows.take() {
-            let inner = self.lanes.finish();
-            self.lanes = rows.outer;
-            self.held_comma = rows.held_comma;
-            self.add_row(inner);
-            self.lanes.word(OPERATOR);
+    #[cold]
+    #[inline(never)]
+    fn settle_rows(&mut self) {
+        self.rows = false;
+        if std::mem::take(&mut self.row_comma) {
+            self.hash.symbol(b',');
         }
-        self.settle_row_comma();
-        Fingerprint(self.lanes.finish())
     }
 
-    /// Adds a comma that was held back, since no literal followed it.
+    /// Adds the commas that were held back, since neither a literal nor a row followed.
     #[inline(always)]
     fn settle(&mut self) {
-        if let Last::Comma(_) = self.last {
-            self.lanes.word(OPERATOR | u64::from(b','));
+        if self.held {
+            self.held = false;
+            self.hash.symbol(b',');
         }
-        self.last = Last::Other;
+        self.last = 0;
     }
 
     #[inline(always)]
-    fn feed(&mut self, token: &Token, bytes: &[u8]) {
-        match token.lexeme {
-            Lexeme::Word => self.word(bytes),
-            Lexeme::Text | Lexeme::Number => self.value(LITERAL),
-            Lexeme::Parameter => self.value(PLACEHOLDER),
-            Lexeme::Op(b) => self.operator(b),
-            Lexeme::Member => self.name(6, bytes),
-            Lexeme::Quoted => self.name(7, bytes),
-            Lexeme::UserVariable => self.name(8, bytes),
-            Lexeme::SystemVariable => self.name(9, bytes),
-            Lexeme::Assign => self.name(10, bytes),
-            Lexeme::Acting(Acting::OptimizerHint) => self.name(11, bytes),
-            Lexeme::Acting(Acting::RoutingHint) => self.name(12, bytes),
-            Lexeme::Acting(Acting::Entered) => self.name(13, bytes),
-            Lexeme::Acting(Acting::Skipped) => self.name(14, bytes),
-            Lexeme::End => {}
-        }
-    }
-
-    #[inline(always)]
-    fn name(&mut self, tag: u64, bytes: &[u8]) {
+    fn name(&mut self, tag: u64, token: &Token) {
         self.settle();
-        self.expecting_row = false;
-        self.settle_row_comma();
-        self.lanes.bytes(tag, bytes);
+        if self.rows {
+            self.settle_rows();
+        }
+        self.hash.text(tag, self.text, token);
     }
 
     #[inline(always)]
-    fn word(&mut self, bytes: &[u8]) {
-        if bytes.len() == 4 && bytes.eq_ignore_ascii_case(b"null") {
+    fn word(&mut self, token: &Token) {
+        let len = token.end - token.start;
+        if len == 4 && short(self.text, token.start, 4) | 0x2020_2020 == u64::from(u32::from_le_bytes(*b"null")) {
             return self.value(LITERAL);
         }
-        self.name(5, bytes);
-        if self.rows.is_none() && matches!(bytes.len(), 5 | 6) && is_values(bytes) {
-            self.expecting_row = true;
+        self.name(5, token);
+        if (len == 5 || len == 6) && self.row.is_none() && is_values(self.text.get(token.start..token.end)) {
+            self.rows = true;
             self.last_row = 0;
         }
     }
 
     #[inline(always)]
-    fn value(&mut self, kind: u64) {
-        let same = match self.last {
-            Last::Comma(before) => before == kind,
-            _ => false,
-        };
-        if !same {
-            self.settle();
-            self.expecting_row = false;
-            self.settle_row_comma();
-            self.lanes.word(kind);
+    fn value(&mut self, kind: u8) {
+        if self.held && self.last == kind {
+            self.held = false;
+            return;
         }
-        self.last = if kind == LITERAL { Last::Literal } else { Last::Placeholder };
+        self.settle();
+        if self.rows {
+            self.settle_rows();
+        }
+        self.hash.symbol(kind);
+        self.last = kind;
     }
 
     #[inline(always)]
     fn operator(&mut self, b: u8) {
-        match (b, self.last) {
-            (b',', Last::Literal) => {
-                self.last = Last::Comma(LITERAL);
-                return;
-            }
-            (b',', Last::Placeholder) => {
-                self.last = Last::Comma(PLACEHOLDER);
-                return;
-            }
-            _ => self.settle(),
-        }
-        match b {
-            b'(' => self.open(),
-            b')' => self.close(),
-            b',' if self.expecting_row && self.rows.is_none() && self.last_row != 0 => self.held_comma = true,
-            _ => {
-                self.expecting_row = false;
-                self.settle_row_comma();
-                self.lanes.word(OPERATOR | u64::from(b));
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn open(&mut self) {
-        if let Some(rows) = &mut self.rows {
-            rows.depth = rows.depth.saturating_add(1);
-        } else if self.expecting_row {
-            self.rows = Some(Rows { outer: self.lanes, depth: 0, held_comma: std::mem::take(&mut self.held_comma) });
-            self.lanes = Lanes::new(&self.seed);
+        if b == b',' && self.last != 0 && !self.held {
+            self.held = true;
             return;
         }
-        self.lanes.word(OPERATOR | u64::from(b'('));
-    }
-
-    #[inline(always)]
-    fn close(&mut self) {
-        match &mut self.rows {
-            Some(rows) if rows.depth == 0 => {
-                let (outer, held_comma) = (rows.outer, rows.held_comma);
-                let inner = self.lanes.finish();
-                self.rows = None;
-                self.lanes = outer;
-                self.held_comma = held_comma;
-                self.add_row(inner);
-            }
-            Some(rows) => {
-                rows.depth -= 1;
-                self.lanes.word(OPERATOR | u64::from(b')'));
-            }
-            None => {
-                self.settle_row_comma();
-                self.lanes.word(OPERATOR | u64::from(b')'));
-            }
+        self.settle();
+        if self.rows || self.row.is_some() {
+            return self.operator_in_rows(b);
         }
+        self.hash.symbol(if b == 0 { NUL } else { b });
     }
 
-    /// Adds a row that differs from the one before; the comma before it goes with it.
-    fn add_row(&mut self, inner: u128) {
+    #[inline(never)]
+    fn operator_in_rows(&mut self, b: u8) {
+        match (b, &mut self.row) {
+            (b'(', None) => {
+                let inner = Hash { lanes: Lanes::new(&self.seed), symbols: 0 };
+                let outer = std::mem::replace(&mut self.hash, inner);
+                self.row = Some(Row { outer, depth: 0, comma: std::mem::take(&mut self.row_comma) });
+                // Within a row nothing is held back for rows.
+                self.rows = false;
+                return;
+            }
+            (b'(', Some(row)) => row.depth = row.depth.saturating_add(1),
+            (b')', Some(row)) if row.depth == 0 => return self.end_row(),
+            (b')', Some(row)) => row.depth -= 1,
+            (b',', None) if self.last_row != 0 && !self.row_comma => {
+                self.row_comma = true;
+                return;
+            }
+            (_, None) => self.settle_rows(),
+            _ => {}
+        }
+        self.hash.symbol(if b == 0 { NUL } else { b });
+    }
+
+    fn end_row(&mut self) {
+        let Some(row) = self.row.take() else { return };
+        let inner = std::mem::replace(&mut self.hash, row.outer).finish();
         if inner != self.last_row {
-            self.settle_row_comma();
-            self.lanes.word(ROW);
-            #[expect(clippy::cast_possible_truncation, reason = "both halves are fed")]
-            for half in [(inner >> 64) as u64, inner as u64] {
-                self.lanes.word(half);
+            if row.comma {
+                self.hash.symbol(b',');
             }
+            self.hash.symbol(ROW);
+            self.hash.flush();
+            #[expect(clippy::cast_possible_truncation, reason = "both halves are fed")]
+            self.hash.lanes.pair((inner >> 64) as u64, inner as u64);
         }
-        self.held_comma = false;
         self.last_row = inner;
-        self.expecting_row = true;
+        self.rows = true;
     }
 
-    #[inline(always)]
-    fn settle_row_comma(&mut self) {
-        if std::mem::take(&mut self.held_comma) {
-            self.lanes.word(OPERATOR | u64::from(b','));
+    fn finish(mut self) -> Fingerprint {
+        self.settle();
+        if self.row.is_some() {
+            self.end_row();
+            self.hash.symbol(NUL);
         }
+        if self.rows {
+            self.settle_rows();
+        }
+        Fingerprint(self.hash.finish())
     }
+}
+
+fn is_values(word: Option<&[u8]>) -> bool {
+    word.is_some_and(|w| w.eq_ignore_ascii_case(b"values") || w.eq_ignore_ascii_case(b"value"))
 }
 
 /// The statement with its literals as `?`, lists of them as `?, …`, and without comments: for people and logs.
@@ -376,11 +421,7 @@ impl Digest {
 }
 
 fn is_in_or_values(bytes: &[u8]) -> bool {
-    is_values(bytes) || bytes.eq_ignore_ascii_case(b"in")
-}
-
-fn is_values(bytes: &[u8]) -> bool {
-    bytes.eq_ignore_ascii_case(b"values") || bytes.eq_ignore_ascii_case(b"value")
+    is_values(Some(bytes)) || bytes.eq_ignore_ascii_case(b"in")
 }
 
 #[cfg(test)]

@@ -127,6 +127,21 @@ fn is_name(b: u8) -> bool {
     class(b) & NAME != 0
 }
 
+/// How many of eight bytes, from the first on, continue a name: all at once, since the end of a word is hard to predict.
+#[inline(always)]
+fn name_bytes(x: u64) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x80 * ONES;
+    // Bytes below 0x80 in `y`; each test sets the high bit of the bytes that it finds.
+    let y = x & !HIGH;
+    let within = |v: u64, low: u64, high: u64| (v + (0x80 - low) * ONES) & !(v + (0x7F - high) * ONES);
+    let letter = within(y | 0x20 * ONES, b'a'.into(), b'z'.into());
+    let digit = within(y, b'0'.into(), b'9'.into());
+    let other = !((y ^ (u64::from(b'_') * ONES)) + 0x7F * ONES) | !((y ^ (u64::from(b'$') * ONES)) + 0x7F * ONES);
+    let ends = !(letter | digit | other | x) & HIGH;
+    (ends.trailing_zeros() / 8) as usize
+}
+
 /// Reads tokens one after another. Copying it is cheap, and is how callers look ahead.
 #[derive(Debug, Clone, Copy)]
 pub struct Lexer<'a> {
@@ -182,7 +197,13 @@ impl<'a> Lexer<'a> {
     #[inline]
     pub fn next_token(&mut self) -> Token {
         loop {
-            let start = self.pos;
+            let mut start = self.pos;
+            if self.at(start) == b' ' {
+                start += 1;
+                self.pos = start;
+                self.after_name = false;
+                self.after_dot = false;
+            }
             let Some(&b) = self.text.get(start) else {
                 return Token { lexeme: Lexeme::End, start: self.text.len(), end: self.text.len() };
             };
@@ -211,7 +232,15 @@ impl<'a> Lexer<'a> {
     fn skip_name(&mut self, from: usize) {
         let mut pos = from;
         if self.dialect.charset == CharsetClass::Safe {
-            while is_name(self.at(pos)) && pos < self.text.len() {
+            while let Some(eight) = self.text.get(pos..pos + 8).and_then(|s| <[u8; 8]>::try_from(s).ok()) {
+                let n = name_bytes(u64::from_le_bytes(eight));
+                pos += n;
+                if n < 8 {
+                    self.pos = pos;
+                    return;
+                }
+            }
+            while is_name(self.at(pos)) {
                 pos += 1;
             }
         } else {

@@ -117,3 +117,15 @@ fn every_token_advances() {
         }
     }
 }
+
+#[test]
+fn eight_bytes_at_once_agree_with_the_table() {
+    for b in 0..=255u8 {
+        for place in 0..8 {
+            let mut bytes = *b"aZ09_$\xE9z";
+            bytes[place] = b;
+            let expected = bytes.iter().take_while(|b| is_name(**b)).count();
+            assert_eq!(name_bytes(u64::from_le_bytes(bytes)), expected, "{bytes:?}");
+        }
+    }
+}
