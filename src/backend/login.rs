@@ -140,6 +140,20 @@ pub async fn login(
     login: &Login,
 ) -> Result<Backend, LoginError> {
     let greeting = greeting(&mut stream).await?;
+    answer_greeting(id, store, stream, login, &greeting).await
+}
+
+/// Logs in on a stream whose greeting was read.
+///
+/// # Errors
+/// [`LoginError`].
+pub async fn answer_greeting(
+    id: StoreId,
+    store: &Arc<StoreHandle>,
+    mut stream: PacketStream,
+    login: &Login,
+    greeting: &Greeting,
+) -> Result<Backend, LoginError> {
     let lacking = login.capabilities - greeting.capabilities - Capabilities::CLIENT_ONLY;
     if !lacking.is_empty() {
         return Err(LoginError::Capabilities(lacking));

@@ -7,7 +7,7 @@
 use super::route::{Decision, Reason, Refusal};
 use super::snapshot::Snapshot;
 use crate::config::model::{GroupId, StoreId};
-use crate::sql::facts::{Access, Facts, TableRef};
+use crate::sql::facts::{Access, Facts, Flags, TableRef};
 
 /// The session's temporary tables and where they are.
 #[derive(Debug, Clone, Default)]
@@ -98,6 +98,9 @@ pub fn decide(facts: &Facts, snapshot: &Snapshot, session: &SessionView<'_>) -> 
     for (n, table) in facts.tables.iter().enumerate() {
         placed.extend(place(table, n, snapshot, session));
     }
+    if facts.flags.contains(Flags::TEMPORARY_TABLE) {
+        forget_new_temporary(&mut placed);
+    }
     if placed.iter().any(|p| p.table.access > Access::Describe) {
         placed.retain(|p| p.table.access > Access::Describe);
         return choose(&placed, snapshot, session);
@@ -139,6 +142,14 @@ fn place<'a>(table: &'a TableRef, index: usize, snapshot: &Snapshot, session: &S
         return (!location.neutral).then_some(placed);
     };
     Some(Placed { table, index, store: location.store, group: Some(group), temporary: false })
+}
+
+/// A temporary table that is about to be made, and that no group names, goes with the tables that it is made from.
+fn forget_new_temporary(placed: &mut Vec<Placed<'_>>) {
+    let new = |p: &Placed<'_>| p.table.access == Access::Ddl && p.group.is_none() && !p.temporary;
+    if placed.iter().any(|p| !new(p)) {
+        placed.retain(|p| !new(p));
+    }
 }
 
 fn hinted(name: &str, snapshot: &Snapshot) -> Decision {
@@ -232,3 +243,7 @@ fn cross_store_message(placed: &[Placed<'_>], snapshot: &Snapshot) -> String {
     let hint = if snapshot.config.hints { ", or name a store by /* switchover:store=NAME */" } else { "" };
     format!("switchover: no store has all tables of this statement: {}; {ways}{hint}", items.join("; "))
 }
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

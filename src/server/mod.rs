@@ -24,7 +24,6 @@ use tokio::sync::watch;
 use crate::admin::control::{ControlSocket, Running as _};
 use crate::admin::protocol::Cause;
 use crate::config::problem::render;
-use crate::session::Figures;
 use crate::telemetry;
 use running::Proxy;
 use worker::Worker;
@@ -93,7 +92,7 @@ async fn serve(path: PathBuf, config: crate::config::Config, takeover: bool) -> 
             },
             Some(()) = changes.recv() => reload(&proxy).await,
             _ = hangup.recv() => reload(&proxy).await,
-            _ = report.tick() => log_figures(&proxy.figures()),
+            _ = report.tick() => log_figures(&proxy),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = draining_seen.wait_for(|d| *d) => break,
@@ -133,7 +132,8 @@ async fn reload(proxy: &Proxy) {
     let _ = proxy.reload(Cause::default()).await;
 }
 
-fn log_figures(f: &Figures) {
+fn log_figures(proxy: &Proxy) {
+    let f = proxy.figures();
     let queries: u64 = f.stores.iter().map(|s| s.queries).sum();
     let errors: u64 = f.stores.iter().map(|s| s.errors).sum();
     tracing::info!(
@@ -147,7 +147,16 @@ fn log_figures(f: &Figures) {
         plan_misses = f.plan_misses,
         "figures"
     );
-    telemetry::publish(f.logins, f.login_failures, f.refused, f.plan_hits, f.plan_misses, f.sessions);
+    let names: Vec<String> = proxy.live.load().config().stores.iter().map(|s| s.name.clone()).collect();
+    telemetry::publish(&telemetry::Sums {
+        logins: f.logins,
+        login_failures: f.login_failures,
+        refused: f.refused,
+        plan_hits: f.plan_hits,
+        plan_misses: f.plan_misses,
+        sessions: f.sessions,
+        stores: names.into_iter().zip(&f.stores).map(|(n, s)| (n, s.queries, s.errors, s.micros)).collect(),
+    });
 }
 
 /// Each session has two sockets or more: the soft limit of open files goes up to the hard one.

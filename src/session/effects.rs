@@ -174,6 +174,7 @@ impl Session {
             }
             Kind::Deallocate { name } => {
                 self.state.text_statements.remove(name);
+                self.state.opaque_statements.remove(name);
             }
             _ => {}
         }

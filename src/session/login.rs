@@ -177,7 +177,8 @@ async fn reach(
     let cannot = |what: String| {
         handle.unreachable(&what);
         let message = format!("switchover: cannot connect to the default store {}: {what}", handle.name());
-        ErrPacket { code: 2003, sqlstate: None, message: message.into_bytes() }
+        // not 2003: clients refuse a packet with one of their own codes as malformed (libmariadb: 2027)
+        ErrPacket { code: 1053, sqlstate: None, message: message.into_bytes() }
     };
     let limit = live.config().limits.connect_timeout;
     let mut stream = dial(handle, source, client.buffers(), limit).await.map_err(|e| cannot(e.to_string()))?;
@@ -240,6 +241,8 @@ impl Login<'_> {
             Err(e) => return Err(self.tell(client, sequence, malformed(e)).await),
         };
         let client_tls = client.stream().is_tls();
+        // not offered, but mysqlnd compresses all the same
+        let compresses = response.capabilities.contains(Capabilities::COMPRESS);
         response.capabilities &= offered | Capabilities::CLIENT_ONLY;
         response.capabilities.remove(Capabilities::SSL);
         if !response.capabilities.contains(Capabilities::CONNECT_ATTRS) {
@@ -248,7 +251,7 @@ impl Login<'_> {
         let encrypt = match wants_tls(self.handle, shown.capabilities, client_tls, server.stream().is_unix()) {
             Ok(encrypt) => encrypt,
             Err(e) => {
-                let error = ErrPacket::new(2026, b"HY000", format!("switchover: store {}: {e}", self.handle.name()));
+                let error = ErrPacket::new(1429, b"HY000", format!("switchover: store {}: {e}", self.handle.name()));
                 return Err(say(client, sequence.wrapping_add(1), error).await);
             }
         };
@@ -274,6 +277,9 @@ impl Login<'_> {
             self.check_socket_account(client, server, sequence, capabilities).await?;
         }
         client.write_message(sequence, &ok).await.map_err(Fatal::client)?;
+        if compresses {
+            client.compress();
+        }
         let engine = Engine::from_server_version(&String::from_utf8_lossy(&shown.version));
         let dialect = Dialect {
             charset: CharsetClass::from_collation_id(u16::from(response.collation)),

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::Session;
 use super::control_flow::Failure;
-use super::query::Plan;
+use super::query::{Plan, inner_facts};
 use super::relay::relay_part;
 use crate::config::StoreId;
 use crate::sql::Facts;
@@ -95,21 +95,29 @@ impl Session {
         let started = Instant::now();
         let plan = self.plan(text, &self.state.dialect);
         let Some(facts) = plan.single() else { return Ok(true) };
-        let inner = match &facts.kind {
-            Kind::Prepare { .. } | Kind::Execute { .. } => {
-                return Err(ErrPacket::new(
-                    1235,
-                    b"42000",
-                    "switchover: PREPARE and EXECUTE by text among statements for several stores; send them one by one",
-                )
-                .into());
+        let (facts, prepare) = match &facts.kind {
+            Kind::Prepare { name, source } => {
+                let prepare = self.before_text_prepare(facts, source).await?;
+                (facts.clone(), Some((name.clone(), prepare)))
             }
-            Kind::ExecuteImmediate(source) => self.dynamic(source).await?,
-            _ => None,
+            Kind::Execute { name } => {
+                let inner = self.before_text_execute(name).await?;
+                (inner_facts(facts, inner.as_deref()), None)
+            }
+            Kind::ExecuteImmediate(source) => {
+                let inner = self.dynamic(source).await?;
+                (inner_facts(facts, inner.as_deref()), None)
+            }
+            _ => (facts.clone(), None),
         };
-        let facts = inner.as_ref().and_then(|p| p.single()).unwrap_or(facts);
-        let at = self.target(facts, None).await?;
-        self.before(facts, at).await?;
+        let at = match &prepare {
+            Some((_, prepare)) => prepare.at,
+            None => {
+                let at = self.target(&facts, None).await?;
+                self.before(&facts, at).await?;
+                at
+            }
+        };
         let mut command = vec![COM_QUERY];
         command.extend_from_slice(text);
         let mut framed = Vec::with_capacity(command.len() + 4);
@@ -122,7 +130,10 @@ impl Session {
         if outcome.error.is_some_and(super::relay::rolls_back) {
             self.roll_back_all_but(at).await?;
         }
-        self.finish(facts, at, &outcome, started);
+        if let Some((name, prepare)) = prepare {
+            self.after_text_prepare(&name, prepare, &outcome);
+        }
+        self.finish(&facts, at, &outcome, started);
         Ok(outcome.error.is_none())
     }
 

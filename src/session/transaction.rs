@@ -45,9 +45,14 @@ impl Session {
 
     /// Runs a statement of the proxy's own on a leg and expects OK.
     pub(crate) async fn tell(&mut self, at: usize, sql: &str) -> Result<Result<(), ErrPacket>, Fatal> {
+        self.tell_bytes(at, sql.as_bytes()).await
+    }
+
+    /// The same, for a text in the client's character set.
+    pub(crate) async fn tell_bytes(&mut self, at: usize, sql: &[u8]) -> Result<Result<(), ErrPacket>, Fatal> {
         let Some(leg) = self.legs.get_mut(at) else { return Ok(Ok(())) };
         leg.busy = true;
-        if let Err(e) = leg.backend.send(COM_QUERY, sql.as_bytes()).await {
+        if let Err(e) = leg.backend.send(COM_QUERY, sql).await {
             return Err(leg.lost(e));
         }
         swallow(leg, Expect::Results).await

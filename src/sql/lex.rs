@@ -334,9 +334,8 @@ impl<'a> Lexer<'a> {
                 None => return self.text.len(),
                 Some(found) => {
                     pos += found;
-                    if self.at(pos) == b'\\' {
-                        pos += 2;
-                    } else if self.at(pos + 1) == quote {
+                    // an escaped byte, or a doubled quote
+                    if self.at(pos) == b'\\' || self.at(pos + 1) == quote {
                         pos += 2;
                     } else {
                         return pos + 1;

@@ -175,10 +175,14 @@ async fn text_prepared_statements_follow_too() {
     let proxy = Proxy::pair(TABLES);
     let mut conn = proxy.connect(&database.name).await;
     conn.query_drop("PREPARE s FROM 'SELECT CONCAT(marker, ?) FROM pageviews'").await.unwrap();
-    conn.query_drop("SET @a = '!'").await.unwrap();
+    conn.query_drop("SET @a = '!', @hidden = 'SELECT marker FROM pageviews'").await.unwrap();
+    conn.query_drop("PREPARE hidden FROM @hidden").await.unwrap();
+    assert_eq!(text(&mut conn, "EXECUTE hidden").await, "legacy");
     assert_eq!(text(&mut conn, "EXECUTE s USING @a").await, "legacy!");
     proxy.flag("analytics", "new");
     assert_eq!(text(&mut conn, "EXECUTE s USING @a").await, "new!");
+    // its text was not seen: it might read the table where it no longer is
+    assert_eq!(server_error(conn.query_drop("EXECUTE hidden").await.unwrap_err()).0, 1235);
     conn.query_drop("SET @sql = 'SELECT marker FROM pageviews'").await.unwrap();
     conn.query_drop("PREPARE t FROM @sql").await.unwrap();
     assert_eq!(text(&mut conn, "EXECUTE t").await, "new");

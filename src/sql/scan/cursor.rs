@@ -45,7 +45,6 @@ pub(super) struct Cursor<'a> {
     pub(super) hint: Option<&'a str>,
     /// An executable comment was met: other engines may read the text otherwise.
     pub(super) executable: bool,
-    pub(super) ansi_quotes: bool,
     pub(super) backslash: bool,
 }
 
@@ -60,7 +59,6 @@ impl<'a> Cursor<'a> {
             before: nothing,
             hint: None,
             executable: false,
-            ansi_quotes: dialect.ansi_quotes,
             backslash: !dialect.no_backslash_escapes,
         };
         cursor.bump();

@@ -307,7 +307,7 @@ impl Scanner<'_> {
     fn other_table(&mut self, words: &[Word; 2]) {
         self.cur.bump();
         let [first, second] = *words;
-        while !self.ended() && !(self.cur.is(first) && self.cur.next_is(second)) {
+        while !(self.ended() || self.cur.is(first) && self.cur.next_is(second)) {
             self.cur.bump();
         }
         self.cur.eat(first);

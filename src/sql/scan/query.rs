@@ -84,7 +84,7 @@ impl Scanner<'_> {
     /// Walks until one of these words comes at the depth `self.frames.len()` has now, or the statement ends.
     pub(super) fn walk_to(&mut self, words: &[Word]) {
         let depth = self.frames.len();
-        while !self.ended() && !(self.frames.len() <= depth && self.cur.is_any(words)) {
+        while !(self.ended() || self.frames.len() <= depth && self.cur.is_any(words)) {
             self.step();
         }
     }
@@ -344,7 +344,7 @@ impl Scanner<'_> {
                 self.lock_tables_of_query(&[]);
                 self.set_state(State::Rest);
             }
-            word::INTO => self.into_clause(),
+            word::INTO => self.clause_into(),
             _ => return false,
         }
         true
@@ -380,7 +380,7 @@ impl Scanner<'_> {
     }
 
     /// INTO @a, @b | OUTFILE | DUMPFILE | local variables.
-    fn into_clause(&mut self) {
+    fn clause_into(&mut self) {
         self.set_state(match self.state() {
             State::Select => State::Select,
             _ => State::Rest,
