@@ -25,11 +25,14 @@
 mod support;
 
 mod chaos;
+mod clients;
 mod demo;
 mod fidelity;
 mod hostile;
 mod load;
 mod login;
+mod operating;
+mod regression;
 mod routing;
 mod smoke;
 mod state;
