@@ -27,9 +27,10 @@ lint:
 
 # A failed test says where and what; backtraces would bury it.
 test chaos: export RUST_BACKTRACE := 0
-test: lint
+test:
 	@tools/install.sh test
-	RUSTDOCFLAGS="-D warnings" cargo doc $(PROFILE) --quiet --no-deps --document-private-items
+	@$(MAKE) --no-print-directory lint
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc $(PROFILE) --quiet --no-deps --document-private-items
 	cargo test $(PROFILE) --quiet --doc
 	cargo nextest run $(PROFILE); status=$$?; tools/stop-stores.sh; exit $$status
 

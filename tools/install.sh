@@ -67,6 +67,7 @@ for part; do
       command_or_package node nodejs
       command_or_package npm npm
       python3 -c 'import ensurepip, venv' 2>/dev/null || packages python3 python3-venv
+      python3 - <<<'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null || packages python3-dev
       cargo_tool nextest
       tools/clients.sh >/dev/null
       ;;

@@ -1,32 +1,25 @@
-//! `switchover explain`: where a statement would go, by the same functions that the data plane uses.
+//! `switchover explain`: [`crate::routing::explain`] behind the control socket and the command line.
 
 use std::sync::Arc;
 
-use super::protocol::{ExplainRequest, Explained, Failure};
+use super::protocol::{ExplainRequest, Explained, Failure, FailureKind};
 use crate::config::Config;
-use crate::routing::Decision;
-use crate::routing::decide::{SessionView, TempTables, decide};
 use crate::routing::Snapshot;
-use crate::sql::classify::classify;
+use crate::routing::explain::explain;
 use crate::sql::dialect::{Dialect, Engine};
 
-/// Explains a statement under a snapshot.
+/// Explains a statement, or each of several, under a snapshot.
 ///
 /// # Errors
-/// None so far.
+/// [`FailureKind::Internal`] where the explanation is no JSON, which no statement should bring about.
 pub fn explained(snapshot: &Snapshot, request: &ExplainRequest, engine: Option<Engine>) -> Result<Explained, Failure> {
     let dialect = Dialect { engine: engine.unwrap_or_default(), ..Dialect::default() };
-    let facts = classify(request.sql.as_bytes(), &dialect);
-    let temporary = TempTables::default();
-    let view = SessionView { database: request.db.as_deref(), temporary: &temporary, written: &[] };
-    Ok(match decide(&facts, snapshot, &view) {
-        Decision::Store { store, reason } => Explained {
-            store: Some(snapshot.store_name(store).to_owned()),
-            text: format!("{reason:?}"),
-            ..Explained::default()
-        },
-        Decision::Refuse(r) => Explained { store: None, text: r.message, ..Explained::default() },
-    })
+    let found = explain(&request.sql, request.db.as_deref(), request.user.as_deref(), snapshot, &dialect);
+    let mut stores: Vec<Option<String>> = found.statements.iter().map(|s| s.store.clone()).collect();
+    stores.dedup();
+    let store = if stores.len() == 1 { stores.pop().flatten() } else { None };
+    let details = serde_json::to_value(&found).map_err(|e| Failure::new(FailureKind::Internal, e.to_string()))?;
+    Ok(Explained { store, text: found.to_string(), details })
 }
 
 /// The same without a proxy that runs: the flags as the file says, the engine as MariaDB reads.

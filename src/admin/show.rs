@@ -10,6 +10,9 @@ use super::protocol::{Cause, DrainRequest, GroupStatus, Reloaded, Reply, Request
 use super::table::{Table, duration, number};
 use crate::config::problem;
 
+/// Flips that the text of `status` shows; its JSON has all that the proxy remembers.
+const FLIPS: usize = 5;
+
 /// `switchover status`.
 pub fn status(socket: &Path, json: bool) -> Outcome {
     match ask(socket, &Request::Status) {
@@ -92,7 +95,7 @@ fn render(status: &Status, now_ms: u64) -> String {
     }
     text.push('\n');
     text.push_str(&session_lines(status));
-    for flip in &status.last_flips {
+    for flip in status.last_flips.iter().take(FLIPS) {
         let ago = duration(now_ms.saturating_sub(flip.at_ms) / 1_000);
         let by = if flip.cause.by.is_empty() {
             "by an edit of the file".to_owned()
@@ -130,7 +133,7 @@ fn store_table(stores: &[StoreStatus], default: &str) -> String {
             format!("{}{mark}", store.name),
             state,
             store.addresses.join(", "),
-            format!("{} {}", store.engine, store.version).trim().to_owned(),
+            format!("{} {}", store.engine, store.version.trim_start_matches("5.5.5-")).trim().to_owned(),
             number(store.leases),
             number(store.idle),
             number(store.queries),

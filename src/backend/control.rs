@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::connection::{Backend, QueryError};
 use super::dial::dial;
 use super::fleet::{Probed, StoreHandle};
-use super::login::{Key, Login, LoginError, greeting, login};
+use super::login::{Key, Login, LoginError, answer_greeting, greeting, login};
 use crate::auth::{Stage2, parse_native_hash};
 use crate::config::StoreId;
 use crate::config::model::Credentials;
@@ -87,9 +87,18 @@ pub async fn probe(store: &Arc<StoreHandle>, limit: Duration) -> Result<Probed, 
         let greeting = greeting(&mut stream).await?;
         let version = String::from_utf8_lossy(&greeting.version).into_owned();
         let engine = Engine::from_server_version(&version);
-        Ok::<_, LoginError>(Probed { version, engine, capabilities: greeting.capabilities, lower_case_table_names: None })
+        let capabilities = greeting.capabilities;
+        let mut probed = Probed { version, engine, capabilities, lower_case_table_names: None };
+        // without a control account the look ends here, and the store counts it as a connection that gave up (RULES.md 2)
+        if let Some(account) = &store.config.control {
+            match answer_greeting(StoreId(u16::MAX), store, stream, &control_login(account), &greeting).await {
+                Ok(backend) => probed.lower_case_table_names = name_case(backend).await,
+                Err(error) => tracing::warn!(store = store.name(), %error, "the control account cannot log in"),
+            }
+        }
+        Ok::<_, LoginError>(probed)
     };
-    let mut probed = match timeout(limit, attempt).await {
+    let probed = match timeout(limit, attempt).await {
         Ok(Ok(p)) => p,
         Ok(Err(e)) => {
             store.unreachable(&e.to_string());
@@ -101,28 +110,26 @@ pub async fn probe(store: &Arc<StoreHandle>, limit: Duration) -> Result<Probed, 
         }
     };
     store.connected();
-    if store.config.control.is_some() {
-        // a completed login also takes back the connect error that the look at the greeting counted (RULES.md 2)
-        match connect(store, limit).await {
-            Ok(mut backend) => {
-                if let Ok(rows) = backend.query(b"SELECT @@lower_case_table_names").await {
-                    probed.lower_case_table_names =
-                        rows.first(0).and_then(|v| std::str::from_utf8(v).ok()).and_then(|v| v.parse().ok());
-                }
-                quit(backend).await;
-            }
-            Err(e) => tracing::warn!(store = store.name(), error = %e, "the control account cannot log in"),
-        }
-    }
     store.set_probed(probed.clone());
     Ok(probed)
+}
+
+async fn name_case(mut backend: Backend) -> Option<u8> {
+    let rows = backend.query(b"SELECT @@lower_case_table_names").await.ok()?;
+    let value = rows.first(0).and_then(|v| std::str::from_utf8(v).ok()).and_then(|v| v.parse().ok());
+    quit(backend).await;
+    value
 }
 
 /// Reads the `mysql_native_password` hashes of an account, whatever its hosts.
 ///
 /// # Errors
 /// [`ControlError`]; one of them is a control account that may not read the account table.
-pub async fn account_hashes(store: &Arc<StoreHandle>, user: &[u8], limit: Duration) -> Result<Vec<Stage2>, ControlError> {
+pub async fn account_hashes(
+    store: &Arc<StoreHandle>,
+    user: &[u8],
+    limit: Duration,
+) -> Result<Vec<Stage2>, ControlError> {
     let mut backend = connect(store, limit).await?;
     let mut sql = b"SELECT * FROM mysql.user WHERE user = X'".to_vec();
     for b in user {
@@ -157,7 +164,9 @@ pub async fn kill(store: &Arc<StoreHandle>, thread_id: u32, query: bool, limit: 
             }
             quit(backend).await;
         }
-        Err(e) => tracing::warn!(store = store.name(), thread_id, error = %e, "a query without a client goes on: KILL needs the control account"),
+        Err(e) => {
+            tracing::warn!(store = store.name(), thread_id, error = %e, "a query without a client goes on: KILL needs the control account")
+        }
     }
 }
 

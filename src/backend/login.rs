@@ -140,6 +140,20 @@ pub async fn login(
     login: &Login,
 ) -> Result<Backend, LoginError> {
     let greeting = greeting(&mut stream).await?;
+    answer_greeting(id, store, stream, login, &greeting).await
+}
+
+/// Logs in on a stream whose greeting was read.
+///
+/// # Errors
+/// [`LoginError`].
+pub async fn answer_greeting(
+    id: StoreId,
+    store: &Arc<StoreHandle>,
+    mut stream: PacketStream,
+    login: &Login,
+    greeting: &Greeting,
+) -> Result<Backend, LoginError> {
     let lacking = login.capabilities - greeting.capabilities - Capabilities::CLIENT_ONLY;
     if !lacking.is_empty() {
         return Err(LoginError::Capabilities(lacking));
@@ -166,7 +180,7 @@ pub async fn login(
     if plugin.is_empty() {
         plugin = NATIVE.to_vec();
     }
-    let mut scramble = greeting.scramble.clone();
+    let scramble = greeting.scramble.clone();
     match answer(&plugin, &scramble, &login.key, secure) {
         Some(a) => response.auth = a,
         // the account's own plugin is named by a switch request
@@ -177,31 +191,42 @@ pub async fn login(
     }
     response.plugin = Some(plugin.clone());
     stream.write_message(sequence, &response.write()).await?;
+    let asked = Asked { plugin, scramble, secure };
+    let status = decided(&mut stream, login, asked).await?;
+    Ok(Backend::new(id, Arc::clone(store), stream, greeting.thread_id, login.capabilities, status))
+}
+
+/// What a store asked for last.
+struct Asked {
+    plugin: Vec<u8>,
+    scramble: Vec<u8>,
+    secure: bool,
+}
+
+/// Answers until the store has decided; its status flags.
+async fn decided(stream: &mut PacketStream, login: &Login, mut asked: Asked) -> Result<Status, LoginError> {
     loop {
         let (sequence, payload) = stream.read_message(LOGIN_LIMIT).await?;
         let reply = sequence.wrapping_add(1);
         match payload.first() {
             Some(0x00) => {
-                let status = OkPacket::read(&payload).map(|ok| ok.status).unwrap_or(Status::AUTOCOMMIT);
-                let caps = login.capabilities;
-                return Ok(Backend::new(id, Arc::clone(store), stream, greeting.thread_id, caps, status));
+                return Ok(OkPacket::read(&payload).map_or(Status::AUTOCOMMIT, |ok| ok.status));
             }
             Some(0xFF) => return Err(LoginError::Refused(ErrPacket::read(&payload)?)),
             Some(0xFE) => {
                 let Some((name, data)) = read_auth_switch(&payload)? else {
                     return Err(LoginError::Secret("mysql_old_password".to_owned()));
                 };
-                plugin = name.to_vec();
+                asked.plugin = name.to_vec();
                 if !data.is_empty() {
-                    scramble = data.to_vec();
+                    asked.scramble = data.to_vec();
                 }
-                let a = answer(&plugin, &scramble, &login.key, secure)
-                    .ok_or_else(|| LoginError::Secret(String::from_utf8_lossy(&plugin).into_owned()))?;
+                let a = answer(&asked.plugin, &asked.scramble, &login.key, asked.secure)
+                    .ok_or_else(|| LoginError::Secret(String::from_utf8_lossy(&asked.plugin).into_owned()))?;
                 stream.write_message(reply, &a).await?;
             }
-            Some(0x01) if plugin == CACHING_SHA2 => {
-                full_caching_sha2(&mut stream, reply, payload.get(1..).unwrap_or_default(), &scramble, &login.key, secure)
-                    .await?;
+            Some(0x01) if asked.plugin == CACHING_SHA2 => {
+                full_caching_sha2(stream, reply, payload.get(1..).unwrap_or_default(), &asked, &login.key).await?;
             }
             _ => return Err(Malformed("a login answer that is none").into()),
         }
@@ -228,16 +253,15 @@ async fn full_caching_sha2(
     stream: &mut PacketStream,
     sequence: u8,
     data: &[u8],
-    scramble: &[u8],
+    asked: &Asked,
     key: &Key,
-    secure: bool,
 ) -> Result<(), LoginError> {
     let Key::Password(password) = key else {
         return Err(LoginError::Secret("caching_sha2_password".to_owned()));
     };
     match data.first() {
         Some(3) => Ok(()),
-        Some(4) if secure => {
+        Some(4) if asked.secure => {
             let mut p = password.clone();
             p.push(0);
             stream.write_message(sequence, &p).await?;
@@ -246,7 +270,7 @@ async fn full_caching_sha2(
         Some(4) => {
             stream.write_message(sequence, &[2]).await?;
             let (sequence, pem) = stream.read_message(LOGIN_LIMIT).await?;
-            let sealed = auth::caching_sha2_encrypt(password, scramble, pem.get(1..).unwrap_or_default())
+            let sealed = auth::caching_sha2_encrypt(password, &asked.scramble, pem.get(1..).unwrap_or_default())
                 .ok_or(Malformed("an RSA key that is none"))?;
             stream.write_message(sequence.wrapping_add(1), &sealed).await?;
             Ok(())

@@ -1,6 +1,7 @@
 //! Sockets: the listener, TLS on both sides, the PROXY protocol, and packets over all of them (layer L2).
 
 pub mod buffer;
+pub mod compress;
 pub mod packet_stream;
 pub mod proxy_protocol;
 pub mod stream;

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::buffer::Buffers;
+use super::compress::Compressed;
 use super::stream::Stream;
 use crate::wire::packet::{self, HEADER, Header};
 
@@ -62,6 +63,12 @@ impl PacketStream {
     /// See [`PacketStream::take_stream`].
     pub fn put_back(&mut self, stream: Stream) {
         self.stream = stream;
+    }
+
+    /// From here on the peer speaks the compressed protocol.
+    pub fn compress(&mut self) {
+        let (stream, rest) = self.take_stream();
+        self.put_back(Stream::Compressed(Box::new(Compressed::new(stream, rest))));
     }
 
     /// Bytes read and not consumed.
@@ -203,7 +210,7 @@ async fn write_all(stream: &mut Stream, mut bytes: &[u8]) -> io::Result<()> {
         }
         bytes = bytes.get(n..).unwrap_or_default();
     }
-    if stream.is_tls() {
+    if stream.needs_flush() {
         poll_fn(|cx| Pin::new(&mut *stream).poll_flush(cx)).await?;
     }
     Ok(())

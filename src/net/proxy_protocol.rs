@@ -79,11 +79,9 @@ fn parse_v2(bytes: &[u8]) -> Parsed {
     };
     let length = 16 + length;
     let source = match (version & 0xF, family >> 4) {
-        (1, 1) => addresses
-            .first_chunk::<12>()
-            .map(|[a, b, c, d, _, _, _, _, p0, p1, _, _]| {
-                SocketAddr::new(Ipv4Addr::new(*a, *b, *c, *d).into(), u16::from_be_bytes([*p0, *p1]))
-            }),
+        (1, 1) => addresses.first_chunk::<12>().map(|[a, b, c, d, _, _, _, _, p0, p1, _, _]| {
+            SocketAddr::new(Ipv4Addr::new(*a, *b, *c, *d).into(), u16::from_be_bytes([*p0, *p1]))
+        }),
         (1, 2) => addresses.first_chunk::<16>().zip(addresses.get(32..34)).map(|(ip, port)| {
             let port = u16::from_be_bytes([port.first().copied().unwrap_or(0), port.last().copied().unwrap_or(0)]);
             SocketAddr::new(Ipv6Addr::from(*ip).into(), port)

@@ -115,6 +115,8 @@ pub enum Stream {
     Accepted(Box<tokio_rustls::server::TlsStream<Prefixed>>),
     /// A connection to a store over TLS.
     Connected(Box<tokio_rustls::client::TlsStream<Prefixed>>),
+    /// A client's connection, plain or over TLS, in the compressed protocol.
+    Compressed(Box<super::compress::Compressed>),
     /// Between two of these: while TLS begins.
     Gone,
 }
@@ -123,7 +125,17 @@ impl Stream {
     /// Whether it is encrypted.
     #[must_use]
     pub fn is_tls(&self) -> bool {
-        matches!(self, Stream::Accepted(_) | Stream::Connected(_))
+        match self {
+            Stream::Accepted(_) | Stream::Connected(_) => true,
+            Stream::Compressed(c) => c.is_tls(),
+            Stream::Plain(_) | Stream::Gone => false,
+        }
+    }
+
+    /// Whether written bytes may wait for a flush.
+    #[must_use]
+    pub fn needs_flush(&self) -> bool {
+        !matches!(self, Stream::Plain(_))
     }
 
     /// Whether it is a unix socket.
@@ -139,6 +151,7 @@ impl AsyncRead for Stream {
             Stream::Plain(s) => Pin::new(s).poll_read(cx, buf),
             Stream::Accepted(s) => Pin::new(s.as_mut()).poll_read(cx, buf),
             Stream::Connected(s) => Pin::new(s.as_mut()).poll_read(cx, buf),
+            Stream::Compressed(s) => Pin::new(s.as_mut()).poll_read(cx, buf),
             Stream::Gone => Poll::Ready(Ok(())),
         }
     }
@@ -150,6 +163,7 @@ impl AsyncWrite for Stream {
             Stream::Plain(s) => Pin::new(s).poll_write(cx, buf),
             Stream::Accepted(s) => Pin::new(s.as_mut()).poll_write(cx, buf),
             Stream::Connected(s) => Pin::new(s.as_mut()).poll_write(cx, buf),
+            Stream::Compressed(s) => Pin::new(s.as_mut()).poll_write(cx, buf),
             Stream::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
@@ -159,6 +173,7 @@ impl AsyncWrite for Stream {
             Stream::Plain(_) | Stream::Gone => Poll::Ready(Ok(())),
             Stream::Accepted(s) => Pin::new(s.as_mut()).poll_flush(cx),
             Stream::Connected(s) => Pin::new(s.as_mut()).poll_flush(cx),
+            Stream::Compressed(s) => Pin::new(s.as_mut()).poll_flush(cx),
         }
     }
 
@@ -167,6 +182,7 @@ impl AsyncWrite for Stream {
             Stream::Plain(s) => Pin::new(s).poll_shutdown(cx),
             Stream::Accepted(s) => Pin::new(s.as_mut()).poll_shutdown(cx),
             Stream::Connected(s) => Pin::new(s.as_mut()).poll_shutdown(cx),
+            Stream::Compressed(s) => Pin::new(s.as_mut()).poll_shutdown(cx),
             Stream::Gone => Poll::Ready(Ok(())),
         }
     }

@@ -92,8 +92,8 @@ pub fn acceptor(tls: &ListenTls) -> Result<Option<TlsAcceptor>, TlsError> {
 
 fn self_signed() -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
     let pair = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
-    let key = PrivateKeyDer::try_from(pair.signing_key.serialize_der())
-        .map_err(|e| TlsError::Verifier(e.to_owned()))?;
+    let key =
+        PrivateKeyDer::try_from(pair.signing_key.serialize_der()).map_err(|e| TlsError::Verifier(e.to_owned()))?;
     Ok((vec![pair.cert.der().clone()], key))
 }
 

@@ -127,12 +127,7 @@ fn all_default(facts: &Facts, snapshot: &Snapshot, session: &SessionView<'_>) ->
     Decision::Store { store: snapshot.config.default, reason: grouped.unwrap_or(Reason::Default) }
 }
 
-fn place<'a>(
-    table: &'a TableRef,
-    index: usize,
-    snapshot: &Snapshot,
-    session: &SessionView<'_>,
-) -> Option<Placed<'a>> {
+fn place<'a>(table: &'a TableRef, index: usize, snapshot: &Snapshot, session: &SessionView<'_>) -> Option<Placed<'a>> {
     let index = u16::try_from(index).unwrap_or(u16::MAX);
     if !session.temporary.is_empty() {
         let db = table.database.as_deref().or(session.database);

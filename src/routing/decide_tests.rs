@@ -118,7 +118,11 @@ fn a_table_written_in_this_transaction_is_not_read_from_a_copy() {
 #[test]
 fn a_refusal_names_tables_stores_and_ways_out() {
     let message = goes("UPDATE pageviews, users SET a = 1", &usual());
-    for part in ["'pageviews' on store new, group analytics", "'users' on store legacy, group home", "/* switchover:store=NAME */"] {
+    for part in [
+        "'pageviews' on store new, group analytics",
+        "'users' on store legacy, group home",
+        "/* switchover:store=NAME */",
+    ] {
         assert!(message.contains(part), "{message}");
     }
 }

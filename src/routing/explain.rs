@@ -164,7 +164,11 @@ fn sentence(reason: &Reason, store: StoreId, facts: &Facts, snapshot: &Snapshot)
             format!("table {} belongs to group {}, whose connection is {store}", table(*t), group(*g))
         }
         Reason::Reference { group: g, table: t } => {
-            format!("store {store} has all tables: a copy of {} is kept there by the references of group {}", table(*t), group(*g))
+            format!(
+                "store {store} has all tables: a copy of {} is kept there by the references of group {}",
+                table(*t),
+                group(*g)
+            )
         }
         Reason::Hint => format!("a hint in the statement names store {store}"),
         Reason::TemporaryTable { table: t } => format!("{} is a temporary table of the session on {store}", table(*t)),
@@ -218,7 +222,9 @@ fn detail(facts: &Facts) -> Option<String> {
     let text = match &facts.kind {
         Kind::Set(list) => list.iter().map(assignment).collect::<Vec<_>>().join(", "),
         Kind::Prepare { source, .. } | Kind::ExecuteImmediate(source) => match source {
-            DynamicSource::Literal(text) => format!("the text is decided on its own: {}", String::from_utf8_lossy(text)),
+            DynamicSource::Literal(text) => {
+                format!("the text is decided on its own: {}", String::from_utf8_lossy(text))
+            }
             DynamicSource::Variable(name) => format!("the text is in @{name}, and known only when it runs"),
             DynamicSource::Expression => "the text is an expression, and known only when it runs".to_owned(),
         },
@@ -275,7 +281,9 @@ fn login_note(user: &str, store: &str, snapshot: &Snapshot) -> Option<String> {
     Some(match (configured, service) {
         (Some(c), _) => format!("{user} logs in at {store} as {}, from `users:`", c.user),
         (None, Some(c)) => format!("{user} uses {store}'s service account {}", c.user),
-        (None, None) => format!("{user} logs in at {store} with the secret recovered from its login at the default store"),
+        (None, None) => {
+            format!("{user} logs in at {store} with the secret recovered from its login at the default store")
+        }
     })
 }
 

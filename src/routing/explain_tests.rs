@@ -27,7 +27,10 @@ fn a_grouped_table() {
 #[test]
 fn a_refusal_marks_every_table() {
     let text = shown("INSERT INTO été\nSELECT * FROM pageviews", None);
-    assert!(text.contains("  INSERT INTO été\n              ^^^\n  SELECT * FROM pageviews\n                ^^^^^^^^^\n"), "{text}");
+    assert!(
+        text.contains("  INSERT INTO été\n              ^^^\n  SELECT * FROM pageviews\n                ^^^^^^^^^\n"),
+        "{text}"
+    );
     assert!(text.contains("  refused   ERROR 1235 (42000)\n"), "{text}");
     assert!(text.contains("note: some groups depend on the session's database"), "{text}");
 }
@@ -45,7 +48,8 @@ fn several_statements_and_long_lines() {
 #[test]
 fn json() {
     let snapshot = snapshot(vec![group("analytics", &["pageviews"], 1, &[])]);
-    let value = serde_json::to_value(explain("DELETE FROM pageviews", None, None, &snapshot, &Dialect::default())).unwrap();
+    let value =
+        serde_json::to_value(explain("DELETE FROM pageviews", None, None, &snapshot, &Dialect::default())).unwrap();
     assert_eq!(value["statements"][0]["store"], "new");
     assert_eq!(value["statements"][0]["tables"][0]["access"], "write");
     assert_eq!(value["statements"][0]["tables"][0]["group"], "analytics");

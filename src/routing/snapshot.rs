@@ -50,9 +50,10 @@ impl Snapshot {
             group.references.iter().for_each(|p| references.add(p, id));
         }
         let all_default = config.groups.iter().all(|g| g.connection == config.default);
-        let depends_on_database = config.groups.iter().any(|g| {
-            !g.databases.is_empty() || g.tables.iter().chain(&g.references).any(|p| p.database.is_some())
-        });
+        let depends_on_database = config
+            .groups
+            .iter()
+            .any(|g| !g.databases.is_empty() || g.tables.iter().chain(&g.references).any(|p| p.database.is_some()));
         Snapshot { epoch, config, case, tables, references, all_default, depends_on_database }
     }
 

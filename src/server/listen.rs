@@ -86,7 +86,9 @@ pub(super) fn bind(addresses: &[Address]) -> anyhow::Result<Vec<Listener>> {
                     .to_socket_addrs()
                     .with_context(|| format!("listen: cannot resolve {host}"))?;
                 for a in resolved.take(1) {
-                    out.push(Listener::Tcp(TcpListener::from_std(tcp(a).with_context(|| format!("listen: cannot bind {a}"))?)?));
+                    out.push(Listener::Tcp(TcpListener::from_std(
+                        tcp(a).with_context(|| format!("listen: cannot bind {a}"))?,
+                    )?));
                 }
             }
             Address::Unix(path) => {

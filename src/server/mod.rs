@@ -24,7 +24,6 @@ use tokio::sync::watch;
 use crate::admin::control::{ControlSocket, Running as _};
 use crate::admin::protocol::Cause;
 use crate::config::problem::render;
-use crate::session::Figures;
 use crate::telemetry;
 use running::Proxy;
 use worker::Worker;
@@ -67,8 +66,10 @@ async fn serve(path: PathBuf, config: crate::config::Config, takeover: bool) -> 
     };
     let (drain, draining) = watch::channel(false);
     let proxy = Arc::new(Proxy::start(path.clone(), config, workers, drain).await?);
-    let workers: Vec<Worker> =
-        (0..workers).map(|i| Worker::start(i, &proxy, draining.clone())).collect::<std::io::Result<_>>().context("a worker thread")?;
+    let workers: Vec<Worker> = (0..workers)
+        .map(|i| Worker::start(i, &proxy, draining.clone()))
+        .collect::<std::io::Result<_>>()
+        .context("a worker thread")?;
     let control = tokio::spawn(socket.serve(Arc::clone(&proxy) as Arc<dyn crate::admin::control::Running>));
     let (_watch, mut changes) = crate::config::watch::watch_channel(&path).context("watching the configuration")?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -91,7 +92,7 @@ async fn serve(path: PathBuf, config: crate::config::Config, takeover: bool) -> 
             },
             Some(()) = changes.recv() => reload(&proxy).await,
             _ = hangup.recv() => reload(&proxy).await,
-            _ = report.tick() => log_figures(&proxy.figures()),
+            _ = report.tick() => log_figures(&proxy),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = draining_seen.wait_for(|d| *d) => break,
@@ -131,7 +132,8 @@ async fn reload(proxy: &Proxy) {
     let _ = proxy.reload(Cause::default()).await;
 }
 
-fn log_figures(f: &Figures) {
+fn log_figures(proxy: &Proxy) {
+    let f = proxy.figures();
     let queries: u64 = f.stores.iter().map(|s| s.queries).sum();
     let errors: u64 = f.stores.iter().map(|s| s.errors).sum();
     tracing::info!(
@@ -145,7 +147,16 @@ fn log_figures(f: &Figures) {
         plan_misses = f.plan_misses,
         "figures"
     );
-    telemetry::publish(f.logins, f.login_failures, f.refused, f.plan_hits, f.plan_misses, f.sessions);
+    let names: Vec<String> = proxy.live.load().config().stores.iter().map(|s| s.name.clone()).collect();
+    telemetry::publish(&telemetry::Sums {
+        logins: f.logins,
+        login_failures: f.login_failures,
+        refused: f.refused,
+        plan_hits: f.plan_hits,
+        plan_misses: f.plan_misses,
+        sessions: f.sessions,
+        stores: names.into_iter().zip(&f.stores).map(|(n, s)| (n, s.queries, s.errors, s.micros)).collect(),
+    });
 }
 
 /// Each session has two sockets or more: the soft limit of open files goes up to the hard one.
@@ -161,6 +172,9 @@ fn raise_file_limit(max_connections: u32) {
     limit.current = limit.maximum;
     let _ = setrlimit(Resource::Nofile, limit);
     if getrlimit(Resource::Nofile).current.is_some_and(|n| n < needed) {
-        tracing::warn!(needed, "the limit of open files is too low for limits.max_connections: raise it (LimitNOFILE=, ulimit -n)");
+        tracing::warn!(
+            needed,
+            "the limit of open files is too low for limits.max_connections: raise it (LimitNOFILE=, ulimit -n)"
+        );
     }
 }

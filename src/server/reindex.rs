@@ -50,7 +50,9 @@ mod tests {
     #[test]
     fn stores_keep_their_ids() {
         let head = "listen: 127.0.0.1:3307\n";
-        let old = config(&format!("{head}stores: {{a: {{address: h:1}}, b: {{address: h:2}}}}\ndefault: a\ngroups: {{g: {{tables: [t], connection: b}}}}\n"));
+        let old = config(&format!(
+            "{head}stores: {{a: {{address: h:1}}, b: {{address: h:2}}}}\ndefault: a\ngroups: {{g: {{tables: [t], connection: b}}}}\n"
+        ));
         let mut new = config(&format!(
             "{head}stores: {{c: {{address: h:3}}, b: {{address: h:2}}, a: {{address: h:1}}}}\ndefault: a\ngroups: {{g: {{tables: [t], connection: c}}}}\nusers: {{u: {{b: {{password: x}}}}}}\n"
         ));

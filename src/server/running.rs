@@ -10,9 +10,11 @@ use tokio::sync::watch;
 
 use crate::admin::control::{BoxFuture, Running};
 use crate::admin::protocol::{
-    Cause, ConfigError, DrainRequest, ExplainRequest, Explained, Failure, FailureKind, FlipRecord, Reloaded, SessionInfo, Status,
+    Cause, ConfigError, DrainRequest, ExplainRequest, Explained, Failure, FailureKind, FlipRecord, Reloaded,
+    SessionInfo, Status,
 };
 use crate::backend::{Fleet, control};
+use crate::config::model::PoolMode;
 use crate::config::problem::render;
 use crate::config::{Config, diff};
 use crate::net::tls;
@@ -45,6 +47,8 @@ pub(super) struct Proxy {
     pub(super) loaded_at_ms: AtomicU64,
     pub(super) error: Mutex<Option<ConfigError>>,
     pub(super) restart: Mutex<Vec<String>>,
+    /// The configuration of the start: what cannot change live is compared with it.
+    started_with: Config,
     pub(super) flips: Mutex<Vec<FlipRecord>>,
     pub(super) flip_count: AtomicU64,
     /// The cause that was announced for the next change of the file.
@@ -57,11 +61,20 @@ pub(super) struct Proxy {
 
 impl Proxy {
     /// Compiles the first snapshot; stores that do not answer are no reason not to start.
-    pub(super) async fn start(path: PathBuf, config: Config, cores: usize, drain: watch::Sender<bool>) -> anyhow::Result<Proxy> {
+    pub(super) async fn start(
+        path: PathBuf,
+        config: Config,
+        cores: usize,
+        drain: watch::Sender<bool>,
+    ) -> anyhow::Result<Proxy> {
+        if let Some(text) = unavailable(&config) {
+            anyhow::bail!("{}: {text}", path.display());
+        }
         let fleet = Fleet::build(&config.stores, &Fleet::default())?;
         probe(&fleet).await;
-        let live = compile(config, 1, fleet)?;
+        let live = compile(config.clone(), 1, fleet)?;
         Ok(Proxy {
+            started_with: config,
             path,
             live: Arc::new(ArcSwap::from_pointee(live)),
             registry: Arc::default(),
@@ -124,6 +137,7 @@ impl Proxy {
         super::reindex::keep_ids(old.config(), &mut new);
         let changes = diff::diff(old.config(), &new);
         *lock(&self.error) = None;
+        *lock(&self.restart) = diff::waits_for_restart(&self.started_with, &new);
         if changes.is_empty() {
             return Ok(Reloaded { epoch: old.snapshot.epoch, ..Reloaded::default() });
         }
@@ -131,6 +145,9 @@ impl Proxy {
             tracing::error!(error = %e, "the changed configuration is refused, the old one stays");
             Failure::new(FailureKind::Config, e.to_string())
         };
+        if let Some(text) = unavailable(&new) {
+            return Err(failed(&text));
+        }
         let fleet = Fleet::build(&new.stores, &old.fleet).map_err(|e| failed(&e))?;
         probe_unknown(&fleet).await;
         self.refuse_poorer(&old.fleet, &fleet).map_err(|e| failed(&e))?;
@@ -139,7 +156,12 @@ impl Proxy {
         self.live.store(Arc::new(live));
         self.loaded_at_ms.store(now_ms(), Ordering::Relaxed);
         self.record(&changes, &cause, epoch);
-        Ok(Reloaded { epoch, changes: changes.lines.clone(), flips: changes.flips.clone(), restart: changes.restart.clone() })
+        Ok(Reloaded {
+            epoch,
+            changes: changes.lines.clone(),
+            flips: changes.flips.clone(),
+            restart: changes.restart.clone(),
+        })
     }
 
     /// A store that offers less than live sessions use is not added (RULES.md 24).
@@ -173,21 +195,29 @@ impl Proxy {
         for line in &changes.restart {
             tracing::warn!("waits for a restart: {line}");
         }
-        (*lock(&self.restart)).clone_from(&changes.restart);
         let mut flips = lock(&self.flips);
         for f in &changes.flips {
             self.flip_count.fetch_add(1, Ordering::Relaxed);
-            flips.insert(0, FlipRecord {
-                group: f.group.clone(),
-                from: f.from.clone(),
-                to: f.to.clone(),
-                cause: cause.clone(),
-                at_ms: now_ms(),
-                epoch,
-            });
+            flips.insert(
+                0,
+                FlipRecord {
+                    group: f.group.clone(),
+                    from: f.from.clone(),
+                    to: f.to.clone(),
+                    cause: cause.clone(),
+                    at_ms: now_ms(),
+                    epoch,
+                },
+            );
         }
         flips.truncate(REMEMBERED);
     }
+}
+
+/// What the configuration may say and this version cannot do yet: to obey half of it would be worse than to refuse it.
+fn unavailable(config: &Config) -> Option<&'static str> {
+    (config.pool == PoolMode::Transaction)
+        .then_some("`pool: transaction` is not available yet in this version; remove it, or say `pool: session`")
 }
 
 fn telemetry_rejected() {

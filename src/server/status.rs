@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::running::Proxy;
 use crate::admin::protocol::{GroupStatus, SessionCounts, SessionInfo, Status, StoreStatus, Totals};
 use crate::config::model::{Address, Group, PoolMode, TablePattern};
-use crate::session::Figures;
+use crate::session::{self, Figures};
 use crate::sql::dialect::Engine;
 
 fn address(a: &Address) -> String {
@@ -21,6 +21,12 @@ fn pattern(p: &TablePattern) -> String {
         Some(db) => format!("{db}.{}", p.name),
         None => p.name.clone(),
     }
+}
+
+/// Whether something that began before the newest flip still runs.
+fn lags_behind(s: &session::SessionInfo, epoch: u64) -> bool {
+    let busy = s.in_transaction.load(Ordering::Relaxed) || !s.idle.load(Ordering::Relaxed);
+    busy && s.epoch.load(Ordering::Relaxed) < epoch
 }
 
 /// Everything at this moment.
@@ -51,13 +57,17 @@ pub(super) fn status(proxy: &Proxy) -> Status {
         .to_owned(),
         default: name(config.default),
         stores: stores(proxy, &figures),
-        groups: config.groups.iter().map(|g| group(g, config.store_name(g.connection), g.connection == config.default)).collect(),
+        groups: config
+            .groups
+            .iter()
+            .map(|g| group(g, config.store_name(g.connection), g.connection == config.default))
+            .collect(),
         sessions: SessionCounts {
             open: sessions.len() as u64,
             logging_in: figures.sessions.saturating_sub(sessions.len() as u64),
             in_transaction,
+            on_older_epoch: sessions.iter().filter(|s| lags_behind(s, live.snapshot.epoch)).count() as u64,
             by_pin: [("transaction".to_owned(), in_transaction)].into_iter().filter(|(_, n)| *n > 0).collect(),
-            ..SessionCounts::default()
         },
         totals: Totals {
             connections: figures.logins,
@@ -143,7 +153,7 @@ pub(super) fn sessions(proxy: &Proxy) -> Vec<SessionInfo> {
                 leases,
                 pins: if in_transaction { vec!["transaction".to_owned()] } else { Vec::new() },
                 in_transaction,
-                epoch: live.snapshot.epoch,
+                epoch: s.epoch.load(Ordering::Relaxed),
                 queries: s.queries.load(Ordering::Relaxed),
             }
         })

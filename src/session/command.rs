@@ -90,15 +90,21 @@ impl Session {
     /// Outside a transaction, each command takes the newest snapshot (invariant 1).
     fn newest_snapshot(&mut self) {
         let newest = self.newest.load();
-        if Arc::ptr_eq(newest, &self.live) || self.legs.iter().any(super::leg::Leg::in_transaction) || self.state.tables_locked {
+        if Arc::ptr_eq(newest, &self.live)
+            || self.legs.iter().any(super::leg::Leg::in_transaction)
+            || self.state.tables_locked
+        {
             return;
         }
         self.live = Arc::clone(newest);
+        self.info.epoch.store(self.live.snapshot.epoch, Ordering::Relaxed);
         // stores may have gone, or have new addresses: a leg whose store is another now is left
         let live = Arc::clone(&self.live);
         for leg in self.legs.iter_mut().skip(1) {
             match live.fleet.by_name(&leg.name) {
-                Some(id) if live.fleet.get(id).is_some_and(|h| Arc::ptr_eq(h, &leg.backend.handle)) => leg.backend.store = id,
+                Some(id) if live.fleet.get(id).is_some_and(|h| Arc::ptr_eq(h, &leg.backend.handle)) => {
+                    leg.backend.store = id
+                }
                 _ => leg.broken = true,
             }
         }
@@ -358,4 +364,3 @@ fn unknown_command() -> ErrPacket {
 fn too_large() -> Fatal {
     Fatal::Protocol(ErrPacket::new(1153, b"08S01", "Got a packet bigger than 'max_allowed_packet' bytes"))
 }
-

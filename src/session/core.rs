@@ -61,13 +61,6 @@ impl Core {
         draining: watch::Receiver<bool>,
     ) -> Core {
         let bytes = usize::try_from(live.load().config().limits.plan_cache).unwrap_or(usize::MAX);
-        Core {
-            live,
-            buffers: Rc::default(),
-            plans: RefCell::new(PlanCache::new(bytes)),
-            figures,
-            registry,
-            draining,
-        }
+        Core { live, buffers: Rc::default(), plans: RefCell::new(PlanCache::new(bytes)), figures, registry, draining }
     }
 }

@@ -6,6 +6,7 @@ use super::Session;
 use super::control_flow::Failure;
 use crate::config::StoreId;
 use crate::sql::facts::{Access, Assignment, Facts, Flags, Kind};
+use crate::wire::ErrPacket;
 use crate::wire::reply::Outcome;
 
 /// Flags of statements that need nothing before or after them on their own leg.
@@ -54,9 +55,12 @@ impl Session {
         }
         if at != 0 {
             self.bring_in_step(at, Some(facts)).await?;
-            if !facts.flags.contains(Flags::IMPLICIT_COMMIT) {
-                self.join(at).await?;
-            }
+        }
+        if !alone && !facts.flags.contains(Flags::IMPLICIT_COMMIT) && !facts.tables.is_empty() {
+            self.may_cross(facts, at)?;
+        }
+        if at != 0 && !facts.flags.contains(Flags::IMPLICIT_COMMIT) {
+            self.join(at).await?;
         }
         if !alone {
             if facts.flags.intersects(Flags::READS_USER_VARIABLES | Flags::WRITES_USER_VARIABLES) {
@@ -64,6 +68,33 @@ impl Session {
             }
             self.bring_insert_id(facts, at).await?;
         }
+        Ok(())
+    }
+
+    /// A group may say that its transactions stay on one store (`cross_store_transactions: refuse`).
+    fn may_cross(&mut self, facts: &Facts, at: usize) -> Result<(), Failure> {
+        if !self.in_transaction() {
+            return Ok(());
+        }
+        let snapshot = &self.live.snapshot;
+        let database = self.state.database.as_deref();
+        let refusing = facts
+            .tables
+            .iter()
+            .filter_map(|t| snapshot.group(snapshot.locate(t, database).group?))
+            .find(|g| !g.cross_store_transactions)
+            .map(|g| g.name.clone());
+        let group = refusing.or_else(|| self.transaction.alone.clone());
+        let elsewhere = self.legs.iter().enumerate().find(|(i, l)| *i != at && l.touched).map(|(_, l)| l.name.clone());
+        let here = self.legs.get(at).map(|l| l.name.clone()).unwrap_or_default();
+        if let (Some(group), Some(other)) = (&group, elsewhere) {
+            let text = format!(
+                "switchover: this transaction has used tables of store {other}, and this statement goes to store {here}: group {group} says \
+                 cross_store_transactions: refuse; commit first, or use the tables of one store only"
+            );
+            return Err(ErrPacket::new(1235, b"42000", text).into());
+        }
+        self.transaction.alone = group;
         Ok(())
     }
 
@@ -75,6 +106,10 @@ impl Session {
         leg.used = std::time::Instant::now();
         if writes(facts) {
             leg.wrote = true;
+        }
+        if leg.in_transaction() && !facts.tables.is_empty() {
+            leg.touched = true;
+            self.transaction.used = true;
         }
         if !matches!(facts.kind, Kind::Diagnostics) {
             self.state.last = generation;
@@ -139,6 +174,7 @@ impl Session {
             }
             Kind::Deallocate { name } => {
                 self.state.text_statements.remove(name);
+                self.state.opaque_statements.remove(name);
             }
             _ => {}
         }

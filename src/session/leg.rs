@@ -27,6 +27,8 @@ pub(crate) struct Leg {
     pub(crate) broken: bool,
     /// This transaction wrote here.
     pub(crate) wrote: bool,
+    /// A statement of this transaction named a table here.
+    pub(crate) touched: bool,
     /// When it was last used.
     pub(crate) used: Instant,
 }
@@ -43,6 +45,7 @@ impl Leg {
             busy: false,
             broken: false,
             wrote: false,
+            touched: false,
             used: Instant::now(),
         }
     }

@@ -27,7 +27,9 @@ use crate::config::model::TlsMode;
 use crate::net::proxy_protocol::{self, Parsed};
 use crate::net::{PacketStream, Peer, tls};
 use crate::sql::dialect::{CharsetClass, Dialect, Engine};
-use crate::wire::handshake::{ChangeUser, Greeting, HandshakeResponse, SSL_REQUEST, client_capabilities, read_auth_switch};
+use crate::wire::handshake::{
+    ChangeUser, Greeting, HandshakeResponse, SSL_REQUEST, client_capabilities, read_auth_switch,
+};
 use crate::wire::packet::HEADER;
 use crate::wire::{Capabilities, ErrPacket, OkPacket, Status};
 
@@ -68,7 +70,12 @@ pub(crate) async fn login(core: Rc<Core>, mut client: PacketStream, peer: Peer) 
     let pending = core.registry.begin_login(ip, limits.max_pending_logins);
     if pending.is_none() || core.registry.len() >= limits.max_connections as usize {
         // before login an error carries no SQLSTATE (RULES.md 4)
-        return Err(say(&mut client, 0, ErrPacket { code: 1040, sqlstate: None, message: b"Too many connections".to_vec() }).await);
+        return Err(say(
+            &mut client,
+            0,
+            ErrPacket { code: 1040, sqlstate: None, message: b"Too many connections".to_vec() },
+        )
+        .await);
     }
     let store = live.config().default;
     let Some(handle) = live.fleet.get(store).map(Arc::clone) else { return Err(Fatal::Quit) };
@@ -76,7 +83,9 @@ pub(crate) async fn login(core: Rc<Core>, mut client: PacketStream, peer: Peer) 
         Ok(server) => server,
         Err(error) => return Err(say(&mut client, 0, error).await),
     };
-    let result = Login { core: &core, live: &live, handle: &handle, peer: &peer }.run(&mut client, &mut server.0, server.1).await;
+    let result = Login { core: &core, live: &live, handle: &handle, peer: &peer }
+        .run(&mut client, &mut server.0, server.1)
+        .await;
     let done = match result {
         Ok(done) => done,
         Err(fatal) => {
@@ -126,6 +135,7 @@ fn assemble(
         in_transaction: AtomicBool::new(false),
         idle: AtomicBool::new(true),
         others: Default::default(),
+        epoch: AtomicU64::new(live.snapshot.epoch),
         closing: AtomicBool::new(false),
         waker: Default::default(),
     });
@@ -167,7 +177,8 @@ async fn reach(
     let cannot = |what: String| {
         handle.unreachable(&what);
         let message = format!("switchover: cannot connect to the default store {}: {what}", handle.name());
-        ErrPacket { code: 2003, sqlstate: None, message: message.into_bytes() }
+        // not 2003: clients refuse a packet with one of their own codes as malformed (libmariadb: 2027)
+        ErrPacket { code: 1053, sqlstate: None, message: message.into_bytes() }
     };
     let limit = live.config().limits.connect_timeout;
     let mut stream = dial(handle, source, client.buffers(), limit).await.map_err(|e| cannot(e.to_string()))?;
@@ -224,30 +235,14 @@ impl Login<'_> {
         offered.set(Capabilities::LONG_PASSWORD, shown.capabilities.contains(Capabilities::LONG_PASSWORD));
         let masked = Greeting { capabilities: offered, ..shown.clone() };
         client.write_message(0, &masked.write()).await.map_err(Fatal::client)?;
-        let (mut sequence, mut payload) = client.read_message(LOGIN_LIMIT).await.map_err(Fatal::client)?;
-        let first = match client_capabilities(&payload) {
-            Ok(caps) => caps,
-            Err(e) => return Err(self.tell(client, sequence, malformed(e)).await),
-        };
-        if first.contains(Capabilities::SSL) && payload.len() == SSL_REQUEST {
-            let Some(acceptor) = &self.live.acceptor else {
-                return Err(Fatal::Protocol(ErrPacket::new(1043, b"08S01", "Bad handshake")));
-            };
-            tls::accept(client, acceptor).await.map_err(Fatal::client)?;
-            (sequence, payload) = client.read_message(LOGIN_LIMIT).await.map_err(Fatal::client)?;
-        } else if self.live.config().tls.mode == TlsMode::Required && !client.stream().is_unix() {
-            let error = ErrPacket::new(
-                3159,
-                b"HY000",
-                "Connections using insecure transport are prohibited while --require_secure_transport=ON.",
-            );
-            return Err(say(client, sequence.wrapping_add(1), error).await);
-        }
+        let (sequence, payload) = self.first_answer(client).await?;
         let mut response = match HandshakeResponse::read(&payload) {
             Ok(response) => response,
             Err(e) => return Err(self.tell(client, sequence, malformed(e)).await),
         };
         let client_tls = client.stream().is_tls();
+        // not offered, but mysqlnd compresses all the same
+        let compresses = response.capabilities.contains(Capabilities::COMPRESS);
         response.capabilities &= offered | Capabilities::CLIENT_ONLY;
         response.capabilities.remove(Capabilities::SSL);
         if !response.capabilities.contains(Capabilities::CONNECT_ATTRS) {
@@ -256,7 +251,7 @@ impl Login<'_> {
         let encrypt = match wants_tls(self.handle, shown.capabilities, client_tls, server.stream().is_unix()) {
             Ok(encrypt) => encrypt,
             Err(e) => {
-                let error = ErrPacket::new(2026, b"HY000", format!("switchover: store {}: {e}", self.handle.name()));
+                let error = ErrPacket::new(1429, b"HY000", format!("switchover: store {}: {e}", self.handle.name()));
                 return Err(say(client, sequence.wrapping_add(1), error).await);
             }
         };
@@ -276,12 +271,21 @@ impl Login<'_> {
             store: self.handle.name(),
             check_peer: server.stream().is_unix(),
         };
-        let (ok, sequence) = exchange.run(client, server, sequence.wrapping_add(1)).await?;
+        let (ok, sequence) = match exchange.run(client, server, sequence.wrapping_add(1)).await? {
+            Verdict::Accepted(ok, sequence) => (ok, sequence),
+            Verdict::Refused(error) => {
+                client.shutdown().await;
+                return Err(Fatal::Closed(error));
+            }
+        };
         let status = OkPacket::read(&ok).map(|o| o.status).unwrap_or(Status::AUTOCOMMIT);
         if server.stream().is_unix() {
             self.check_socket_account(client, server, sequence, capabilities).await?;
         }
         client.write_message(sequence, &ok).await.map_err(Fatal::client)?;
+        if compresses {
+            client.compress();
+        }
         let engine = Engine::from_server_version(&String::from_utf8_lossy(&shown.version));
         let dialect = Dialect {
             charset: CharsetClass::from_collation_id(u16::from(response.collation)),
@@ -307,6 +311,30 @@ impl Login<'_> {
         })
     }
 
+    /// The client's login: behind TLS, where it asks for that first.
+    async fn first_answer(&self, client: &mut PacketStream) -> Result<(u8, Vec<u8>), Fatal> {
+        let (mut sequence, mut payload) = client.read_message(LOGIN_LIMIT).await.map_err(Fatal::client)?;
+        let first = match client_capabilities(&payload) {
+            Ok(caps) => caps,
+            Err(e) => return Err(self.tell(client, sequence, malformed(e)).await),
+        };
+        if first.contains(Capabilities::SSL) && payload.len() == SSL_REQUEST {
+            let Some(acceptor) = &self.live.acceptor else {
+                return Err(Fatal::Protocol(ErrPacket::new(1043, b"08S01", "Bad handshake")));
+            };
+            tls::accept(client, acceptor).await.map_err(Fatal::client)?;
+            (sequence, payload) = client.read_message(LOGIN_LIMIT).await.map_err(Fatal::client)?;
+        } else if self.live.config().tls.mode == TlsMode::Required && !client.stream().is_unix() {
+            let error = ErrPacket::new(
+                3159,
+                b"HY000",
+                "Connections using insecure transport are prohibited while --require_secure_transport=ON.",
+            );
+            return Err(say(client, sequence.wrapping_add(1), error).await);
+        }
+        Ok((sequence, payload))
+    }
+
     async fn tell(&self, client: &mut PacketStream, sequence: u8, fatal: Fatal) -> Fatal {
         match fatal {
             Fatal::Protocol(error) => say(client, sequence.wrapping_add(1), error).await,
@@ -328,14 +356,24 @@ impl Login<'_> {
             return Ok(());
         }
         // the look is made on a connection value of its own around the same stream, and given back
-        let stream = std::mem::replace(server, PacketStream::new(crate::net::Stream::Gone, Rc::clone(&self.core.buffers)));
+        let stream =
+            std::mem::replace(server, PacketStream::new(crate::net::Stream::Gone, Rc::clone(&self.core.buffers)));
         let id = self.live.config().default;
         let mut backend = Backend::new(id, Arc::clone(self.handle), stream, 0, capabilities, Status::empty());
         let answer = backend.query(b"SHOW CREATE USER CURRENT_USER()").await;
-        *server = std::mem::replace(&mut backend.stream, PacketStream::new(crate::net::Stream::Gone, Rc::clone(&self.core.buffers)));
+        *server = std::mem::replace(
+            &mut backend.stream,
+            PacketStream::new(crate::net::Stream::Gone, Rc::clone(&self.core.buffers)),
+        );
         let refuse = match answer {
             Ok(rows) => {
-                let text = rows.rows.iter().flatten().flatten().map(|v| String::from_utf8_lossy(v).to_lowercase()).collect::<String>();
+                let text = rows
+                    .rows
+                    .iter()
+                    .flatten()
+                    .flatten()
+                    .map(|v| String::from_utf8_lossy(v).to_lowercase())
+                    .collect::<String>();
                 PEER_PLUGINS.iter().any(|p| text.contains(p))
             }
             Err(QueryError::Refused(_)) => true,
@@ -369,9 +407,22 @@ struct Exchange<'a> {
     check_peer: bool,
 }
 
+/// What the store says at the end of an authentication exchange.
+enum Verdict {
+    /// Its OK, not yet passed on, with the sequence number that it has on the client's leg.
+    Accepted(Vec<u8>, u8),
+    /// Its error, which the client has.
+    Refused(ErrPacket),
+}
+
 impl Exchange<'_> {
-    /// Runs it; the store's OK is returned and not yet passed on, with the sequence number that it has on the client's leg.
-    async fn run(&mut self, client: &mut PacketStream, server: &mut PacketStream, sequence: u8) -> Result<(Vec<u8>, u8), Fatal> {
+    /// Runs it up to the store's verdict.
+    async fn run(
+        &mut self,
+        client: &mut PacketStream,
+        server: &mut PacketStream,
+        sequence: u8,
+    ) -> Result<Verdict, Fatal> {
         let mut to_client = sequence;
         let mut to_server = 0;
         let mut full = false;
@@ -381,12 +432,12 @@ impl Exchange<'_> {
                 let (sequence, payload) = server.read_message(LOGIN_LIMIT).await.map_err(|e| self.lost(e))?;
                 to_server = sequence.wrapping_add(1);
                 match payload.first() {
-                    Some(0x00) => return Ok((payload, to_client)),
+                    Some(0x00) => return Ok(Verdict::Accepted(payload, to_client)),
                     Some(0xFF) => {
-                        let error = ErrPacket::read(&payload).map_err(|error| Fatal::StoreProtocol { store: self.store.to_owned(), error })?;
+                        let error = ErrPacket::read(&payload)
+                            .map_err(|error| Fatal::StoreProtocol { store: self.store.to_owned(), error })?;
                         client.write_message(to_client, &payload).await.map_err(Fatal::client)?;
-                        client.shutdown().await;
-                        return Err(Fatal::Closed(error));
+                        return Ok(Verdict::Refused(error));
                     }
                     Some(0xFE) => self.switched(client, to_client, &payload).await?,
                     Some(0x01) if self.plugin == CACHING_SHA2 => full = payload.get(1) == Some(&4),
@@ -440,11 +491,15 @@ impl Exchange<'_> {
     async fn switched(&mut self, client: &mut PacketStream, sequence: u8, payload: &[u8]) -> Result<(), Fatal> {
         let Ok(Some((plugin, data))) = read_auth_switch(payload) else { return Ok(()) };
         let name = String::from_utf8_lossy(plugin).into_owned();
-        if PEER_PLUGINS.contains(&name.as_str()) && (self.check_peer || name.contains("gssapi") || name.contains("windows")) {
+        if PEER_PLUGINS.contains(&name.as_str())
+            && (self.check_peer || name.contains("gssapi") || name.contains("windows"))
+        {
             let error = ErrPacket::new(
                 1045,
                 b"28000",
-                format!("switchover: access denied: the account's plugin {name} authenticates the peer of the connection, which is the proxy"),
+                format!(
+                    "switchover: access denied: the account's plugin {name} authenticates the peer of the connection, which is the proxy"
+                ),
             );
             return Err(say(client, sequence, error).await);
         }
@@ -483,7 +538,16 @@ impl Session {
             store: &store,
             check_peer: server.stream().is_unix(),
         };
-        let (ok, sequence) = exchange.run(client, server, 1).await?;
+        let (ok, sequence) = match exchange.run(client, server, 1).await? {
+            Verdict::Accepted(ok, sequence) => (ok, sequence),
+            Verdict::Refused(_) => {
+                // MariaDB keeps the connection, the user and the database, and has reset all else; MySQL closes it
+                home.backend.status.remove(Status::IN_TRANS);
+                home.backend.status.insert(Status::AUTOCOMMIT);
+                self.forget_state();
+                return Ok(());
+            }
+        };
         if let Ok(read) = OkPacket::read(&ok) {
             home.backend.status = read.status;
         }

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::Session;
 use super::control_flow::Failure;
-use super::query::Plan;
+use super::query::{Plan, inner_facts};
 use super::relay::relay_part;
 use crate::config::StoreId;
 use crate::sql::Facts;
@@ -26,7 +26,13 @@ fn slice(sql: &[u8], span: Span) -> &[u8] {
 
 impl Session {
     /// Several statements in one text.
-    pub(crate) async fn multi(&mut self, framed: &[u8], plan: &Rc<Plan>, sql: &[u8], started: Instant) -> Result<(), Failure> {
+    pub(crate) async fn multi(
+        &mut self,
+        framed: &[u8],
+        plan: &Rc<Plan>,
+        sql: &[u8],
+        started: Instant,
+    ) -> Result<(), Failure> {
         let statements: Vec<Arc<Facts>> = plan.analysis.statements.to_vec();
         if self.all_on_home(&statements) {
             let outcome = self.send_relay(framed, 0, Expect::Results).await?;
@@ -39,22 +45,26 @@ impl Session {
             self.finish(last, 0, &outcome, started);
             return Ok(());
         }
-        let spans: Vec<Span> = split(sql, &self.state.dialect).filter(|s| !slice(sql, *s).iter().all(u8::is_ascii_whitespace)).collect();
+        let spans: Vec<Span> =
+            split(sql, &self.state.dialect).filter(|s| !slice(sql, *s).iter().all(u8::is_ascii_whitespace)).collect();
         self.stitch(sql, &spans).await
     }
 
     /// Whether nothing but home has a part in them.
     fn all_on_home(&self, statements: &[Arc<Facts>]) -> bool {
         let Some(home) = self.legs.first().map(super::leg::Leg::store) else { return false };
-        let dynamic = |f: &Facts| matches!(f.kind, Kind::Prepare { .. } | Kind::Execute { .. } | Kind::ExecuteImmediate(_));
+        let dynamic =
+            |f: &Facts| matches!(f.kind, Kind::Prepare { .. } | Kind::Execute { .. } | Kind::ExecuteImmediate(_));
         if self.live.snapshot.all_default() && self.legs.len() == 1 && home == self.live.config().default {
             return !statements.iter().any(|f| dynamic(f));
         }
         self.legs.len() == 1
             && statements.iter().all(|f| {
                 !dynamic(f)
-                    && (matches!(f.kind, Kind::Set(_) | Kind::Use(_) | Kind::Begin { .. } | Kind::Commit { .. } | Kind::Rollback { .. })
-                        && f.tables.is_empty()
+                    && (matches!(
+                        f.kind,
+                        Kind::Set(_) | Kind::Use(_) | Kind::Begin { .. } | Kind::Commit { .. } | Kind::Rollback { .. }
+                    ) && f.tables.is_empty()
                         || self.decide(f, None) == Ok(home))
             })
     }
@@ -85,21 +95,29 @@ impl Session {
         let started = Instant::now();
         let plan = self.plan(text, &self.state.dialect);
         let Some(facts) = plan.single() else { return Ok(true) };
-        let inner = match &facts.kind {
-            Kind::Prepare { .. } | Kind::Execute { .. } => {
-                return Err(ErrPacket::new(
-                    1235,
-                    b"42000",
-                    "switchover: PREPARE and EXECUTE by text among statements for several stores; send them one by one",
-                )
-                .into());
+        let (facts, prepare) = match &facts.kind {
+            Kind::Prepare { name, source } => {
+                let prepare = self.before_text_prepare(facts, source).await?;
+                (facts.clone(), Some((name.clone(), prepare)))
             }
-            Kind::ExecuteImmediate(source) => self.dynamic(source).await?,
-            _ => None,
+            Kind::Execute { name } => {
+                let inner = self.before_text_execute(name).await?;
+                (inner_facts(facts, inner.as_deref()), None)
+            }
+            Kind::ExecuteImmediate(source) => {
+                let inner = self.dynamic(source).await?;
+                (inner_facts(facts, inner.as_deref()), None)
+            }
+            _ => (facts.clone(), None),
         };
-        let facts = inner.as_ref().and_then(|p| p.single()).unwrap_or(facts);
-        let at = self.target(facts, None).await?;
-        self.before(facts, at).await?;
+        let at = match &prepare {
+            Some((_, prepare)) => prepare.at,
+            None => {
+                let at = self.target(&facts, None).await?;
+                self.before(&facts, at).await?;
+                at
+            }
+        };
         let mut command = vec![COM_QUERY];
         command.extend_from_slice(text);
         let mut framed = Vec::with_capacity(command.len() + 4);
@@ -112,7 +130,10 @@ impl Session {
         if outcome.error.is_some_and(super::relay::rolls_back) {
             self.roll_back_all_but(at).await?;
         }
-        self.finish(facts, at, &outcome, started);
+        if let Some((name, prepare)) = prepare {
+            self.after_text_prepare(&name, prepare, &outcome);
+        }
+        self.finish(&facts, at, &outcome, started);
         Ok(outcome.error.is_none())
     }
 
@@ -137,7 +158,11 @@ impl Session {
     }
 
     /// LOCK TABLES over several stores: each locks its own, in a fixed order of stores; all or none.
-    pub(crate) async fn lock_tables(&mut self, facts: &Facts, mut parts: Vec<(StoreId, String)>) -> Result<(), Failure> {
+    pub(crate) async fn lock_tables(
+        &mut self,
+        facts: &Facts,
+        mut parts: Vec<(StoreId, String)>,
+    ) -> Result<(), Failure> {
         parts.sort_by_key(|(store, _)| *store);
         self.end_elsewhere(usize::MAX, true).await?;
         for i in 0..self.legs.len() {

@@ -14,11 +14,11 @@ use super::relay::{self, relay};
 use crate::backend::connection::QueryError;
 use crate::sql::Facts;
 use crate::sql::facts::Kind;
+use crate::wire::ErrPacket;
 use crate::wire::codec::Reader;
 use crate::wire::command::{COM_STMT_CLOSE, COM_STMT_PREPARE, Command, LAST_PREPARED, execute_types};
 use crate::wire::packet::{self, HEADER};
 use crate::wire::reply::{Event, Expect, Outcome, Prepared, Reply};
-use crate::wire::ErrPacket;
 
 /// A statement.
 pub(crate) struct Statement {
@@ -207,7 +207,8 @@ impl Session {
         if let Some(statement) = self.statements.by_id.get_mut(&id) {
             remember_types(statement, bytes.get(HEADER..).unwrap_or_default(), command);
         }
-        let outcome = self.forward(frame, 0).await?;
+        let expect = expected(bytes.get(HEADER..).unwrap_or_default(), command);
+        let outcome = self.forward(frame, 0, expect).await?;
         self.executed(id, 0, &outcome, started);
         Ok(())
     }
@@ -224,7 +225,13 @@ impl Session {
         }
     }
 
-    async fn execute_with_care(&mut self, framed: Vec<u8>, id: u32, command: Command, started: Instant) -> Result<(), Failure> {
+    async fn execute_with_care(
+        &mut self,
+        framed: Vec<u8>,
+        id: u32,
+        command: Command,
+        started: Instant,
+    ) -> Result<(), Failure> {
         let Some(statement) = self.statements.by_id.get(&id) else { return Ok(()) };
         let plan = Rc::clone(&statement.plan);
         let mut payload = packet::payload(&framed).into_owned();
@@ -253,7 +260,7 @@ impl Session {
             slot.copy_from_slice(&there.to_le_bytes());
         }
         packet::put(&mut out, 0, &payload);
-        let outcome = self.send_relay(&out, at, Expect::Results).await?;
+        let outcome = self.send_relay(&out, at, expected(&payload, command)).await?;
         if let Some(Facts { kind: Kind::Kill { query, id: Some(id) }, .. }) = &facts
             && outcome.error.is_none()
         {
@@ -322,7 +329,9 @@ impl Session {
         let payload = packet::payload(self.framed(frame)).into_owned();
         self.consume(frame);
         let limit = self.live.config().limits.max_allowed_packet;
-        let Some(statement) = self.statements.resolve(id_of(&payload)).and_then(|id| self.statements.by_id.get_mut(&id)) else {
+        let Some(statement) =
+            self.statements.resolve(id_of(&payload)).and_then(|id| self.statements.by_id.get_mut(&id))
+        else {
             return;
         };
         let held: usize = statement.long_data.iter().map(Vec::len).sum();
@@ -352,6 +361,14 @@ impl Session {
 const BULK_FIXED: usize = 7;
 /// COM_STMT_BULK_EXECUTE: types follow.
 const BULK_SEND_TYPES: u8 = 128;
+
+/// The shape of the answer to an execute.
+fn expected(payload: &[u8], command: Command) -> Expect {
+    match payload.get(5) {
+        Some(cursor) if command == Command::StmtExecute && *cursor != 0 => Expect::Cursor,
+        _ => Expect::Results,
+    }
+}
 
 fn remember_types(statement: &mut Statement, payload: &[u8], command: Command) {
     let types = match command {
@@ -422,7 +439,15 @@ mod tests {
 
     fn statement(parameters: u16, types: &[u8]) -> Statement {
         let plan = Rc::new(Plan::new(crate::sql::classify::analyze(b"SELECT ?", &Default::default())));
-        Statement { sql: b"SELECT ?".as_slice().into(), plan, parameters, legs: vec![], last: 0, types: types.to_vec(), long_data: vec![] }
+        Statement {
+            sql: b"SELECT ?".as_slice().into(),
+            plan,
+            parameters,
+            legs: vec![],
+            last: 0,
+            types: types.to_vec(),
+            long_data: vec![],
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::routing::decide::{SessionView, decide};
 use crate::routing::{Decision, Refusal};
 use crate::sql::Facts;
 use crate::sql::classify::{Analysis, analyze};
-use crate::sql::dialect::Dialect;
+use crate::sql::dialect::{Dialect, Engine};
 use crate::sql::facts::{DynamicSource, Flags, Kind};
 use crate::sql::fingerprint::fingerprint;
 use crate::wire::ErrPacket;
@@ -50,6 +50,23 @@ impl Plan {
             _ => None,
         }
     }
+}
+
+/// A PREPARE by text under way: its leg, what it prepares and its text, where they are known.
+pub(crate) struct TextPrepare {
+    pub(crate) at: usize,
+    inner: Option<Rc<Plan>>,
+    text: Option<Vec<u8>>,
+}
+
+/// The facts of a statement whose text is dynamic: its inner statement's; the outer may bring variables of its own (USING @a).
+pub(crate) fn inner_facts(outer: &Facts, inner: Option<&Plan>) -> Facts {
+    let mut facts = inner.and_then(Plan::single).cloned().unwrap_or_else(|| outer.clone());
+    let mut variables = facts.user_variables.to_vec();
+    variables.extend(outer.user_variables.iter().cloned());
+    facts.user_variables = variables.into();
+    facts.flags |= outer.flags & (Flags::READS_USER_VARIABLES | Flags::WRITES_USER_VARIABLES);
+    facts
 }
 
 /// Where the bytes of a command are.
@@ -184,7 +201,7 @@ impl Session {
                 && let Ok(store) = self.decide(facts, Some(&plan))
                 && self.legs.first().is_some_and(|l| l.store() == store)
             {
-                let outcome = self.forward(frame, 0).await?;
+                let outcome = self.forward(frame, 0, Expect::Results).await?;
                 self.finish(facts, 0, &outcome, started);
                 return Ok(());
             }
@@ -196,12 +213,7 @@ impl Session {
         }
     }
 
-    async fn query_with_care(
-        &mut self,
-        frame: Frame,
-        plan: Rc<Plan>,
-        started: Instant,
-    ) -> Result<(), Failure> {
+    async fn query_with_care(&mut self, frame: Frame, plan: Rc<Plan>, started: Instant) -> Result<(), Failure> {
         // the frame is consumed whatever happens, before anything is answered
         let framed: Vec<u8> = self.framed(frame).to_vec();
         self.consume(frame);
@@ -220,7 +232,9 @@ impl Session {
             return Box::pin(self.multi(framed, plan, sql, started)).await;
         };
         match &facts.kind {
-            Kind::Prepare { name, source } => return Box::pin(self.text_prepare(framed, facts, name, source, started)).await,
+            Kind::Prepare { name, source } => {
+                return Box::pin(self.text_prepare(framed, facts, name, source, started)).await;
+            }
             Kind::Execute { name } => return Box::pin(self.text_execute(framed, facts, name, started)).await,
             Kind::ExecuteImmediate(source) => {
                 let inner = self.dynamic(source).await?;
@@ -246,13 +260,14 @@ impl Session {
     }
 
     /// A statement whose text is dynamic: it runs where its inner statement would.
-    async fn run_as(&mut self, framed: &[u8], outer: &Facts, inner: Option<Rc<Plan>>, started: Instant) -> Result<(), Failure> {
-        let mut facts = inner.as_ref().and_then(|p| p.single()).cloned().unwrap_or_else(|| outer.clone());
-        // the outer statement may bring variables of its own (USING @a)
-        let mut variables = facts.user_variables.to_vec();
-        variables.extend(outer.user_variables.iter().cloned());
-        facts.user_variables = variables.into();
-        facts.flags |= outer.flags & (Flags::READS_USER_VARIABLES | Flags::WRITES_USER_VARIABLES);
+    async fn run_as(
+        &mut self,
+        framed: &[u8],
+        outer: &Facts,
+        inner: Option<Rc<Plan>>,
+        started: Instant,
+    ) -> Result<(), Failure> {
+        let facts = inner_facts(outer, inner.as_deref());
         let at = self.target(&facts, None).await?;
         self.before(&facts, at).await?;
         let outcome = self.send_relay(framed, at, Expect::Results).await?;
@@ -293,6 +308,20 @@ impl Session {
         source: &DynamicSource,
         started: Instant,
     ) -> Result<(), Failure> {
+        let prepared = self.before_text_prepare(facts, source).await?;
+        let at = prepared.at;
+        let outcome = self.send_relay(framed, at, Expect::Results).await?;
+        self.after_text_prepare(name, prepared, &outcome);
+        self.finish(facts, at, &outcome, started);
+        Ok(())
+    }
+
+    /// Where a PREPARE by text runs; that leg is ready for it.
+    pub(crate) async fn before_text_prepare(
+        &mut self,
+        facts: &Facts,
+        source: &DynamicSource,
+    ) -> Result<TextPrepare, Failure> {
         let text = match source {
             DynamicSource::Literal(t) => Some(t.to_vec()),
             DynamicSource::Variable(_) | DynamicSource::Expression => None,
@@ -310,23 +339,46 @@ impl Session {
             self.bring_in_step(at, None).await?;
         }
         self.bring_variables(facts, at).await?;
-        let outcome = self.send_relay(framed, at, Expect::Results).await?;
-        if outcome.error.is_none() {
-            self.state.text_statements.remove(name);
-            if let (Some(plan), Some(sql), Some(leg)) = (inner, text, self.legs.get(at)) {
-                let legs = vec![leg.generation];
-                let statement = super::state::TextStatement { sql: sql.into(), plan, legs };
-                self.state.text_statements.insert(name.into(), statement);
-            }
-        }
-        self.finish(facts, at, &outcome, started);
-        Ok(())
+        Ok(TextPrepare { at, inner, text })
     }
 
-    async fn text_execute(&mut self, framed: &[u8], facts: &Facts, name: &str, started: Instant) -> Result<(), Failure> {
-        let Some(statement) = self.state.text_statements.get(name) else {
-            return self.run_as(framed, facts, None, started).await;
-        };
+    /// Remembers what a PREPARE by text prepared.
+    pub(crate) fn after_text_prepare(&mut self, name: &str, prepared: TextPrepare, outcome: &Outcome) {
+        if outcome.error.is_some() {
+            return;
+        }
+        self.state.text_statements.remove(name);
+        self.state.opaque_statements.remove(name);
+        if prepared.inner.is_none() {
+            self.state.opaque_statements.insert(name.into());
+        }
+        if let (Some(plan), Some(sql), Some(leg)) = (prepared.inner, prepared.text, self.legs.get(prepared.at)) {
+            let statement = super::state::TextStatement { sql: sql.into(), plan, legs: vec![leg.generation] };
+            self.state.text_statements.insert(name.into(), statement);
+        }
+    }
+
+    async fn text_execute(
+        &mut self,
+        framed: &[u8],
+        facts: &Facts,
+        name: &str,
+        started: Instant,
+    ) -> Result<(), Failure> {
+        let inner = self.before_text_execute(name).await?;
+        self.run_as(framed, facts, inner, started).await
+    }
+
+    /// The plan that an EXECUTE by text runs, prepared on the store where it runs now.
+    pub(crate) async fn before_text_execute(&mut self, name: &str) -> Result<Option<Rc<Plan>>, Failure> {
+        if self.state.opaque_statements.contains(name) && !self.live.snapshot.all_default() {
+            let text = format!(
+                "switchover: the statement {name} was prepared from text that the proxy did not see, and tables of a group live off \
+                 the default store now; prepare it again"
+            );
+            return Err(ErrPacket::new(1235, b"42000", text).into());
+        }
+        let Some(statement) = self.state.text_statements.get(name) else { return Ok(None) };
         let (plan, sql) = (Rc::clone(&statement.plan), Rc::clone(&statement.sql));
         if let Some(inner) = plan.single() {
             let at = self.target(inner, None).await?;
@@ -334,16 +386,34 @@ impl Session {
             let known = self.state.text_statements.get(name).is_some_and(|s| s.legs.contains(&generation));
             if !known {
                 self.bring_in_step(at, None).await?;
-                let hex: String = sql.iter().map(|b| format!("{b:02x}")).collect();
-                // a hexadecimal literal is binary; the statement's text is in the client's character set
-                let text = format!("PREPARE {} FROM X'{hex}'", super::transaction::quoted(name));
-                self.tell(at, &text).await??;
+                let mut text = format!("PREPARE {} FROM ", super::transaction::quoted(name)).into_bytes();
+                text.extend(self.text_literal(at, &sql));
+                self.tell_bytes(at, &text).await??;
                 if let Some(s) = self.state.text_statements.get_mut(name) {
                     s.legs.push(generation);
                 }
             }
         }
-        self.run_as(framed, facts, Some(plan), started).await
+        Ok(Some(plan))
+    }
+
+    /// A statement's text as a literal for PREPARE.
+    fn text_literal(&self, at: usize, sql: &[u8]) -> Vec<u8> {
+        let engine = self.legs.get(at).and_then(|l| l.backend.handle.probed()).map(|p| p.engine);
+        if matches!(engine, Some(Engine::MariaDb { .. })) {
+            let hex: String = sql.iter().map(|b| format!("{b:02x}")).collect();
+            return format!("X'{hex}'").into_bytes();
+        }
+        // MySQL takes a quoted string only
+        let mut out = vec![b'\''];
+        for byte in sql {
+            if *byte == b'\'' || *byte == b'\\' && !self.state.dialect.no_backslash_escapes {
+                out.push(*byte);
+            }
+            out.push(*byte);
+        }
+        out.push(b'\'');
+        out
     }
 
     /// sql_mode was set to an expression: what it came to decides how quotes and backslashes are read.
@@ -359,7 +429,7 @@ impl Session {
     }
 
     /// Sends the client's own bytes to a leg and relays the response: nothing is copied.
-    pub(crate) async fn forward(&mut self, frame: Frame, at: usize) -> Result<Outcome, Fatal> {
+    pub(crate) async fn forward(&mut self, frame: Frame, at: usize, expect: Expect) -> Result<Outcome, Fatal> {
         let Session { client, legs, gathered, .. } = self;
         let Some(leg) = legs.get_mut(at) else { return Err(Fatal::Quit) };
         leg.busy = true;
@@ -372,7 +442,7 @@ impl Session {
                 leg.backend.stream.write(&bytes).await.map_err(|e| leg.lost(e))?;
             }
         }
-        relay(client, leg, Expect::Results).await
+        relay(client, leg, expect).await
     }
 
     /// Sends framed bytes to a leg and relays the response; a store that loses its transaction takes the others with it.

@@ -28,6 +28,8 @@ pub struct SessionInfo {
     pub idle: AtomicBool,
     /// Its threads on stores other than its home.
     pub others: Mutex<Vec<(Arc<StoreHandle>, u32)>>,
+    /// The epoch that it works with.
+    pub epoch: AtomicU64,
     /// It is to end as soon as it is idle outside a transaction.
     pub closing: AtomicBool,
     /// Wakes its task.

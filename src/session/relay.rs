@@ -177,7 +177,9 @@ pub(crate) async fn relay_part(
             left -= n;
         }
         if role == Role::LocalInfile {
-            return Err(leg.nonsense(crate::wire::codec::Malformed("LOAD DATA LOCAL among statements for several stores")));
+            return Err(
+                leg.nonsense(crate::wire::codec::Malformed("LOAD DATA LOCAL among statements for several stores"))
+            );
         }
         if role == Role::Error {
             break;

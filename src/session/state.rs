@@ -36,6 +36,8 @@ pub(crate) struct State {
     pub(crate) temporary: TempTables,
     /// Statements prepared by text.
     pub(crate) text_statements: HashMap<Box<str>, TextStatement>,
+    /// Statements prepared by text that the proxy did not see: while every group was on the default store.
+    pub(crate) opaque_statements: BTreeSet<Box<str>>,
     /// Open handlers: generation of their leg.
     pub(crate) handlers: HashMap<String, u64>,
     /// Generation of the leg of the newest statement (ROW_COUNT, FOUND_ROWS, SHOW WARNINGS).

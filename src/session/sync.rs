@@ -55,7 +55,9 @@ impl Session {
             return Ok(at);
         }
         let Some(handle) = self.live.fleet.get(store).map(Arc::clone) else {
-            return Err(ErrPacket::new(1105, b"HY000", "switchover: the store was removed from the configuration").into());
+            return Err(
+                ErrPacket::new(1105, b"HY000", "switchover: the store was removed from the configuration").into()
+            );
         };
         let backend = match Box::pin(self.connect(store, &handle)).await {
             Ok(backend) => backend,
@@ -78,7 +80,8 @@ impl Session {
         if self.legs.iter().skip(1).all(|l| !l.broken) {
             return Ok(());
         }
-        let loses = |l: &&Leg| l.broken && (l.in_transaction() || self.state.handlers.values().any(|g| *g == l.generation));
+        let loses =
+            |l: &&Leg| l.broken && (l.in_transaction() || self.state.handlers.values().any(|g| *g == l.generation));
         if let Some(leg) = self.legs.iter().find(loses) {
             return Err(Failure::Session(Fatal::Store {
                 store: leg.name.clone(),
@@ -130,7 +133,9 @@ impl Session {
                 e.sqlstate.get_or_insert(*b"08004");
                 e
             }
-            LoginError::Secret(plugin) => self.no_secret(name, &format!("its account uses {plugin}, which needs the password itself")),
+            LoginError::Secret(plugin) => {
+                self.no_secret(name, &format!("its account uses {plugin}, which needs the password itself"))
+            }
             other => {
                 handle.unreachable(&other.to_string());
                 ErrPacket::new(1429, b"HY000", format!("switchover: cannot connect to store {name}: {other}"))
@@ -227,8 +232,8 @@ impl Session {
 
     async fn follow_variables(&mut self, at: usize) -> Result<(), Failure> {
         let mut names: Vec<String> = FOLLOW.iter().map(|n| (*n).to_owned()).collect();
-        let own = |n: &&Box<str>| !FOLLOW.contains(&n.as_ref()) && n.as_ref() != "timestamp";
-        names.extend(self.state.set.iter().filter(own).map(|n| n.to_string()));
+        let own = |n: &&str| !FOLLOW.contains(n) && *n != "timestamp";
+        names.extend(self.state.set.iter().map(AsRef::as_ref).filter(own).map(str::to_owned));
         let wanted = self.read_variables(0, &names).await?;
         let first_time = self.legs.get(at).is_some_and(|l| l.variables.is_empty());
         if first_time {
@@ -255,7 +260,8 @@ impl Session {
             }
         }
         let Some(leg) = self.legs.get(at) else { return Ok(()) };
-        let both_system = [&wanted, &leg.variables].iter().all(|v| v.get("time_zone") == Some(&Some(b"SYSTEM".to_vec())));
+        let both_system =
+            [&wanted, &leg.variables].iter().all(|v| v.get("time_zone") == Some(&Some(b"SYSTEM".to_vec())));
         let changes = differing(&wanted, &leg.variables);
         for (name, value) in changes {
             self.set_variable(at, &name, &value).await?;
@@ -270,7 +276,9 @@ impl Session {
     /// Gives a leg the offset from UTC that home has now: where zones have no common name. Daylight saving is not followed.
     async fn follow_offset(&mut self, at: usize) -> Result<(), Failure> {
         const OFFSET: &str = "SELECT TIME_FORMAT(TIMEDIFF(NOW(), UTC_TIMESTAMP()), '%H:%i')";
-        let text = |rows: crate::backend::connection::Rows| String::from_utf8_lossy(rows.first(0).unwrap_or_default()).into_owned();
+        let text = |rows: crate::backend::connection::Rows| {
+            String::from_utf8_lossy(rows.first(0).unwrap_or_default()).into_owned()
+        };
         let wanted = text(self.ask(0, OFFSET).await?);
         let there = text(self.ask(at, OFFSET).await?);
         if wanted == there {
@@ -279,7 +287,11 @@ impl Session {
         let signed = if wanted.starts_with('-') { wanted.clone() } else { format!("+{wanted}") };
         self.tell(at, &format!("SET time_zone = '{signed}'")).await??;
         let store = self.legs.get(at).map(|l| l.name.as_str());
-        tracing::warn!(store, offset = signed, "the time zone of the session has no name there: its offset is used, without daylight saving");
+        tracing::warn!(
+            store,
+            offset = signed,
+            "the time zone of the session has no name there: its offset is used, without daylight saving"
+        );
         Ok(())
     }
 
@@ -289,7 +301,9 @@ impl Session {
             return Ok(());
         }
         // SYSDATE() is the real clock
-        let rows = self.ask(0, "SELECT @@session.timestamp, ABS(@@session.timestamp - UNIX_TIMESTAMP(SYSDATE(6))) > 1").await?;
+        let rows = self
+            .ask(0, "SELECT @@session.timestamp, ABS(@@session.timestamp - UNIX_TIMESTAMP(SYSDATE(6))) > 1")
+            .await?;
         let stands = rows.first(1) == Some(b"1");
         let value = String::from_utf8_lossy(rows.first(0).unwrap_or_default()).into_owned();
         self.tell(at, &format!("SET timestamp = {}", if stands { &value } else { "DEFAULT" })).await??;
@@ -299,10 +313,15 @@ impl Session {
     /// Session variables of a leg by name in lower case; those that its store does not know are absent.
     ///
     /// One row whatever `sql_select_limit` says, unlike SHOW VARIABLES; a name that is unknown is named by the error.
-    async fn read_variables(&mut self, at: usize, names: &[String]) -> Result<HashMap<String, Option<Vec<u8>>>, Failure> {
+    async fn read_variables(
+        &mut self,
+        at: usize,
+        names: &[String],
+    ) -> Result<HashMap<String, Option<Vec<u8>>>, Failure> {
         let mut names: Vec<&String> = names.iter().collect();
         while !names.is_empty() {
-            let list: Vec<String> = names.iter().map(|n| format!("@@session.{}", super::transaction::quoted(n))).collect();
+            let list: Vec<String> =
+                names.iter().map(|n| format!("@@session.{}", super::transaction::quoted(n))).collect();
             match self.ask(at, &format!("SELECT {}", list.join(", "))).await {
                 Ok(rows) => {
                     let row = rows.rows.into_iter().next().unwrap_or_default();
@@ -375,7 +394,9 @@ fn instead(name: &str, text: &str, error: &ErrPacket) -> Option<String> {
             Some(without(text, unknown)).filter(|shorter| shorter != text)
         }
         // utf8mb4 holds all of them; what goes to the store may be ASCII too
-        "character_set_client" | "character_set_connection" if matches!(bare, "ascii" | "utf8" | "utf8mb3") => Some("'utf8mb4'".to_owned()),
+        "character_set_client" | "character_set_connection" if matches!(bare, "ascii" | "utf8" | "utf8mb3") => {
+            Some("'utf8mb4'".to_owned())
+        }
         "character_set_results" if matches!(bare, "utf8" | "utf8mb3") => Some("'utf8mb4'".to_owned()),
         _ => None,
     }
@@ -393,7 +414,8 @@ fn differing(
     names.sort_by_key(|n| n.as_str() == "collation_connection");
     for name in names {
         let value = want.get(name).cloned().flatten();
-        let there = if have.contains_key(name) { Some(name.as_str()) } else { alias(name).filter(|a| have.contains_key(*a)) };
+        let there =
+            if have.contains_key(name) { Some(name.as_str()) } else { alias(name).filter(|a| have.contains_key(*a)) };
         let Some(there) = there else { continue };
         if have.get(there).cloned().flatten() != value && !out.iter().any(|(n, _): &(String, _)| n == there) {
             out.push((there.to_owned(), value));
@@ -421,7 +443,8 @@ fn literal(name: &str, value: Option<&[u8]>) -> String {
     if text.is_empty() && name.starts_with("character_set_") {
         return "NULL".to_owned();
     }
-    let numeric = !text.is_empty() && text.len() < 40 && text.parse::<f64>().is_ok() && text.bytes().any(|b| b.is_ascii_digit());
+    let numeric =
+        !text.is_empty() && text.len() < 40 && text.parse::<f64>().is_ok() && text.bytes().any(|b| b.is_ascii_digit());
     if numeric || text == "ON" || text == "OFF" {
         return text.into_owned();
     }
@@ -452,8 +475,15 @@ mod tests {
 
     #[test]
     fn only_what_differs_and_is_known_is_set() {
-        let map = |v: &[(&str, &str)]| v.iter().map(|(k, v)| ((*k).to_owned(), Some(v.as_bytes().to_vec()))).collect::<HashMap<_, _>>();
-        let want = map(&[("sql_mode", "ANSI"), ("time_zone", "UTC"), ("tx_isolation", "SERIALIZABLE"), ("max_statement_time", "1")]);
+        let map = |v: &[(&str, &str)]| {
+            v.iter().map(|(k, v)| ((*k).to_owned(), Some(v.as_bytes().to_vec()))).collect::<HashMap<_, _>>()
+        };
+        let want = map(&[
+            ("sql_mode", "ANSI"),
+            ("time_zone", "UTC"),
+            ("tx_isolation", "SERIALIZABLE"),
+            ("max_statement_time", "1"),
+        ]);
         let have = map(&[("sql_mode", ""), ("time_zone", "UTC"), ("transaction_isolation", "REPEATABLE-READ")]);
         let set: Vec<String> = differing(&want, &have).into_iter().map(|(n, _)| n).collect();
         assert_eq!(set, ["sql_mode", "transaction_isolation"]);

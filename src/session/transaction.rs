@@ -24,6 +24,8 @@ pub(crate) struct Transaction {
     pub(crate) read_only: bool,
     /// It stays on home: the reason (a consistent snapshot, XA).
     pub(crate) only_home: Option<&'static str>,
+    /// A group that took part and refuses to share its transactions with another store.
+    pub(crate) alone: Option<String>,
     /// Open savepoints, in order.
     savepoints: Vec<Box<str>>,
     /// Tables that it wrote: a read of them never goes to a copy (RULES.md 8).
@@ -43,9 +45,14 @@ impl Session {
 
     /// Runs a statement of the proxy's own on a leg and expects OK.
     pub(crate) async fn tell(&mut self, at: usize, sql: &str) -> Result<Result<(), ErrPacket>, Fatal> {
+        self.tell_bytes(at, sql.as_bytes()).await
+    }
+
+    /// The same, for a text in the client's character set.
+    pub(crate) async fn tell_bytes(&mut self, at: usize, sql: &[u8]) -> Result<Result<(), ErrPacket>, Fatal> {
         let Some(leg) = self.legs.get_mut(at) else { return Ok(Ok(())) };
         leg.busy = true;
-        if let Err(e) = leg.backend.send(COM_QUERY, sql.as_bytes()).await {
+        if let Err(e) = leg.backend.send(COM_QUERY, sql).await {
             return Err(leg.lost(e));
         }
         swallow(leg, Expect::Results).await
@@ -86,8 +93,9 @@ impl Session {
 
     /// Ends the transaction on every leg but `target`, before a statement there that ends it.
     pub(crate) async fn end_elsewhere(&mut self, target: usize, commit: bool) -> Result<(), Failure> {
-        let mut order: Vec<usize> =
-            (0..self.legs.len()).filter(|i| *i != target && self.legs.get(*i).is_some_and(super::leg::Leg::in_transaction)).collect();
+        let mut order: Vec<usize> = (0..self.legs.len())
+            .filter(|i| *i != target && self.legs.get(*i).is_some_and(super::leg::Leg::in_transaction))
+            .collect();
         order.sort_by_key(|i| !self.legs.get(*i).is_some_and(|l| l.wrote));
         for i in order {
             let sql = if commit { "COMMIT" } else { "ROLLBACK" };
@@ -157,7 +165,12 @@ impl Session {
             }
             Kind::Commit { chain: true, .. } | Kind::Rollback { chain: true, .. } => {
                 let read_only = self.transaction.read_only;
-                self.transaction = Transaction { used: true, explicit: self.transaction.explicit, read_only, ..Transaction::default() };
+                self.transaction = Transaction {
+                    used: true,
+                    explicit: self.transaction.explicit,
+                    read_only,
+                    ..Transaction::default()
+                };
                 for leg in &mut self.legs {
                     leg.wrote = false;
                 }
@@ -174,6 +187,7 @@ impl Session {
         self.transaction = Transaction::default();
         for leg in &mut self.legs {
             leg.wrote = false;
+            leg.touched = false;
         }
     }
 

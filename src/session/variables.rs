@@ -54,7 +54,8 @@ impl Session {
         }
         let Some(from) = self.legs.iter().position(|l| l.generation == there) else { return Ok(()) };
         let rows = self.ask(from, "SELECT LAST_INSERT_ID()").await?;
-        let id = rows.first(0).and_then(|v| std::str::from_utf8(v).ok()).and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
+        let id =
+            rows.first(0).and_then(|v| std::str::from_utf8(v).ok()).and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
         self.tell(at, &format!("SET last_insert_id = {id}")).await??;
         self.state.last_insert = here;
         Ok(())

@@ -27,9 +27,8 @@ impl Analysis {
     #[must_use]
     pub fn weight(&self) -> usize {
         let names = |f: &Arc<Facts>| {
-            let tables = f.tables.iter().map(|t| {
-                t.name.len() + t.database.as_ref().map_or(0, |d| d.len()) + size_of_val(t)
-            });
+            let tables =
+                f.tables.iter().map(|t| t.name.len() + t.database.as_ref().map_or(0, |d| d.len()) + size_of_val(t));
             tables.chain(f.user_variables.iter().map(|v| v.len() + 16)).sum::<usize>()
         };
         self.statements.iter().map(|f| size_of::<Facts>() + 32 + names(f)).sum()

@@ -115,9 +115,7 @@ impl Engine {
     pub fn runs_comment(self, version: Option<u32>, maria_form: bool) -> bool {
         match (self, version) {
             (Engine::MariaDb { .. }, None) => true,
-            (Engine::MariaDb { version: own }, Some(v)) => {
-                v <= own && (maria_form || !(50_700..=99_999).contains(&v))
-            }
+            (Engine::MariaDb { version: own }, Some(v)) => v <= own && (maria_form || !(50_700..=99_999).contains(&v)),
             (Engine::MySql { .. }, _) if maria_form => false,
             (Engine::MySql { .. }, None) => true,
             (Engine::MySql { version: own }, Some(v)) => v <= own,

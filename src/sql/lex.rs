@@ -95,7 +95,11 @@ const NAME: u8 = 0x80;
 const fn classes() -> [u8; 256] {
     let mut table = [OTHER; 256];
     let mut i = 0;
-    #[expect(clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "i is below 256; evaluated by the compiler")]
+    #[expect(
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation,
+        reason = "i is below 256; evaluated by the compiler"
+    )]
     while i < 256 {
         let b = i as u8;
         table[i] = match b {
@@ -359,9 +363,8 @@ impl<'a> Lexer<'a> {
                 None => return self.text.len(),
                 Some(found) => {
                     pos += found;
-                    if self.at(pos) == b'\\' {
-                        pos += 2;
-                    } else if self.at(pos + 1) == quote {
+                    // an escaped byte, or a doubled quote
+                    if self.at(pos) == b'\\' || self.at(pos + 1) == quote {
                         pos += 2;
                     } else {
                         return pos + 1;
@@ -499,9 +502,8 @@ impl<'a> Lexer<'a> {
             }
         };
         let digits = self.rest(bang + 1).iter().take(6).take_while(|b| b.is_ascii_digit()).count();
-        let version = (digits >= 5).then(|| {
-            self.rest(bang + 1).iter().take(digits).fold(0u32, |v, b| v * 10 + u32::from(b - b'0'))
-        });
+        let version = (digits >= 5)
+            .then(|| self.rest(bang + 1).iter().take(digits).fold(0u32, |v, b| v * 10 + u32::from(b - b'0')));
         let runs = match self.reading {
             Reading::Engine => !tidb && self.dialect.engine.runs_comment(version, maria),
             Reading::RunAll => true,

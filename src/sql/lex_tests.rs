@@ -25,17 +25,18 @@ fn shape(text: &str) -> String {
 
 #[test]
 fn numbers_and_names() {
-    assert_eq!(shape("1e5 1e 1abc 1.5e-3 .5 0x1F 0xZZ 0b01 0b2 1.e5a"), "1e5|1e|1abc|1.5e-3|.5|0x1F|0xZZ|0b01|0b2|1.e5|a");
+    assert_eq!(
+        shape("1e5 1e 1abc 1.5e-3 .5 0x1F 0xZZ 0b01 0b2 1.e5a"),
+        "1e5|1e|1abc|1.5e-3|.5|0x1F|0xZZ|0b01|0b2|1.e5|a"
+    );
     assert_eq!(shape("t.1a t.1 t .1 `t`.5"), "t|.|1a|t|.|1|t|.1|`t`|.|5");
     assert_eq!(tokens("t.select").last(), Some(&(Lexeme::Member, "select".into())));
     assert_eq!(tokens("t. select").last(), Some(&(Lexeme::Word, "select".into())));
     assert_eq!(shape("$a_1 été"), "$a_1|été");
-    assert_eq!(tokens("\\N x'1f' B'01' n'x'").iter().map(|t| t.0).collect::<Vec<_>>(), [
-        Lexeme::Number,
-        Lexeme::Number,
-        Lexeme::Number,
-        Lexeme::Text
-    ]);
+    assert_eq!(
+        tokens("\\N x'1f' B'01' n'x'").iter().map(|t| t.0).collect::<Vec<_>>(),
+        [Lexeme::Number, Lexeme::Number, Lexeme::Number, Lexeme::Text]
+    );
 }
 
 #[test]

@@ -1,6 +1,11 @@
 //! What a statement is and which tables it touches: bytes in, [`Facts`] out. No I/O, no clock, no config (layer L0).
 //!
-//! `lex` → `fingerprint` → `plan cache` (a hit ends here) → `classify` (sqlparser, else the lexical scan) → [`Facts`].
+//! `lex` → `fingerprint` → `plan cache` (a hit ends here) → `classify` (the table scanner) → [`Facts`].
+//!
+//! The design asked for sqlparser on a miss and a lexical scan behind it. The scanner, which had to be right alone for the quarter of
+//! MySQL's statements that sqlparser 0.63 refuses, came out as exact as sqlparser for those that it parses (`tests/classify.rs` holds
+//! both to one corpus) and several times faster (`cargo bench --bench sql`), so it is the only reader, and one reading cannot
+//! disagree with itself. sqlparser stays as the tests' second opinion.
 
 pub mod classify;
 pub mod dialect;

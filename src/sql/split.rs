@@ -154,8 +154,18 @@ impl Blocks {
                 self.shape = Shape::Compound;
                 self.open.push(false);
             }
-            word::TABLE | word::VIEW | word::INDEX | word::DATABASE | word::SCHEMA | word::USER | word::ROLE
-            | word::SERVER | word::SEQUENCE | word::TABLESPACE | word::TEMPORARY | word::UNIQUE => {
+            word::TABLE
+            | word::VIEW
+            | word::INDEX
+            | word::DATABASE
+            | word::SCHEMA
+            | word::USER
+            | word::ROLE
+            | word::SERVER
+            | word::SEQUENCE
+            | word::TABLESPACE
+            | word::TEMPORARY
+            | word::UNIQUE => {
                 self.shape = Shape::Simple;
             }
             _ => {}

@@ -10,12 +10,6 @@ impl Word {
     /// No word.
     pub(crate) const NONE: Word = Word(0);
 
-    /// Packs a keyword, given in lower case.
-    #[must_use]
-    pub(crate) const fn of(text: &str) -> Word {
-        Word::pack(text.as_bytes())
-    }
-
     /// Packs a word of a text, folding ASCII case.
     #[must_use]
     #[inline]
@@ -81,7 +75,7 @@ mod tests {
             }
         }
         assert_eq!(Word::pack(b"SeLeCt"), SELECT);
-        assert_eq!(Word::of("select"), SELECT);
+        assert_eq!(Word::pack(b"select"), SELECT);
         assert_ne!(Word::pack(b"selec"), SELECT);
         assert!(!Word::pack(b"").is_some());
     }

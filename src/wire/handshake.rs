@@ -228,11 +228,14 @@ fn until_nul_or_end(r: &mut Reader<'_>) -> Result<Vec<u8>, Malformed> {
     r.bytes(rest.len()).map(<[u8]>::to_vec)
 }
 
+/// A plugin's name and its data.
+pub type AuthSwitch<'a> = (&'a [u8], &'a [u8]);
+
 /// AuthSwitchRequest: (plugin, data without its final NUL). `None` for the old form, which asks for the pre-4.1 password.
 ///
 /// # Errors
 /// [`Malformed`] if it is none.
-pub fn read_auth_switch(payload: &[u8]) -> Result<Option<(&[u8], &[u8])>, Malformed> {
+pub fn read_auth_switch(payload: &[u8]) -> Result<Option<AuthSwitch<'_>>, Malformed> {
     let mut r = Reader::new(payload);
     if r.u8()? != 0xFE {
         return Err(Malformed("no AuthSwitchRequest"));

@@ -23,8 +23,10 @@ const PREFIX: usize = 32;
 /// The shape of the response that a command gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expect {
-    /// COM_QUERY, COM_STMT_EXECUTE, COM_STMT_BULK_EXECUTE, COM_PROCESS_INFO: OK, ERR, LOCAL INFILE or result sets.
+    /// COM_QUERY, COM_STMT_EXECUTE without a cursor, COM_STMT_BULK_EXECUTE, COM_PROCESS_INFO: OK, ERR, LOCAL INFILE or result sets.
     Results,
+    /// COM_STMT_EXECUTE that asks for a cursor: the rows may be left to COM_STMT_FETCH.
+    Cursor,
     /// COM_STMT_PREPARE.
     Prepare,
     /// COM_FIELD_LIST: column definitions.
@@ -131,6 +133,7 @@ pub struct Reply {
     /// The packet in flight is of the longest size: the next packet continues its payload.
     continues: bool,
     hold_errors: bool,
+    may_open_cursor: bool,
     outcome: Outcome,
 }
 
@@ -139,14 +142,22 @@ impl Reply {
     #[must_use]
     pub fn new(expect: Expect, capabilities: Capabilities) -> Reply {
         let state = match expect {
-            Expect::Results => State::First,
+            Expect::Results | Expect::Cursor => State::First,
             Expect::Prepare => State::Prepare,
             Expect::FieldList => State::FieldList,
             Expect::Fetch => State::Rows,
             Expect::Text => State::Text,
             Expect::Ok => State::Ok,
         };
-        Reply { state, capabilities, skip: 0, continues: false, hold_errors: false, outcome: Outcome::default() }
+        Reply {
+            state,
+            capabilities,
+            skip: 0,
+            continues: false,
+            hold_errors: false,
+            may_open_cursor: expect == Expect::Cursor,
+            outcome: Outcome::default(),
+        }
     }
 
     /// Stop in front of the ERR that ends the response ([`Event::Error`]) instead of consuming it.
@@ -277,7 +288,9 @@ impl Reply {
             }
             State::ColumnsEnd => {
                 let status = self.eof_status(prefix)?;
-                if status.contains(Status::CURSOR_EXISTS) {
+                // the flag alone says nothing: MariaDB leaves it set behind a cursor that a stored procedure opened for itself
+                let opened = status.contains(Status::CURSOR_EXISTS) && !status.contains(Status::MORE_RESULTS);
+                if self.may_open_cursor && opened {
                     return Ok(self.result_end(status));
                 }
                 self.state = State::Rows;
@@ -291,25 +304,11 @@ impl Reply {
                 self.outcome.rows += 1;
                 Ok(Role::Part)
             }
-            State::Prepare => self.prepare(prefix),
-            State::Parameters { left, columns } => Ok(match left {
-                0 | 1 if self.deprecate_eof() => self.prepared_columns(columns),
-                0 | 1 => self.go(State::ParametersEnd { columns }),
-                n => self.go(State::Parameters { left: n - 1, columns }),
-            }),
-            State::ParametersEnd { columns } => {
-                self.eof_status(prefix)?;
-                Ok(self.prepared_columns(columns))
-            }
-            State::PreparedColumns { left } => Ok(match left {
-                0 | 1 if self.deprecate_eof() => self.finish(),
-                0 | 1 => self.go(State::PreparedColumnsEnd),
-                n => self.go(State::PreparedColumns { left: n - 1 }),
-            }),
-            State::PreparedColumnsEnd => {
-                self.eof_status(prefix)?;
-                Ok(self.finish())
-            }
+            State::Prepare
+            | State::Parameters { .. }
+            | State::ParametersEnd { .. }
+            | State::PreparedColumns { .. }
+            | State::PreparedColumnsEnd => self.prepared_part(prefix),
             State::FieldList => {
                 if self.is_end_of_rows(header, first) {
                     let status = self.eof_status(prefix)?;
@@ -354,6 +353,32 @@ impl Reply {
                 Ok(Role::Part)
             }
             None => Err(Malformed("an empty response")),
+        }
+    }
+
+    /// A packet of the response to COM_STMT_PREPARE.
+    fn prepared_part(&mut self, prefix: &[u8]) -> Result<Role, Malformed> {
+        match self.state {
+            State::Prepare => self.prepare(prefix),
+            State::Parameters { left, columns } => Ok(match left {
+                0 | 1 if self.deprecate_eof() => self.prepared_columns(columns),
+                0 | 1 => self.go(State::ParametersEnd { columns }),
+                n => self.go(State::Parameters { left: n - 1, columns }),
+            }),
+            State::ParametersEnd { columns } => {
+                self.eof_status(prefix)?;
+                Ok(self.prepared_columns(columns))
+            }
+            State::PreparedColumns { left } => Ok(match left {
+                0 | 1 if self.deprecate_eof() => self.finish(),
+                0 | 1 => self.go(State::PreparedColumnsEnd),
+                n => self.go(State::PreparedColumns { left: n - 1 }),
+            }),
+            State::PreparedColumnsEnd => {
+                self.eof_status(prefix)?;
+                Ok(self.finish())
+            }
+            _ => Err(Malformed("no response to COM_STMT_PREPARE")),
         }
     }
 
@@ -486,7 +511,7 @@ mod tests {
         // an error in the middle of rows
         assert_eq!(done(Expect::Results, OLD, &[&[1], COLUMN, EOF, b"\x011", ERR]).error, Some(1146));
         // a cursor has no rows yet
-        assert_eq!(done(Expect::Results, OLD, &[&[1], COLUMN, EOF_CURSOR]).rows, 0);
+        assert_eq!(done(Expect::Cursor, OLD, &[&[1], COLUMN, EOF_CURSOR]).rows, 0);
         assert_eq!(done(Expect::Fetch, OLD, &[b"\x00\x001", EOF_CURSOR]).rows, 1);
     }
 
@@ -495,6 +520,14 @@ mod tests {
         let o = done(Expect::Results, OLD, &[OK_MORE, &[1], COLUMN, EOF, b"\x011", EOF_MORE, OK]);
         assert_eq!((o.rows, o.insert_id), (1, 5));
         assert_eq!(done(Expect::Results, OLD, &[OK_MORE, ERR]).error, Some(1146));
+    }
+
+    #[test]
+    fn a_procedures_own_cursor_does_not_end_its_results() {
+        let eof: &[u8] = &[0xFE, 0, 0, 0x6A, 0];
+        let call: &[&[u8]] = &[&[1], COLUMN, eof, b"\x011", eof, OK];
+        assert_eq!(done(Expect::Results, OLD, call).rows, 1);
+        assert_eq!(done(Expect::Cursor, OLD, call).rows, 1);
     }
 
     #[test]
@@ -578,8 +611,8 @@ mod tests {
         }
 
         #[test]
-        fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..400), expect in 0..6) {
-            let expect = [Expect::Results, Expect::Prepare, Expect::FieldList, Expect::Fetch, Expect::Text, Expect::Ok][expect as usize];
+        fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..400), expect in 0usize..6) {
+            let expect = [Expect::Results, Expect::Prepare, Expect::FieldList, Expect::Fetch, Expect::Text, Expect::Ok][expect];
             let mut reply = Reply::new(expect, OLD);
             if let Ok(step) = reply.feed(&bytes) {
                 prop_assert!(step.consumed <= bytes.len());

@@ -92,9 +92,13 @@ fn compare(capabilities: Capabilities) {
         let (a, b) = (plain(a, &one.name), plain(b, &two.name));
         assert_eq!(a, b, "{text}");
     }
-    for (command, argument, expect) in
-        [(0x0e, &b""[..], Expect::Ok), (0x1b, &[1, 0][..], Expect::Ok), (0x1b, &[0, 0][..], Expect::Ok), (0x99, &b""[..], Expect::Ok), (0x1f, &b""[..], Expect::Ok)]
-    {
+    for (command, argument, expect) in [
+        (0x0e, &b""[..], Expect::Ok),
+        (0x1b, &[1, 0][..], Expect::Ok),
+        (0x1b, &[0, 0][..], Expect::Ok),
+        (0x99, &b""[..], Expect::Ok),
+        (0x1f, &b""[..], Expect::Ok),
+    ] {
         direct.send(command, argument);
         proxied.send(command, argument);
         assert_eq!(direct.response(expect), proxied.response(expect), "command {command:#x}");

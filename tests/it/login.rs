@@ -59,7 +59,8 @@ async fn an_account_made_a_second_ago_can_log_in_and_use_both_stores() {
     let _gone = Account(name.clone());
     let mut conn = connect(&proxy, &name, "pw1").await.unwrap();
     conn.query_drop(format!("USE {}", database.name)).await.unwrap();
-    let user: Option<String> = conn.query_first("SELECT CURRENT_USER() FROM hits RIGHT JOIN (SELECT 1) x ON 1").await.unwrap();
+    let user: Option<String> =
+        conn.query_first("SELECT CURRENT_USER() FROM hits RIGHT JOIN (SELECT 1) x ON 1").await.unwrap();
     assert_eq!(user, Some(format!("{name}@127.0.0.1")));
     // a changed password counts from the next login on, here and there
     for server in [&stores().legacy, &stores().new] {
@@ -83,7 +84,8 @@ async fn a_secret_that_is_missing_is_named_with_its_three_remedies() {
     let database = stores().database();
     database.on_both("CREATE TABLE hits (id INT)");
     let config = |port| {
-        let text = pair_config(port, &stores().legacy, &stores().new, &["hits"]).replace("connection: legacy", "connection: new");
+        let text = pair_config(port, &stores().legacy, &stores().new, &["hits"])
+            .replace("connection: legacy", "connection: new");
         text.replace(", control: { user: switchover, password: switchover }", "")
     };
     let proxy = Proxy::start(config);
@@ -125,7 +127,9 @@ async fn tls_on_both_legs_and_on_one() {
     let cipher: Option<(String, String)> = conn.query_first("SHOW STATUS LIKE 'Ssl_cipher'").await.unwrap();
     assert!(!cipher.unwrap().1.is_empty());
     // required from clients
-    let strict = Proxy::start(|port| pair_config(port, &stores().legacy, &stores().new, &["hits"]) + "tls: { mode: required }\n");
+    let strict = Proxy::start(|port| {
+        pair_config(port, &stores().legacy, &stores().new, &["hits"]) + "tls: { mode: required }\n"
+    });
     assert_eq!(Raw::login(strict.port, ORDINARY, "app", "app", "").err().unwrap().code, 3159);
 }
 
@@ -140,7 +144,8 @@ async fn change_user_makes_it_another_session() {
         .with_pass(Some("pw".to_owned()))
         .with_db_name(Some(database.name.clone()));
     conn.change_user(opts).await.unwrap();
-    let row: Option<(String, Option<u8>)> = conn.query_first("SELECT SUBSTRING_INDEX(USER(), '@', 1), @x").await.unwrap();
+    let row: Option<(String, Option<u8>)> =
+        conn.query_first("SELECT SUBSTRING_INDEX(USER(), '@', 1), @x").await.unwrap();
     assert_eq!(row, Some((user.0.clone(), None)));
     let there: Option<String> =
         conn.query_first("SELECT SUBSTRING_INDEX(USER(), '@', 1) FROM (SELECT 1) x LEFT JOIN hits ON 1").await.unwrap();
@@ -178,6 +183,17 @@ async fn unix_sockets_serve_and_reach_stores() {
         text.replace(&format!("listen: 127.0.0.1:{port}"), &format!("listen: [127.0.0.1:{port}, ./p.sock]"))
     });
     let socket = proxy.folder.join("p.sock");
-    let output = clients::run(&["mariadb", "--no-defaults", "-S", socket.to_str().unwrap(), "-uapp", "-papp", "-N", "-e", "SELECT 7", &database.name]);
+    let output = clients::run(&[
+        "mariadb",
+        "--no-defaults",
+        "-S",
+        socket.to_str().unwrap(),
+        "-uapp",
+        "-papp",
+        "-N",
+        "-e",
+        "SELECT 7",
+        &database.name,
+    ]);
     assert_eq!(output.text(), "7");
 }

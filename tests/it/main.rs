@@ -24,11 +24,15 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod chaos;
+mod clients;
 mod demo;
 mod fidelity;
 mod hostile;
 mod load;
 mod login;
+mod operating;
+mod regression;
 mod routing;
 mod smoke;
 mod state;

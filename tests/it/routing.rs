@@ -11,7 +11,9 @@ const TABLES: &[&str] = &["pageviews", "site_stats"];
 fn shop() -> Database {
     let database = stores().database();
     for table in ["pageviews", "site_stats", "sites"] {
-        database.on_both(&format!("CREATE TABLE {table} (id INT PRIMARY KEY AUTO_INCREMENT, n INT, marker VARCHAR(10)) ENGINE=InnoDB"));
+        database.on_both(&format!(
+            "CREATE TABLE {table} (id INT PRIMARY KEY AUTO_INCREMENT, n INT, marker VARCHAR(10)) ENGINE=InnoDB"
+        ));
         database.on_legacy(&format!("INSERT INTO {table} VALUES (1, 10, 'legacy')"));
         database.on_new(&format!("INSERT INTO {table} VALUES (1, 20, 'new')"));
     }
@@ -86,12 +88,15 @@ async fn references_make_a_join_possible_for_reading_only() {
     let mut conn = proxy.connect(&database.name).await;
     assert_eq!(text(&mut conn, "SELECT s.marker FROM pageviews p JOIN sites s ON s.id = p.id").await, "new");
     assert_eq!(text(&mut conn, "SELECT marker FROM sites").await, "legacy");
-    let (code, _) = server_error(conn.query_drop("SELECT * FROM pageviews p JOIN sites s ON s.id = p.id FOR UPDATE").await.unwrap_err());
+    let (code, _) = server_error(
+        conn.query_drop("SELECT * FROM pageviews p JOIN sites s ON s.id = p.id FOR UPDATE").await.unwrap_err(),
+    );
     assert_eq!(code, 1235);
     let mut transaction = conn.start_transaction(Default::default()).await.unwrap();
     transaction.query_drop("UPDATE sites SET n = 99").await.unwrap();
-    let (code, _) =
-        server_error(transaction.query_drop("SELECT * FROM pageviews p JOIN sites s ON s.id = p.id").await.unwrap_err());
+    let (code, _) = server_error(
+        transaction.query_drop("SELECT * FROM pageviews p JOIN sites s ON s.id = p.id").await.unwrap_err(),
+    );
     assert_eq!(code, 1235, "a table that this transaction wrote is not read from a copy");
     transaction.rollback().await.unwrap();
 }
@@ -103,7 +108,9 @@ async fn a_flip_never_splits_a_transaction() {
     let mut conn = proxy.connect(&database.name).await;
     let mut transaction = conn.start_transaction(Default::default()).await.unwrap();
     transaction.query_drop("UPDATE pageviews SET n = n + 1").await.unwrap();
-    proxy.flag("analytics", "new");
+    // without --wait, which would wait for this very transaction
+    assert!(proxy.cli(&["flag", "analytics", "new"]).ok);
+    assert_eq!(proxy.status()["sessions"]["on_older_epoch"], 1);
     let marker: Option<String> = transaction.query_first("SELECT marker FROM pageviews").await.unwrap();
     assert_eq!(marker.as_deref(), Some("legacy"));
     transaction.query_drop("UPDATE pageviews SET n = n + 1").await.unwrap();
@@ -119,7 +126,8 @@ async fn several_statements_for_several_stores_are_stitched_into_one_response() 
     let proxy = Proxy::pair(TABLES);
     proxy.flag("analytics", "new");
     let mut conn = proxy.connect(&database.name).await;
-    let sql = "SELECT marker FROM sites; UPDATE pageviews SET n = 5; SELECT marker FROM pageviews; SELECT marker FROM sites";
+    let sql =
+        "SELECT marker FROM sites; UPDATE pageviews SET n = 5; SELECT marker FROM pageviews; SELECT marker FROM sites";
     let mut results = conn.query_iter(sql).await.unwrap();
     let first: Vec<String> = results.collect().await.unwrap();
     let update: Vec<String> = results.collect().await.unwrap();
@@ -156,7 +164,8 @@ async fn prepared_statements_follow_the_flag_and_leave_nothing_behind() {
     conn.ping().await.unwrap();
     conn.disconnect().await.unwrap();
     crate::support::eventually("no prepared statement is left", || {
-        stores().legacy.status("Prepared_stmt_count") <= before.0 && stores().new.status("Prepared_stmt_count") <= before.1
+        stores().legacy.status("Prepared_stmt_count") <= before.0
+            && stores().new.status("Prepared_stmt_count") <= before.1
     });
 }
 
@@ -166,10 +175,14 @@ async fn text_prepared_statements_follow_too() {
     let proxy = Proxy::pair(TABLES);
     let mut conn = proxy.connect(&database.name).await;
     conn.query_drop("PREPARE s FROM 'SELECT CONCAT(marker, ?) FROM pageviews'").await.unwrap();
-    conn.query_drop("SET @a = '!'").await.unwrap();
+    conn.query_drop("SET @a = '!', @hidden = 'SELECT marker FROM pageviews'").await.unwrap();
+    conn.query_drop("PREPARE hidden FROM @hidden").await.unwrap();
+    assert_eq!(text(&mut conn, "EXECUTE hidden").await, "legacy");
     assert_eq!(text(&mut conn, "EXECUTE s USING @a").await, "legacy!");
     proxy.flag("analytics", "new");
     assert_eq!(text(&mut conn, "EXECUTE s USING @a").await, "new!");
+    // its text was not seen: it might read the table where it no longer is
+    assert_eq!(server_error(conn.query_drop("EXECUTE hidden").await.unwrap_err()).0, 1235);
     conn.query_drop("SET @sql = 'SELECT marker FROM pageviews'").await.unwrap();
     conn.query_drop("PREPARE t FROM @sql").await.unwrap();
     assert_eq!(text(&mut conn, "EXECUTE t").await, "new");

@@ -16,7 +16,10 @@ fn ground() -> (Database, Proxy) {
 }
 
 async fn on_new(conn: &mut Conn, expression: &str) -> Option<String> {
-    conn.query_first::<Option<String>, _>(format!("SELECT CAST({expression} AS CHAR) FROM hits WHERE id = 1")).await.unwrap().flatten()
+    conn.query_first::<Option<String>, _>(format!("SELECT CAST({expression} AS CHAR) FROM hits WHERE id = 1"))
+        .await
+        .unwrap()
+        .flatten()
 }
 
 #[tokio::test]
@@ -94,7 +97,10 @@ async fn the_database_follows_and_a_reset_forgets() {
     conn.query_drop(format!("USE {}", other.name)).await.unwrap();
     assert_eq!(conn.query_first::<u32, _>("SELECT MAX(id) FROM hits").await.unwrap(), Some(42));
     conn.query_drop("SET time_zone = '+09:00', @x = 1").await.unwrap();
-    assert_eq!(conn.query_first::<String, _>("SELECT CONCAT(@@time_zone, @x) FROM hits").await.unwrap().as_deref(), Some("+09:001"));
+    assert_eq!(
+        conn.query_first::<String, _>("SELECT CONCAT(@@time_zone, @x) FROM hits").await.unwrap().as_deref(),
+        Some("+09:001")
+    );
     assert!(conn.reset().await.unwrap());
     conn.query_drop(format!("USE {}", other.name)).await.unwrap();
     let row: Option<(String, Option<String>)> = conn.query_first("SELECT @@time_zone, @x FROM hits").await.unwrap();
@@ -107,12 +113,16 @@ async fn quotes_are_read_as_the_session_reads_them() {
     let mut conn = proxy.connect(&database.name).await;
     // ANSI_QUOTES: "hits" is a table
     conn.query_drop("SET sql_mode = 'ANSI_QUOTES'").await.unwrap();
-    assert_eq!(conn.query_first::<String, _>(r#"SELECT s FROM "hits" WHERE id = 1"#).await.unwrap().as_deref(), Some("new"));
+    assert_eq!(
+        conn.query_first::<String, _>(r#"SELECT s FROM "hits" WHERE id = 1"#).await.unwrap().as_deref(),
+        Some("new")
+    );
     // and not so without it, however the mode was set
     conn.query_drop("SET sql_mode = REPLACE(@@sql_mode, 'ANSI_QUOTES', '')").await.unwrap();
     assert_eq!(conn.query_first::<String, _>(r#"SELECT "FROM hits""#).await.unwrap().as_deref(), Some("FROM hits"));
     // gbk: the second byte of a character may be a backslash
     conn.query_drop("SET NAMES gbk").await.unwrap();
-    let n: Option<u32> = conn.query_first(&b"SELECT LENGTH('\xaa\\') + COUNT(*) FROM hits WHERE id = 1"[..]).await.unwrap();
+    let n: Option<u32> =
+        conn.query_first(&b"SELECT LENGTH('\xaa\\') + COUNT(*) FROM hits WHERE id = 1"[..]).await.unwrap();
     assert_eq!(n, Some(3));
 }

@@ -52,7 +52,11 @@ async fn savepoints_reach_the_store_that_joins_late() {
     run(&mut conn, &["BEGIN", "UPDATE orders SET n = 1", "SAVEPOINT a", "UPDATE hits SET n = 1", "SAVEPOINT b"]).await;
     run(&mut conn, &["UPDATE hits SET n = 7", "ROLLBACK TO b", "RELEASE SAVEPOINT b", "COMMIT"]).await;
     assert_eq!(values(&database), ("2".into(), "2".into()));
-    run(&mut conn, &["BEGIN", "SAVEPOINT a", "UPDATE hits SET n = 7", "UPDATE orders SET n = 7", "ROLLBACK TO a", "COMMIT"]).await;
+    run(
+        &mut conn,
+        &["BEGIN", "SAVEPOINT a", "UPDATE hits SET n = 7", "UPDATE orders SET n = 7", "ROLLBACK TO a", "COMMIT"],
+    )
+    .await;
     assert_eq!(values(&database), ("2".into(), "2".into()));
 }
 
@@ -82,7 +86,9 @@ async fn a_deadlock_on_one_store_rolls_the_other_back_before_the_client_hears_of
         (b, end)
     });
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-    let Err(Error::Server(error)) = a.query_drop("UPDATE hits SET n = 9 WHERE id = 2").await else { panic!("no deadlock") };
+    let Err(Error::Server(error)) = a.query_drop("UPDATE hits SET n = 9 WHERE id = 2").await else {
+        panic!("no deadlock")
+    };
     assert_eq!(error.code, 1213);
     // nothing of a is left on the other store, and its locks are free
     assert_eq!(database.on_legacy("SELECT SUM(n) FROM orders"), [["0"]]);
@@ -146,4 +152,24 @@ async fn lock_tables_over_two_stores_locks_on_each() {
     run(&mut conn, &["SELECT * FROM orders", "SELECT * FROM hits AS h", "UNLOCK TABLES"]).await;
     database.on_legacy("INSERT INTO orders VALUES (50, 0)");
     database.on_new("INSERT INTO hits VALUES (50, 0)");
+}
+
+#[tokio::test]
+async fn a_group_may_keep_its_transactions_to_one_store() {
+    let database = stores().database();
+    database.on_both("CREATE TABLE orders (id INT PRIMARY KEY, n INT)");
+    database.on_both("CREATE TABLE hits (id INT PRIMARY KEY, n INT)");
+    let proxy = Proxy::start(|port| {
+        crate::support::proxy::pair_config(port, &stores().legacy, &stores().new, &["hits"])
+            .replace("connection: legacy", "connection: new\n    cross_store_transactions: refuse")
+    });
+    let mut conn = proxy.connect(&database.name).await;
+    for (first, second) in [("orders", "hits"), ("hits", "orders")] {
+        run(&mut conn, &["BEGIN", &format!("INSERT INTO {first} VALUES (1, 1)")]).await;
+        let Err(Error::Server(error)) = conn.query_drop(format!("INSERT INTO {second} VALUES (1, 1)")).await else {
+            panic!("{first}, then {second}: not refused")
+        };
+        assert!(error.code == 1235 && error.message.contains("cross_store_transactions"), "{error}");
+        run(&mut conn, &["ROLLBACK", &format!("SELECT * FROM {second}")]).await;
+    }
 }

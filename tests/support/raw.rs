@@ -53,7 +53,13 @@ impl Raw {
     }
 
     /// Logs in with `mysql_native_password`.
-    pub fn login(port: u16, wanted: Capabilities, user: &str, password: &str, database: &str) -> Result<Raw, ErrPacket> {
+    pub fn login(
+        port: u16,
+        wanted: Capabilities,
+        user: &str,
+        password: &str,
+        database: &str,
+    ) -> Result<Raw, ErrPacket> {
         let mut raw = Raw::connect(port);
         let mut capabilities = wanted & (raw.greeting.capabilities | Capabilities::CLIENT_ONLY);
         capabilities.set(Capabilities::CONNECT_WITH_DB, !database.is_empty());

@@ -6,8 +6,7 @@ use crate::sql::facts::{Access, Flags, Kind};
 use crate::sql::word::{self, Word};
 
 /// Kinds of object that have a name like a table's.
-const NAMED: [Word; 6] =
-    [word::TABLE, word::VIEW, word::SEQUENCE, word::PROCEDURE, word::FUNCTION, word::EVENT];
+const NAMED: [Word; 6] = [word::TABLE, word::VIEW, word::SEQUENCE, word::PROCEDURE, word::FUNCTION, word::EVENT];
 
 /// Words that a routine's body begins with.
 const BODY: [Word; 22] = [
@@ -54,7 +53,12 @@ impl Scanner<'_> {
                 word::INDEX => return self.create_index(),
                 word::PROCEDURE | word::FUNCTION | word::EVENT | word::PACKAGE => return self.create_routine(),
                 word::TRIGGER => return self.create_trigger(),
-                word::USER | word::ROLE | word::DATABASE | word::SCHEMA | word::SERVER | word::TABLESPACE
+                word::USER
+                | word::ROLE
+                | word::DATABASE
+                | word::SCHEMA
+                | word::SERVER
+                | word::TABLESPACE
                 | word::RESOURCE => return self.create_other(),
                 _ => {}
             }
@@ -97,7 +101,9 @@ impl Scanner<'_> {
                 self.cur.bump();
                 self.table(Access::Describe);
             } else if self.cur.is_any(&[word::AS, word::IGNORE, word::REPLACE])
-                && (self.cur.peek2().is_op(b'(') || self.cur.next_is(word::WITH) || self.cur.next_is(word::TABLE)
+                && (self.cur.peek2().is_op(b'(')
+                    || self.cur.next_is(word::WITH)
+                    || self.cur.next_is(word::TABLE)
                     || self.cur.next_is(word::VALUES))
                 && self.frames.len() == self.base
             {
@@ -166,8 +172,7 @@ impl Scanner<'_> {
             let tok = self.cur.peek();
             let body = match tok.word {
                 word::SET => {
-                    !self.cur.peek2().is_op(b'(')
-                        && !matches!(self.cur.previous().word, word::CHARACTER | word::CHAR)
+                    !self.cur.peek2().is_op(b'(') && !matches!(self.cur.previous().word, word::CHARACTER | word::CHAR)
                 }
                 word::DO => {
                     self.cur.bump();
@@ -232,8 +237,14 @@ impl Scanner<'_> {
                     return self.rest(Kind::Ddl);
                 }
                 word::EVENT => return self.alter_event(),
-                word::USER | word::ROLE | word::DATABASE | word::SCHEMA | word::SERVER | word::TABLESPACE
-                | word::INSTANCE | word::RESOURCE => return self.create_other(),
+                word::USER
+                | word::ROLE
+                | word::DATABASE
+                | word::SCHEMA
+                | word::SERVER
+                | word::TABLESPACE
+                | word::INSTANCE
+                | word::RESOURCE => return self.create_other(),
                 _ => self.cur.bump(),
             };
         }
@@ -296,7 +307,7 @@ impl Scanner<'_> {
     fn other_table(&mut self, words: &[Word; 2]) {
         self.cur.bump();
         let [first, second] = *words;
-        while !self.ended() && !(self.cur.is(first) && self.cur.next_is(second)) {
+        while !(self.ended() || self.cur.is(first) && self.cur.next_is(second)) {
             self.cur.bump();
         }
         self.cur.eat(first);

@@ -202,7 +202,7 @@ impl Scanner<'_> {
         if self.cur.eat(word::LOCAL) {
             self.flags |= Flags::LOCAL_INFILE;
         }
-        while !self.ended() && !(self.cur.is(word::INTO) && self.cur.next_is(word::TABLE)) {
+        while !(self.ended() || self.cur.is(word::INTO) && self.cur.next_is(word::TABLE)) {
             self.cur.bump();
         }
         self.cur.eat_any(&[word::INTO, word::TABLE]);

@@ -15,7 +15,10 @@ impl Scanner<'_> {
                 word::LAST_INSERT_ID => self.flags |= Flags::READS_LAST_INSERT_ID,
                 word::ROW_COUNT => self.flags |= Flags::READS_ROW_COUNT,
                 word::FOUND_ROWS => self.flags |= Flags::READS_FOUND_ROWS,
-                word::GET_LOCK | word::RELEASE_LOCK | word::RELEASE_ALL_LOCKS | word::IS_FREE_LOCK
+                word::GET_LOCK
+                | word::RELEASE_LOCK
+                | word::RELEASE_ALL_LOCKS
+                | word::IS_FREE_LOCK
                 | word::IS_USED_LOCK => self.flags |= Flags::USER_LOCK,
                 word::NEXTVAL | word::SETVAL => self.sequence(Access::Write, true),
                 word::LASTVAL => self.sequence(Access::Read, true),

@@ -175,10 +175,28 @@ impl Scanner<'_> {
             word::CREATE => self.create(),
             word::ALTER => self.alter(),
             word::DROP => self.drop(),
-            word::TRUNCATE | word::RENAME | word::OPTIMIZE | word::REPAIR | word::CHECK | word::CHECKSUM
-            | word::GRANT | word::REVOKE | word::IMPORT => self.maintenance(),
-            word::FLUSH | word::RESET | word::PURGE | word::CHANGE | word::STOP | word::INSTALL | word::UNINSTALL
-            | word::SHUTDOWN | word::RESTART | word::BINLOG | word::CACHE | word::CLONE | word::BACKUP => self.admin(),
+            word::TRUNCATE
+            | word::RENAME
+            | word::OPTIMIZE
+            | word::REPAIR
+            | word::CHECK
+            | word::CHECKSUM
+            | word::GRANT
+            | word::REVOKE
+            | word::IMPORT => self.maintenance(),
+            word::FLUSH
+            | word::RESET
+            | word::PURGE
+            | word::CHANGE
+            | word::STOP
+            | word::INSTALL
+            | word::UNINSTALL
+            | word::SHUTDOWN
+            | word::RESTART
+            | word::BINLOG
+            | word::CACHE
+            | word::CLONE
+            | word::BACKUP => self.admin(),
             _ if first.is_op(b'(') => self.query(),
             _ if first.is_op(b'{') => self.rest(Kind::Unknown),
             _ => self.session_statement(),
@@ -199,7 +217,15 @@ impl Scanner<'_> {
     /// `WITH … SELECT`, or WITH before UPDATE, DELETE …
     fn with(&mut self) -> Kind {
         self.set_state(State::Start);
-        self.walk_to(&[word::UPDATE, word::DELETE, word::INSERT, word::REPLACE, word::SELECT, word::VALUES, word::TABLE]);
+        self.walk_to(&[
+            word::UPDATE,
+            word::DELETE,
+            word::INSERT,
+            word::REPLACE,
+            word::SELECT,
+            word::VALUES,
+            word::TABLE,
+        ]);
         match self.cur.peek().word {
             word::UPDATE => self.update(),
             word::DELETE => self.delete(),
@@ -264,9 +290,7 @@ impl Scanner<'_> {
         if self.asked_tables.is_empty() && !self.asked_otherwise {
             return;
         }
-        let system = self.refs.iter().any(|r| {
-            r.database.is_some_and(|d| is_server_schema(&self.cur.unquoted(d)))
-        });
+        let system = self.refs.iter().any(|r| r.database.is_some_and(|d| is_server_schema(&self.cur.unquoted(d))));
         if !system {
             self.asked_tables.clear();
             return;

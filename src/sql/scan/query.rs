@@ -87,7 +87,7 @@ impl Scanner<'_> {
     /// Walks until one of these words comes at the depth `self.frames.len()` has now, or the statement ends.
     pub(super) fn walk_to(&mut self, words: &[Word]) {
         let depth = self.frames.len();
-        while !self.ended() && !(self.frames.len() <= depth && self.cur.is_any(words)) {
+        while !(self.ended() || self.frames.len() <= depth && self.cur.is_any(words)) {
             self.step();
         }
     }
@@ -333,8 +333,17 @@ impl Scanner<'_> {
                 self.cur.eat(word::AS);
                 self.set_state(State::On);
             }
-            word::WHERE | word::GROUP | word::HAVING | word::ORDER | word::LIMIT | word::WINDOW | word::PROCEDURE
-            | word::SET | word::OFFSET | word::FETCH | word::RETURNING => self.set_state(State::Rest),
+            word::WHERE
+            | word::GROUP
+            | word::HAVING
+            | word::ORDER
+            | word::LIMIT
+            | word::WINDOW
+            | word::PROCEDURE
+            | word::SET
+            | word::OFFSET
+            | word::FETCH
+            | word::RETURNING => self.set_state(State::Rest),
             _ => {
                 if !self.query_clause(tok) && self.state() == State::Joined {
                     self.alias(tok);
@@ -358,7 +367,7 @@ impl Scanner<'_> {
                 self.lock_tables_of_query(&[]);
                 self.set_state(State::Rest);
             }
-            word::INTO => self.into_clause(),
+            word::INTO => self.clause_into(),
             _ => return false,
         }
         true
@@ -394,7 +403,7 @@ impl Scanner<'_> {
     }
 
     /// INTO @a, @b | OUTFILE | DUMPFILE | local variables.
-    fn into_clause(&mut self) {
+    fn clause_into(&mut self) {
         self.set_state(match self.state() {
             State::Select => State::Select,
             _ => State::Rest,

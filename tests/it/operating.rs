@@ -1,0 +1,217 @@
+//! Operating a proxy: hot reload, the slow-query log, the PROXY protocol in and out, and many idle clients.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt;
+
+use mysql_async::prelude::Queryable;
+use rustix::process::Signal;
+
+use crate::support::proxy::pair_config;
+use crate::support::raw::{ORDINARY, Raw, read_packet};
+use crate::support::{Database, PrivateServer, Proxy, eventually, stores};
+use switchover::wire::handshake::Greeting;
+
+fn hits() -> Database {
+    let database = stores().database();
+    database.on_both("CREATE TABLE hits (id INT PRIMARY KEY AUTO_INCREMENT, server INT)");
+    database.on_both("INSERT INTO hits (server) VALUES (@@server_id)");
+    database
+}
+
+fn config(port: u16) -> String {
+    pair_config(port, &stores().legacy, &stores().new, &["hits"])
+}
+
+#[tokio::test]
+async fn a_broken_file_changes_nothing_and_is_told_until_it_is_mended() {
+    let (database, proxy) = (hits(), Proxy::pair(&["hits"]));
+    let mut conn = proxy.connect(&database.name).await;
+    let good = std::fs::read_to_string(&proxy.config_path).unwrap();
+    let epoch = proxy.status()["epoch"].clone();
+    for (broken, word) in [
+        (good.replace("connection: legacy", "connection: nwe"), "nwe"),
+        (good.replace("tables:", "tabels:"), "tabels"),
+        (good.replace("connection: legacy", "connection: new\n    standby: legacy"), "standby"),
+        (String::new(), "empty"),
+    ] {
+        proxy.edit_config(|_| broken);
+        eventually("the proxy says so", || {
+            let error = &proxy.status()["config_error"];
+            error.is_object() && error.to_string().contains(word)
+        });
+        assert_eq!(proxy.status()["epoch"], epoch);
+        assert_eq!(conn.query_first::<u32, _>("SELECT server FROM hits").await.unwrap(), Some(1));
+        // (a flag that is the only mistake is mended by setting it)
+        assert!(word == "nwe" || !proxy.cli(&["flag", "analytics", "new"]).ok, "a flag was set in a broken file");
+        assert!(proxy.log().contains("the old one stays"));
+    }
+    proxy.edit_config(|_| good.replace("connection: legacy", "connection: new"));
+    eventually("the good file is in force", || {
+        let status = proxy.status();
+        status["config_error"].is_null() && status["groups"][0]["connection"] == "new"
+    });
+    assert_eq!(conn.query_first::<u32, _>("SELECT server FROM hits").await.unwrap(), Some(2));
+}
+
+#[tokio::test]
+async fn every_way_of_saving_is_seen() {
+    let (database, proxy) = (hits(), Proxy::pair(&["hits"]));
+    let mut conn = proxy.connect(&database.name).await;
+    let path = &proxy.config_path;
+    let with = |store: &str| config(proxy.port).replace("connection: legacy", &format!("connection: {store}"));
+    let served = |store: &str| proxy.status()["groups"][0]["connection"] == store;
+    // written in place
+    std::fs::write(path, with("new")).unwrap();
+    eventually("in place", || served("new"));
+    // replaced by another file, as editors do
+    let before = std::fs::metadata(path).unwrap().ino();
+    proxy.edit_config(|_| with("legacy"));
+    assert_ne!(std::fs::metadata(path).unwrap().ino(), before);
+    eventually("replaced", || served("legacy"));
+    // removed for a moment
+    std::fs::remove_file(path).unwrap();
+    assert_eq!(conn.query_first::<u32, _>("SELECT server FROM hits").await.unwrap(), Some(1));
+    std::fs::write(path, with("new")).unwrap();
+    eventually("written anew", || served("new"));
+    // a link that is pointed elsewhere, as mounts of ConfigMaps do it
+    let (one, two, link) = (proxy.folder.join("one"), proxy.folder.join("two"), proxy.folder.join("link"));
+    std::fs::write(&one, with("legacy")).unwrap();
+    std::fs::write(&two, with("new")).unwrap();
+    for (target, store) in [(&one, "legacy"), (&two, "new"), (&one, "legacy")] {
+        std::os::unix::fs::symlink(target, &link).unwrap();
+        std::fs::rename(&link, path).unwrap();
+        eventually("linked", || served(store));
+    }
+    // SIGHUP, and `reload`, of a file that says the same: the epoch stays
+    let epoch = proxy.status()["epoch"].clone();
+    proxy.signal(Signal::HUP);
+    assert!(proxy.cli(&["reload"]).ok);
+    assert_eq!(proxy.status()["epoch"], epoch);
+    // a comment is no change either
+    std::fs::write(path, with("legacy") + "# a comment\n").unwrap();
+    assert!(proxy.cli(&["reload"]).ok);
+    assert_eq!(proxy.status()["epoch"], epoch);
+    assert_eq!(conn.query_first::<u32, _>("SELECT server FROM hits").await.unwrap(), Some(1));
+}
+
+#[tokio::test]
+async fn a_thousand_tables_in_ten_groups_are_told_apart() {
+    let database = stores().database();
+    let asked: &[usize] = &[0, 99, 500, 999];
+    for n in asked {
+        database.on_both(&format!("CREATE TABLE table_{n} (server INT)"));
+        database.on_both(&format!("INSERT INTO table_{n} VALUES (@@server_id)"));
+    }
+    let proxy = Proxy::start(|port| {
+        let mut text = pair_config(port, &stores().legacy, &stores().new, &[]) + "groups:\n";
+        for group in 0..10 {
+            let tables: Vec<_> = (0..100).map(|n| format!("table_{}", group * 100 + n)).collect();
+            let store = if group % 2 == 0 { "new" } else { "legacy" };
+            writeln!(text, "  g{group}:\n    tables: [{}]\n    connection: {store}", tables.join(", ")).unwrap();
+        }
+        text
+    });
+    let mut conn = proxy.connect(&database.name).await;
+    let mut check = async |moved: bool| {
+        for n in asked {
+            let on_new = (n / 100 % 2 == 0) != (moved && *n < 100);
+            let server: Option<u32> = conn.query_first(format!("SELECT server FROM table_{n}")).await.unwrap();
+            assert_eq!(server, Some(if on_new { 2 } else { 1 }), "table_{n}");
+        }
+    };
+    check(false).await;
+    proxy.flag("g0", "legacy");
+    check(true).await;
+    proxy.flag("g0", "new");
+    check(false).await;
+}
+
+#[tokio::test]
+async fn slow_statements_are_logged_with_their_store_and_without_their_literals() {
+    let database = hits();
+    let proxy = Proxy::start(|port| config(port) + "log: { slow_query: 200ms }\n");
+    proxy.flag("analytics", "new");
+    let mut conn = proxy.connect(&database.name).await;
+    conn.query_drop("SELECT 'quick secret'").await.unwrap();
+    conn.query_drop("SELECT SLEEP(0.3), 'slow secret' FROM hits").await.unwrap();
+    conn.exec_drop("SELECT SLEEP(?) FROM hits", (0.3,)).await.unwrap();
+    let lines =
+        || proxy.log().lines().filter(|line| line.contains("slow query")).map(str::to_owned).collect::<Vec<_>>();
+    eventually("two lines", || lines().len() == 2);
+    for line in lines() {
+        for word in ["new", "hits", "app", "rows=1"] {
+            assert!(line.contains(word), "{word}: {line}");
+        }
+        assert!(!line.contains("secret"), "{line}");
+    }
+}
+
+/// A PROXY v1 header in front of the login.
+fn through_a_balancer(port: u16, header: &[u8]) -> Option<Raw> {
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    socket.write_all(header).unwrap();
+    let (_, payload) = read_packet(&mut socket)?;
+    let greeting = Greeting::read(&payload).ok()?;
+    Some(Raw { socket, greeting, capabilities: ORDINARY })
+}
+
+#[test]
+fn a_balancers_header_names_the_client() {
+    let proxy = Proxy::start(|port| config(port) + "proxy_protocol: { from: [127.0.0.0/8] }\n");
+    let v1 = b"PROXY TCP4 203.0.113.7 127.0.0.1 4711 3306\r\n";
+    let v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\xcb\x00\x71\x08\x7f\x00\x00\x01\x12\x67\x0c\xea";
+    let local = b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00";
+    let open: Vec<Raw> =
+        [&v1[..], v2, local].iter().map(|h| through_a_balancer(proxy.port, h).expect("a greeting")).collect();
+    drop(open);
+    for garbage in
+        [&b"GET / HTTP/1.1\r\n\r\n"[..], b"PROXY TCP4 not an address\r\n", b"\r\n\r\n\0\r\nQUIT\n\xff\xff\xff\xff"]
+    {
+        assert!(through_a_balancer(proxy.port, garbage).is_none(), "{garbage:?}");
+    }
+    // who is not trusted cannot claim an address: the header is no login
+    let closed = Proxy::start(|port| config(port) + "proxy_protocol: { from: [192.0.2.0/24] }\n");
+    let mut raw = through_a_balancer(closed.port, v1).expect("the greeting comes first");
+    raw.until_closed();
+}
+
+#[tokio::test]
+async fn a_store_is_told_the_clients_address() {
+    let store = PrivateServer::start(41, &["--proxy-protocol-networks=127.0.0.1"]);
+    let proxy = Proxy::start(|port| {
+        pair_config(port, &store, &stores().new, &["hits"]).replacen(", control", ", proxy_protocol: true, control", 1)
+            + "proxy_protocol: { from: [127.0.0.2] }\n"
+    });
+    // the control account's connections work as well
+    assert_eq!(proxy.status()["stores"][0]["state"], "up", "{}", proxy.status());
+    let mut conn = proxy.connect("").await;
+    let row: Option<(String, u16)> = conn
+        .query_first("SELECT SUBSTRING_INDEX(host, ':', 1), SUBSTRING_INDEX(host, ':', -1) FROM information_schema.processlist WHERE id = CONNECTION_ID()")
+        .await
+        .unwrap();
+    let (host, port) = row.unwrap();
+    assert_eq!(host, "127.0.0.1");
+    let sessions = proxy.cli(&["sessions", "--json"]).stdout;
+    assert!(sessions.contains(&format!("127.0.0.1:{port}")), "the store saw port {port}, the proxy {sessions}");
+}
+
+#[test]
+fn two_thousand_idle_clients_take_little_memory() {
+    const CLIENTS: usize = 2_000;
+    let proxy = Proxy::pair(&["hits"]);
+    // what threads, caches and the allocator take once is not a client's
+    let warm: Vec<Raw> = (0..200).map(|_| Raw::app(proxy.port, ORDINARY, "")).collect();
+    let before = proxy.memory();
+    let mut idle: Vec<Raw> = (0..CLIENTS).map(|_| Raw::app(proxy.port, ORDINARY, "")).collect();
+    for raw in &mut idle {
+        assert!(Raw::error(&raw.query("SELECT 1")).is_none());
+    }
+    let each = proxy.memory().saturating_sub(before) / CLIENTS as u64;
+    assert!(each <= 10 << 10, "{each} bytes for each idle client");
+    assert_eq!(proxy.status()["sessions"]["open"], CLIENTS + warm.len());
+    drop((idle, warm));
+    eventually("all have left", || proxy.status()["sessions"]["open"] == 0);
+}

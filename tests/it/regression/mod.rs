@@ -1,0 +1,12 @@
+//! The 27 rules that real servers taught (a file per section of the list), each a test that fails if it is broken.
+//!
+//! Where a rule is tested elsewhere, the header of its section's file says where.
+
+mod introspection;
+mod lexing;
+mod login;
+mod operating;
+mod prepared;
+mod retries;
+mod session_state;
+mod transactions;
