@@ -130,7 +130,8 @@ async fn the_server_locks_what_the_classifier_names() {
         let names = |t: &Tables| t.keys().cloned().collect::<Vec<_>>();
         // A table that the server holds for writing must be one that we call written or locked; but an UPDATE of several
         // tables holds all of them so, even those that it only reads.
-        let writes = sql.starts_with("UPDATE") || theirs.iter().all(|(name, write)| !write || ours.get(name) == Some(&true));
+        let writes =
+            sql.starts_with("UPDATE") || theirs.iter().all(|(name, write)| !write || ours.get(name) == Some(&true));
         if names(&theirs) == names(&ours) && writes {
             agreed += 1;
         } else {

@@ -302,7 +302,10 @@ impl Scanner<'_> {
         let cur = &self.cur;
         self.refs.retain(|r| {
             at += 1;
-            at <= first || r.database.is_some() || r.access != Access::Read || !later.contains(&fold(&cur.unquoted(r.name)))
+            at <= first
+                || r.database.is_some()
+                || r.access != Access::Read
+                || !later.contains(&fold(&cur.unquoted(r.name)))
         });
     }
 
