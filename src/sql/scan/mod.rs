@@ -89,7 +89,7 @@ impl Scan {
             refs: Vec::new(),
             frames: vec![Frame::new(Context::Expression, State::Start, 0, 0)],
             base: 1,
-            ctes: Ctes::default(),
+            ctes: Ctes::new(dialect.engine),
             queries: 0,
             alias_of: None,
             flags: Flags::empty(),

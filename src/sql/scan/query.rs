@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::Scanner;
 use super::cursor::Tok;
+use crate::sql::dialect::Engine;
 use crate::sql::facts::{Access, Flags, Span};
 use crate::sql::lex::Lexeme;
 use crate::sql::word::{self, Word};
@@ -47,6 +48,8 @@ pub(super) struct With {
     name: Option<Span>,
     /// AS was read: the next parenthesis opens the query.
     body: bool,
+    /// Number of tables and of CTEs before it.
+    before: (usize, usize),
 }
 
 /// One open parenthesis, or the statement itself.
@@ -152,7 +155,7 @@ impl Scanner<'_> {
         let query = if context == Context::Tables { frame.query } else { self.new_query() };
         let mut inner = Frame::new(context, State::Start, self.ctes.len(), query);
         inner.refs = self.refs.len();
-        if let State::With(With { recursive, name: Some(name), body: true }) = frame.state {
+        if let State::With(With { recursive, name: Some(name), body: true, .. }) = frame.state {
             inner.query = self.new_query();
             if recursive {
                 // In scope in its own body, and from there on until the frame around it closes.
@@ -186,7 +189,7 @@ impl Scanner<'_> {
                 self.set_state(if context == Context::Tables { State::Joined } else { State::Rest });
             }
             State::With(with) if with.body => {
-                self.set_state(State::With(With { recursive: with.recursive, name: None, body: false }));
+                self.set_state(State::With(With { name: None, body: false, ..with }));
             }
             _ => {}
         }
@@ -248,7 +251,8 @@ impl Scanner<'_> {
             word::SELECT => self.begin_select(),
             word::WITH => {
                 let recursive = self.cur.eat(word::RECURSIVE);
-                self.set_state(State::With(With { recursive, name: None, body: false }));
+                let before = (self.refs.len(), self.ctes.len());
+                self.set_state(State::With(With { recursive, name: None, body: false, before }));
             }
             word::TABLE => {
                 self.begin_select();
@@ -270,8 +274,12 @@ impl Scanner<'_> {
     fn word_in_with(&mut self, tok: Tok, with: With) {
         match tok.word {
             word::AS if with.name.is_some() => self.set_state(State::With(With { body: true, ..with })),
-            word::SELECT => self.begin_select(),
+            word::SELECT => {
+                self.end_with(with);
+                self.begin_select();
+            }
             word::TABLE => {
+                self.end_with(with);
                 self.begin_select();
                 self.set_state(State::Factor);
             }
@@ -281,6 +289,21 @@ impl Scanner<'_> {
             }
             _ => {}
         }
+    }
+
+    /// MariaDB's recursive CTEs may name those that are defined after them: such names were taken for tables.
+    fn end_with(&mut self, with: With) {
+        let (first, ctes) = with.before;
+        if !with.recursive || self.ctes.exact || self.ctes.len() < ctes + 2 {
+            return;
+        }
+        let later: HashSet<String> = self.ctes.stack.iter().skip(ctes + 1).cloned().collect();
+        let mut at = 0;
+        let cur = &self.cur;
+        self.refs.retain(|r| {
+            at += 1;
+            at <= first || r.database.is_some() || r.access != Access::Read || !later.contains(&fold(&cur.unquoted(r.name)))
+        });
     }
 
     fn word_in_select(&mut self, tok: Tok) {
@@ -464,15 +487,25 @@ pub(super) fn fold(name: &str) -> String {
 }
 
 /// The CTEs in scope.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Ctes {
     stack: Vec<String>,
     count: HashMap<String, u32>,
+    /// MySQL compares their names as it compares tables': byte for byte, where case counts. MariaDB never does.
+    exact: bool,
 }
 
 impl Ctes {
+    pub(super) fn new(engine: Engine) -> Self {
+        Ctes { stack: Vec::new(), count: HashMap::new(), exact: matches!(engine, Engine::MySql { .. }) }
+    }
+
+    fn key(&self, name: &str) -> String {
+        if self.exact { name.to_owned() } else { fold(name) }
+    }
+
     fn push(&mut self, name: Box<str>) {
-        let name = fold(&name);
+        let name = self.key(&name);
         *self.count.entry(name.clone()).or_default() += 1;
         self.stack.push(name);
     }
@@ -496,6 +529,6 @@ impl Ctes {
     }
 
     fn contains(&self, name: &str) -> bool {
-        self.count.get(&fold(name)).is_some_and(|n| *n > 0)
+        self.count.get(&self.key(name)).is_some_and(|n| *n > 0)
     }
 }
