@@ -97,7 +97,6 @@ async fn every_way_of_saving_is_seen() {
 }
 
 #[test]
-#[ignore = "finding T10: the watcher compares with what it saw, not with what the proxy loaded"]
 fn a_file_that_is_put_back_right_after_a_flag_is_seen() {
     let proxy = Proxy::pair(&["hits"]);
     let before = std::fs::read_to_string(&proxy.config_path).unwrap();

@@ -142,7 +142,11 @@ impl Grammar {
         if plain && self.random.one_in(5) {
             let right = self.select(depth.saturating_sub(1), false);
             let union = self.random.pick(&["UNION", "UNION ALL", "EXCEPT", "INTERSECT"]);
-            text = if self.random.one_in(2) { format!("{text} {union} ({right})") } else { format!("{text} {union} {right}") };
+            text = if self.random.one_in(2) {
+                format!("{text} {union} ({right})")
+            } else {
+                format!("{text} {union} {right}")
+            };
         }
         self.ctes.truncate(scope);
         text
@@ -175,18 +179,29 @@ impl Grammar {
     fn select(&mut self, depth: usize, may_lock: bool) -> String {
         let (from, aliases) = self.tables(depth);
         let alias = aliases[self.random.below(aliases.len())].clone();
-        let options = self.random.pick(&["", "", "DISTINCT ", "SQL_BIG_RESULT ", "/*!40001 SQL_SMALL_RESULT */ ", "/* FROM t9 */ "]);
+        let options = self.random.pick(&[
+            "",
+            "",
+            "DISTINCT ",
+            "SQL_BIG_RESULT ",
+            "/*!40001 SQL_SMALL_RESULT */ ",
+            "/* FROM t9 */ ",
+        ]);
         let items = format!(
             "1 AS id, {} AS x, {} AS y, 'a' AS s",
             self.expression(depth.saturating_sub(1), &format!("{alias}.x")),
             self.expression(0, "3")
         );
-        let mut text = format!("SELECT {options}{items} {} {from}", self.random.pick(&["FROM", "from", "FROM--\tt9\n"]));
+        let mut text =
+            format!("SELECT {options}{items} {} {from}", self.random.pick(&["FROM", "from", "FROM--\tt9\n"]));
         if self.random.one_in(2) {
             text = format!("{text} WHERE {}", self.predicate(depth, &alias));
         }
         if self.random.one_in(6) {
-            text = format!("{text} GROUP BY {alias}.id{}", self.random.pick(&["", " HAVING COUNT(*) > 0", " WITH ROLLUP"]));
+            text = format!(
+                "{text} GROUP BY {alias}.id{}",
+                self.random.pick(&["", " HAVING COUNT(*) > 0", " WITH ROLLUP"])
+            );
         }
         match self.random.below(8) {
             0 if may_lock => format!("{text} FOR UPDATE"),
@@ -224,7 +239,10 @@ impl Grammar {
             0 => format!("{alias}.x IN (SELECT id FROM ({}) {})", self.query(depth - 1, false), self.alias()),
             1 => format!("EXISTS ({})", self.query(depth - 1, false)),
             2 => format!("NOT EXISTS({}) AND {}", self.query(depth - 1, false), self.predicate(0, alias)),
-            3 => format!("{alias}.x > ALL (SELECT x FROM {})", self.tables(depth - 1).0.split(',').next().map_or("t1", |_| "t3")),
+            3 => format!(
+                "{alias}.x > ALL (SELECT x FROM {})",
+                self.tables(depth - 1).0.split(',').next().map_or("t1", |_| "t3")
+            ),
             4 => format!("({alias}.s = \"FROM t9\" OR {alias}.s LIKE '%\\'FROM t9%')"),
             5 => format!("1 = 0 AND {}", self.predicate(depth - 1, alias)),
             6 => format!("{} = {alias}.y", self.expression(depth, &format!("{alias}.x"))),
@@ -240,7 +258,11 @@ impl Grammar {
             _ if self.random.one_in(2) => format!(" ON DUPLICATE KEY UPDATE x = VALUES(x) + {}", self.random.below(9)),
             _ => String::new(),
         };
-        format!("{verb} {table} (id, x, s) VALUES ({id}, {}, 'FROM t9'), ({}, 1, 'b'){tail}", self.expression(1, "1"), id + 1)
+        format!(
+            "{verb} {table} (id, x, s) VALUES ({id}, {}, 'FROM t9'), ({}, 1, 'b'){tail}",
+            self.expression(1, "1"),
+            id + 1
+        )
     }
 
     fn insert_select(&mut self) -> String {
@@ -251,7 +273,11 @@ impl Grammar {
 
     fn update_one(&mut self) -> String {
         let (table, alias) = (self.table(), self.alias());
-        format!("UPDATE {table} AS {alias} SET {alias}.x = {}, y = 2 WHERE {}", self.expression(2, "5"), self.predicate(2, &alias))
+        format!(
+            "UPDATE {table} AS {alias} SET {alias}.x = {}, y = 2 WHERE {}",
+            self.expression(2, "5"),
+            self.predicate(2, &alias)
+        )
     }
 
     fn update_many(&mut self) -> String {
@@ -280,7 +306,8 @@ impl Grammar {
         let (table, alias) = (self.table(), self.alias());
         let (others, names) = self.tables(1);
         let refs = format!("{table} {alias} JOIN {others} ON {}.id = {alias}.id", names[names.len() - 1]);
-        let refs = if others.contains(',') || others.ends_with(')') { format!("{table} {alias}, {others}") } else { refs };
+        let refs =
+            if others.contains(',') || others.ends_with(')') { format!("{table} {alias}, {others}") } else { refs };
         match self.random.below(2) {
             0 => format!("DELETE {alias} FROM {refs} WHERE {}", self.predicate(1, &alias)),
             _ => format!("DELETE FROM {alias} USING {refs} WHERE {}", self.predicate(1, &alias)),

@@ -2,7 +2,17 @@
 //!
 //! `metadata_lock_info` inside the transaction is the oracle: exact names, even of tables that were optimised away.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test stops at the first thing that is not as it should be"
+)]
 
 mod grammar;
 #[path = "../support/mod.rs"]
@@ -130,7 +140,8 @@ async fn the_server_locks_what_the_classifier_names() {
         let names = |t: &Tables| t.keys().cloned().collect::<Vec<_>>();
         // A table that the server holds for writing must be one that we call written or locked; but an UPDATE of several
         // tables holds all of them so, even those that it only reads.
-        let writes = sql.starts_with("UPDATE") || theirs.iter().all(|(name, write)| !write || ours.get(name) == Some(&true));
+        let writes =
+            sql.starts_with("UPDATE") || theirs.iter().all(|(name, write)| !write || ours.get(name) == Some(&true));
         if names(&theirs) == names(&ours) && writes {
             agreed += 1;
         } else {

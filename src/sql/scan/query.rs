@@ -302,7 +302,10 @@ impl Scanner<'_> {
         let cur = &self.cur;
         self.refs.retain(|r| {
             at += 1;
-            at <= first || r.database.is_some() || r.access != Access::Read || !later.contains(&fold(&cur.unquoted(r.name)))
+            at <= first
+                || r.database.is_some()
+                || r.access != Access::Read
+                || !later.contains(&fold(&cur.unquoted(r.name)))
         });
     }
 
@@ -418,7 +421,7 @@ impl Scanner<'_> {
                 return;
             }
             if tok.lexeme == Lexeme::UserVariable {
-                self.flags |= Flags::WRITES_USER_VARIABLES;
+                self.writes_variable(tok);
             }
             self.cur.bump();
             if !self.cur.eat_op(b',') {
