@@ -1,4 +1,4 @@
-//! `switchover explain`: [`crate::routing::explain`] behind the control socket and the command line.
+//! `switchover explain`: [`mod@crate::routing::explain`] behind the control socket and the command line.
 
 use std::sync::Arc;
 

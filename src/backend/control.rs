@@ -154,7 +154,7 @@ pub async fn account_hashes(
     Ok(hashes)
 }
 
-/// KILL [QUERY] of a thread there; errors are logged, for nobody waits for them.
+/// `KILL [QUERY]` of a thread there; errors are logged, for nobody waits for them.
 pub async fn kill(store: &Arc<StoreHandle>, thread_id: u32, query: bool, limit: Duration) {
     let sql = format!("KILL {}{thread_id}", if query { "QUERY " } else { "" });
     match connect(store, limit).await {

@@ -6,8 +6,8 @@
 //!       you, or --flip-every, with `switchover flag`
 //! ```
 //!
-//! Everything lives in one temporary folder. Whatever ends the demo, the children end with it ([`ground`]).
-//! What is shown and judged is measured on the servers themselves ([`meter`]), never taken from the proxy's word.
+//! Everything lives in one temporary folder. Whatever ends the demo, the children end with it (`ground`).
+//! What is shown and judged is measured on the servers themselves (`meter`), never taken from the proxy's word.
 
 mod application;
 mod flag;

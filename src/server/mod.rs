@@ -30,6 +30,8 @@ use worker::Worker;
 
 /// How often the figures go to the log.
 const REPORT: Duration = Duration::from_secs(60);
+/// How often the file is compared with what was read of it.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long a new process waits for the old one's control socket.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -79,6 +81,7 @@ async fn serve(path: PathBuf, config: crate::config::Config, takeover: bool) -> 
     let mut accepting = Box::pin(listen::accept(&listeners, &workers, draining.clone()));
     let mut draining_seen = draining.clone();
     tracing::info!(config = %path.display(), epoch = proxy.epoch(), "serving");
+    let mut look = tokio::time::interval(LOOK);
     let mut taken_over = false;
     loop {
         tokio::select! {
@@ -92,6 +95,11 @@ async fn serve(path: PathBuf, config: crate::config::Config, takeover: bool) -> 
             },
             Some(()) = changes.recv() => reload(&proxy).await,
             _ = hangup.recv() => reload(&proxy).await,
+            _ = look.tick() => {
+                if proxy.file_differs() {
+                    reload(&proxy).await;
+                }
+            }
             _ = report.tick() => log_figures(&proxy),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,

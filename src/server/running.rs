@@ -15,7 +15,7 @@ use crate::admin::protocol::{
 };
 use crate::backend::{Fleet, control};
 use crate::config::model::PoolMode;
-use crate::config::problem::render;
+use crate::config::problem::{Problem, ProblemKind, render};
 use crate::config::{Config, diff};
 use crate::net::tls;
 use crate::routing::Snapshot;
@@ -53,6 +53,8 @@ pub(super) struct Proxy {
     pub(super) flip_count: AtomicU64,
     /// The cause that was announced for the next change of the file.
     announced: Mutex<Option<Cause>>,
+    /// Hash of the file's bytes when it was read last.
+    read_last: AtomicU64,
     reloading: tokio::sync::Mutex<()>,
     drain: watch::Sender<bool>,
     drain_override_ms: AtomicU64,
@@ -67,6 +69,7 @@ impl Proxy {
         cores: usize,
         drain: watch::Sender<bool>,
     ) -> anyhow::Result<Proxy> {
+        let path_of_start = path.clone();
         if let Some(text) = unavailable(&config) {
             anyhow::bail!("{}: {text}", path.display());
         }
@@ -86,6 +89,7 @@ impl Proxy {
             flips: Mutex::default(),
             flip_count: AtomicU64::new(0),
             announced: Mutex::default(),
+            read_last: AtomicU64::new(content(&path_of_start)),
             reloading: tokio::sync::Mutex::default(),
             drain,
             drain_override_ms: AtomicU64::new(0),
@@ -112,6 +116,11 @@ impl Proxy {
         }
     }
 
+    /// Whether the file holds other bytes than those that were read last: put back right after a flag, for one.
+    pub(super) fn file_differs(&self) -> bool {
+        content(&self.path) != self.read_last.load(Ordering::Relaxed)
+    }
+
     /// No more clients; sessions end when nothing pins them.
     pub(super) fn begin_drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
@@ -123,6 +132,7 @@ impl Proxy {
         let _one_at_a_time = self.reloading.lock().await;
         let announced = lock(&self.announced).take();
         let cause = if cause.by.is_empty() { announced.unwrap_or(cause) } else { cause };
+        self.read_last.store(content(&self.path), Ordering::Relaxed);
         let mut new = match crate::config::load(&self.path) {
             Ok(new) => new,
             Err(problems) => {
@@ -143,6 +153,9 @@ impl Proxy {
         }
         let failed = |e: &dyn std::fmt::Display| {
             tracing::error!(error = %e, "the changed configuration is refused, the old one stays");
+            telemetry_rejected();
+            let problem = Problem::of_file(ProblemKind::Invalid, &self.path, e.to_string());
+            *lock(&self.error) = Some(ConfigError { at_ms: now_ms(), problems: vec![problem] });
             Failure::new(FailureKind::Config, e.to_string())
         };
         if let Some(text) = unavailable(&new) {
@@ -218,6 +231,15 @@ impl Proxy {
 fn unavailable(config: &Config) -> Option<&'static str> {
     (config.pool == PoolMode::Transaction)
         .then_some("`pool: transaction` is not available yet in this version; remove it, or say `pool: session`")
+}
+
+/// A hash of a file's bytes; 0 where it cannot be read.
+fn content(path: &Path) -> u64 {
+    use std::hash::{DefaultHasher, Hasher};
+    let Ok(bytes) = std::fs::read(path) else { return 0 };
+    let mut hasher = DefaultHasher::new();
+    hasher.write(&bytes);
+    hasher.finish()
 }
 
 fn telemetry_rejected() {

@@ -40,15 +40,16 @@ impl Session {
             match &facts.kind {
                 Kind::Commit { .. } => self.end_elsewhere(at, true).await?,
                 Kind::Rollback { .. } => self.end_elsewhere(at, false).await?,
-                Kind::Begin { .. } => self.end_elsewhere(at, true).await?,
+                Kind::Begin { .. } => {
+                    self.end_elsewhere(at, true).await?;
+                    if self.state.tables_locked {
+                        self.unlock_elsewhere().await?;
+                    }
+                }
                 Kind::Savepoint(_) | Kind::RollbackTo(_) | Kind::ReleaseSavepoint(_) => {
                     self.savepoint_elsewhere(&facts.kind).await?;
                 }
-                Kind::UnlockTables => {
-                    for i in 1..self.legs.len() {
-                        self.tell(i, "UNLOCK TABLES").await??;
-                    }
-                }
+                Kind::UnlockTables => self.unlock_elsewhere().await?,
                 _ if facts.flags.contains(Flags::IMPLICIT_COMMIT) => self.end_elsewhere(at, true).await?,
                 _ => {}
             }
@@ -67,6 +68,14 @@ impl Session {
                 self.bring_variables(facts, at).await?;
             }
             self.bring_insert_id(facts, at).await?;
+        }
+        Ok(())
+    }
+
+    /// UNLOCK TABLES on every store but home, which runs the client's own statement; BEGIN unlocks too (RULES.md 5).
+    async fn unlock_elsewhere(&mut self) -> Result<(), Failure> {
+        for i in 1..self.legs.len() {
+            self.tell(i, "UNLOCK TABLES").await??;
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ use crate::sql::split::split;
 use crate::wire::command::COM_QUERY;
 use crate::wire::packet;
 use crate::wire::reply::{Expect, Outcome};
-use crate::wire::{ErrPacket, OkPacket, Status};
+use crate::wire::{Capabilities, ErrPacket, OkPacket, Status};
 
 fn slice(sql: &[u8], span: Span) -> &[u8] {
     sql.get(span.start as usize..span.end as usize).unwrap_or_default()
@@ -44,6 +44,12 @@ impl Session {
             }
             self.finish(last, 0, &outcome, started);
             return Ok(());
+        }
+        if !self.capabilities.contains(Capabilities::MULTI_STATEMENTS) {
+            // what keeps injected statements out on one store keeps them out on two (RULES.md 22)
+            let text = "switchover: You have an error in your SQL syntax: several statements in one text, and the client did not \
+                        ask for multi-statements when it connected";
+            return Err(ErrPacket::new(1064, b"42000", text).into());
         }
         let spans: Vec<Span> =
             split(sql, &self.state.dialect).filter(|s| !slice(sql, *s).iter().all(u8::is_ascii_whitespace)).collect();
@@ -144,7 +150,11 @@ impl Session {
         for (item, table) in items.iter().zip(&facts.tables) {
             let one = Facts { tables: [table.clone()].into(), kind: Kind::Unknown, ..facts.clone() };
             let store = self.decide(&one, None)?;
-            let text = String::from_utf8_lossy(slice(sql, *item)).into_owned();
+            let mut text = String::from_utf8_lossy(slice(sql, *item)).into_owned();
+            // `t READ /*!32311 LOCAL */`, as mysqldump says it: the item ends with LOCAL, inside the comment
+            if text.rsplit_once("/*").is_some_and(|(_, tail)| !tail.contains("*/")) {
+                text.push_str(" */");
+            }
             match parts.iter_mut().find(|(s, _)| *s == store) {
                 Some((_, list)) => list.push(text),
                 None => parts.push((store, vec![text])),

@@ -244,8 +244,10 @@ impl Session {
             self.before(facts, at).await?;
         }
         let (there, fresh) = self.prepared_on(id, at).await?;
+        let here = self.legs.get(at).map(|l| l.generation);
         let Some(statement) = self.statements.by_id.get_mut(&id) else { return Ok(()) };
-        if fresh {
+        // a store keeps the types that it was sent: those of an execute elsewhere it has not seen
+        if fresh || here != Some(statement.last) {
             insert_types(statement, &mut payload, command);
         }
         remember_types(statement, &payload, command);

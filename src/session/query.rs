@@ -237,7 +237,11 @@ impl Session {
             }
             Kind::Execute { name } => return Box::pin(self.text_execute(framed, facts, name, started)).await,
             Kind::ExecuteImmediate(source) => {
-                let inner = self.dynamic(source).await?;
+                let told = facts.hint.is_some() && self.live.config().hints;
+                let inner = match source {
+                    DynamicSource::Expression if told => None,
+                    _ => self.dynamic(source).await?,
+                };
                 return Box::pin(self.run_as(framed, facts, inner, started)).await;
             }
             Kind::LockTables(_) => {

@@ -172,7 +172,7 @@ pub enum Kind {
     },
     /// SAVEPOINT name.
     Savepoint(Box<str>),
-    /// ROLLBACK [WORK] TO [SAVEPOINT] name.
+    /// ROLLBACK \[WORK\] TO \[SAVEPOINT\] name.
     RollbackTo(Box<str>),
     /// RELEASE SAVEPOINT name.
     ReleaseSavepoint(Box<str>),
@@ -240,7 +240,7 @@ pub struct Facts {
     pub kind: Kind,
     /// Tables, views and routines it names, each once per (database, name), in the order of the text.
     pub tables: Box<[TableRef]>,
-    /// User variables it reads, without `@`, unquoted, in lower case, each once.
+    /// User variables it reads or assigns, without `@`, unquoted, in lower case, each once.
     pub user_variables: Box<[Box<str>]>,
     /// NAME of `/* switchover:store=NAME */`.
     pub hint: Option<Box<str>>,

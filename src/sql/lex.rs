@@ -135,7 +135,7 @@ fn name_bytes(x: u64) -> usize {
     // Bytes below 0x80 in `y`; each test sets the high bit of the bytes that it finds.
     let y = x & !HIGH;
     let within = |v: u64, low: u64, high: u64| (v + (0x80 - low) * ONES) & !(v + (0x7F - high) * ONES);
-    let letter = within(y | 0x20 * ONES, b'a'.into(), b'z'.into());
+    let letter = within(y | (0x20 * ONES), b'a'.into(), b'z'.into());
     let digit = within(y, b'0'.into(), b'9'.into());
     let other = !((y ^ (u64::from(b'_') * ONES)) + 0x7F * ONES) | !((y ^ (u64::from(b'$') * ONES)) + 0x7F * ONES);
     let ends = !(letter | digit | other | x) & HIGH;

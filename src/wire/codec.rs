@@ -48,7 +48,7 @@ impl<'a> Reader<'a> {
         Ok(*head)
     }
 
-    /// int<1>
+    /// `int<1>`
     ///
     /// # Errors
     /// [`Malformed`] at the end.
@@ -56,7 +56,7 @@ impl<'a> Reader<'a> {
         self.array::<1>().map(|[b]| b)
     }
 
-    /// int<2>
+    /// `int<2>`
     ///
     /// # Errors
     /// [`Malformed`] at the end.
@@ -64,7 +64,7 @@ impl<'a> Reader<'a> {
         self.array().map(u16::from_le_bytes)
     }
 
-    /// int<3>
+    /// `int<3>`
     ///
     /// # Errors
     /// [`Malformed`] at the end.
@@ -72,7 +72,7 @@ impl<'a> Reader<'a> {
         self.array::<3>().map(|[a, b, c]| u32::from_le_bytes([a, b, c, 0]))
     }
 
-    /// int<4>
+    /// `int<4>`
     ///
     /// # Errors
     /// [`Malformed`] at the end.
@@ -80,7 +80,7 @@ impl<'a> Reader<'a> {
         self.array().map(u32::from_le_bytes)
     }
 
-    /// int<8>
+    /// `int<8>`
     ///
     /// # Errors
     /// [`Malformed`] at the end.
@@ -88,7 +88,7 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
-    /// int<lenenc>
+    /// `int<lenenc>`
     ///
     /// # Errors
     /// [`Malformed`] at the end, and for 0xFB and 0xFF, which are no integers.
@@ -102,7 +102,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// string<lenenc>
+    /// `string<lenenc>`
     ///
     /// # Errors
     /// [`Malformed`] if the length is none or exceeds what is left.
@@ -111,7 +111,7 @@ impl<'a> Reader<'a> {
         self.bytes(usize::try_from(n).map_err(|_| Malformed("a length beyond memory"))?)
     }
 
-    /// string<lenenc> of a text row, or NULL.
+    /// `string<lenenc>` of a text row, or NULL.
     ///
     /// # Errors
     /// [`Malformed`] as [`Reader::lenenc_bytes`].
@@ -123,7 +123,7 @@ impl<'a> Reader<'a> {
         self.lenenc_bytes().map(Some)
     }
 
-    /// string<NUL>, without the NUL.
+    /// `string<NUL>`, without the NUL.
     ///
     /// # Errors
     /// [`Malformed`] if there is no NUL.
@@ -135,7 +135,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Appends int<lenenc>.
+/// Appends `int<lenenc>`.
 pub fn put_lenenc(out: &mut Vec<u8>, n: u64) {
     let b = n.to_le_bytes();
     let [b0, b1, b2, ..] = b;
@@ -150,7 +150,7 @@ pub fn put_lenenc(out: &mut Vec<u8>, n: u64) {
     }
 }
 
-/// Appends string<lenenc>.
+/// Appends `string<lenenc>`.
 pub fn put_lenenc_bytes(out: &mut Vec<u8>, s: &[u8]) {
     put_lenenc(out, s.len() as u64);
     out.extend(s);

@@ -123,7 +123,6 @@ fn the_mariadb_command_runs_scripts_with_delimiters_and_several_results() {
 }
 
 #[test]
-#[ignore = "finding T8: LOCK TABLES t READ /*!32311 LOCAL */ over two stores is cut inside the comment"]
 fn a_dump_through_the_proxy_restores_through_the_proxy() {
     let (database, proxy) = ground();
     database.on_new("INSERT INTO hits (n, s, server) SELECT seq, CONCAT('ä\\'', seq), 2 FROM seq_1_to_3000");

@@ -96,6 +96,15 @@ async fn every_way_of_saving_is_seen() {
     assert_eq!(conn.query_first::<u32, _>("SELECT server FROM hits").await.unwrap(), Some(1));
 }
 
+#[test]
+fn a_file_that_is_put_back_right_after_a_flag_is_seen() {
+    let proxy = Proxy::pair(&["hits"]);
+    let before = std::fs::read_to_string(&proxy.config_path).unwrap();
+    proxy.flag_at_once("analytics", "new");
+    proxy.edit_config(|_| before);
+    eventually("the file is served", || proxy.status()["groups"][0]["connection"] == "legacy");
+}
+
 #[tokio::test]
 async fn a_thousand_tables_in_ten_groups_are_told_apart() {
     let database = stores().database();

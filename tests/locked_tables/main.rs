@@ -2,7 +2,17 @@
 //!
 //! `metadata_lock_info` inside the transaction is the oracle: exact names, even of tables that were optimised away.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test stops at the first thing that is not as it should be"
+)]
 
 mod grammar;
 #[path = "../support/mod.rs"]

@@ -61,10 +61,16 @@ impl Scanner<'_> {
             return;
         }
         if self.cur.peek().lexeme == Lexeme::Assign {
-            self.flags |= Flags::WRITES_USER_VARIABLES;
+            self.writes_variable(tok);
         } else {
             self.reads_variable(tok);
         }
+    }
+
+    /// Notes that the statement assigns `@x`: by `:=` or INTO.
+    pub(super) fn writes_variable(&mut self, tok: Tok) {
+        self.flags |= Flags::WRITES_USER_VARIABLES;
+        self.mentions_variable(tok);
     }
 
     /// The `@'host'` of an account: directly behind a string, or behind a word where accounts are expected.
@@ -78,6 +84,10 @@ impl Scanner<'_> {
     /// Notes that the statement reads `@x`.
     pub(super) fn reads_variable(&mut self, tok: Tok) {
         self.flags |= Flags::READS_USER_VARIABLES;
+        self.mentions_variable(tok);
+    }
+
+    fn mentions_variable(&mut self, tok: Tok) {
         let name = self.variable_name(tok);
         if self.variables_seen.insert(name.clone()) {
             self.variables.push(name);

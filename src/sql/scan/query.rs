@@ -421,7 +421,7 @@ impl Scanner<'_> {
                 return;
             }
             if tok.lexeme == Lexeme::UserVariable {
-                self.flags |= Flags::WRITES_USER_VARIABLES;
+                self.writes_variable(tok);
             }
             self.cur.bump();
             if !self.cur.eat_op(b',') {

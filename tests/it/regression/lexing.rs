@@ -111,7 +111,6 @@ async fn rule_11_dynamic_sql_that_cannot_be_read_is_refused_only_where_it_matter
 }
 
 #[tokio::test]
-#[ignore = "finding T9: the hint that the refusal recommends is not obeyed"]
 async fn rule_11_a_hint_says_where_dynamic_sql_runs() {
     let (database, proxy) = ground();
     let mut conn = proxy.connect(&database.name).await;

@@ -71,7 +71,6 @@ fn rule_13_types_that_were_sent_once_hold_on_the_next_store() {
 }
 
 #[test]
-#[ignore = "finding T3: types changed on one store do not reach a store where the statement is prepared already"]
 fn rule_13_types_that_changed_hold_where_the_statement_was_before() {
     let (database, proxy) = ground();
     let mut raw = Raw::app(proxy.port, ORDINARY, &database.name);

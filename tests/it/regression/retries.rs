@@ -160,7 +160,6 @@ async fn rule_21_the_stores_wait_timeouts_pass_while_the_client_is_elsewhere() {
 }
 
 #[test]
-#[ignore = "finding T4: statements for the other store are split and run, asked for or not"]
 fn rule_22_several_statements_are_allowed_on_no_store_unless_the_client_asked() {
     let (database, proxy) = ground();
     let single = ORDINARY - Capabilities::MULTI_STATEMENTS;

@@ -155,7 +155,6 @@ async fn rule_15_a_setting_that_came_before_the_first_lease_counts_there() {
 }
 
 #[tokio::test]
-#[ignore = "finding T2: SELECT … INTO @x does not say that it writes @x"]
 async fn rule_16_a_variable_set_on_one_store_is_read_on_the_other() {
     let (database, proxy) = ground();
     let mut conn = proxy.connect(&database.name).await;

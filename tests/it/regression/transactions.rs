@@ -59,7 +59,6 @@ async fn rule_05_autocommit_on_and_ddl_commit_on_every_store() {
 }
 
 #[tokio::test]
-#[ignore = "finding T7: the other store stays locked"]
 async fn rule_05_begin_releases_lock_tables_on_every_store() {
     let (database, proxy) = ground();
     let mut conn = proxy.connect(&database.name).await;
