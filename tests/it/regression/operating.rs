@@ -111,6 +111,7 @@ async fn rule_27_sigterm_lets_a_transaction_end_and_takes_no_new_client() {
     eventually("no new client is taken", || !serves(proxy.port));
     busy.query_drop("INSERT INTO hits (n) VALUES (1)").await.unwrap();
     busy.query_drop("INSERT INTO sites (n) VALUES (2)").await.unwrap();
+    eventually("the session that stays quiet is closed", || proxy.status()["sessions"]["open"] == 1);
     assert!(idle.query_drop("SELECT 1").await.is_err(), "an idle session outlives the drain");
     busy.query_drop("COMMIT").await.unwrap();
     eventually("the proxy has ended", || proxy.ended().is_some());
