@@ -13,12 +13,13 @@ mod status;
 mod takeover;
 mod worker;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::admin::control::{ControlSocket, Running as _};
@@ -30,6 +31,8 @@ use worker::Worker;
 
 /// How often the figures go to the log.
 const REPORT: Duration = Duration::from_secs(60);
+/// A session that draining finds idle twice in a row, so far apart, is closed.
+const QUIET: Duration = Duration::from_millis(500);
 /// How often the file is compared with what was read of it.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long a new process waits for the old one's control socket.
@@ -116,15 +119,7 @@ async fn serve(path: PathBuf, config: crate::config::Config, takeover: bool) -> 
     drop((listeners, duplicates, offer));
     tracing::info!(sessions = proxy.registry.len(), "draining");
     proxy.begin_drain();
-    let deadline = tokio::time::Instant::now() + proxy.drain_timeout();
-    while !proxy.registry.is_empty() && tokio::time::Instant::now() < deadline {
-        tokio::select! {
-            () = tokio::time::sleep(Duration::from_millis(20)) => {}
-            // a second signal does not wait
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-        }
-    }
+    end_sessions(&proxy, &mut terminate, &mut interrupt).await;
     control.abort();
     let left = proxy.registry.len();
     if left > 0 {
@@ -133,6 +128,21 @@ async fn serve(path: PathBuf, config: crate::config::Config, takeover: bool) -> 
     drop(workers);
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Sessions end as they fall quiet, until the deadline or a second signal.
+async fn end_sessions(proxy: &Proxy, terminate: &mut Signal, interrupt: &mut Signal) {
+    let deadline = tokio::time::Instant::now() + proxy.drain_timeout();
+    let mut sweep = tokio::time::interval(QUIET);
+    let mut seen = HashMap::new();
+    while !proxy.registry.is_empty() && tokio::time::Instant::now() < deadline {
+        tokio::select! {
+            _ = sweep.tick() => proxy.registry.close_quiet(&mut seen),
+            () = tokio::time::sleep(Duration::from_millis(20)) => {}
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
 }
 
 async fn reload(proxy: &Proxy) {

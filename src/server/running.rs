@@ -121,11 +121,10 @@ impl Proxy {
         content(&self.path) != self.read_last.load(Ordering::Relaxed)
     }
 
-    /// No more clients; sessions end when nothing pins them.
+    /// No more clients; `serve` ends the sessions.
     pub(super) fn begin_drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
         let _ = self.drain.send(true);
-        self.registry.close_all();
     }
 
     async fn load_again(&self, cause: Cause) -> Result<Reloaded, Failure> {

@@ -68,7 +68,8 @@ pub(crate) async fn login(core: Rc<Core>, mut client: PacketStream, peer: Peer) 
     };
     let limits = &live.config().limits;
     let pending = core.registry.begin_login(ip, limits.max_pending_logins);
-    if pending.is_none() || core.registry.len() >= limits.max_connections as usize {
+    let seat = core.registry.seat(limits.max_connections);
+    let (Some(_pending), Some(seat)) = (pending, seat) else {
         // before login an error carries no SQLSTATE (RULES.md 4)
         return Err(say(
             &mut client,
@@ -76,7 +77,7 @@ pub(crate) async fn login(core: Rc<Core>, mut client: PacketStream, peer: Peer) 
             ErrPacket { code: 1040, sqlstate: None, message: b"Too many connections".to_vec() },
         )
         .await);
-    }
+    };
     let store = live.config().default;
     let Some(handle) = live.fleet.get(store).map(Arc::clone) else { return Err(Fatal::Quit) };
     let mut server = match reach(&handle, &peer, &client, &live).await {
@@ -98,7 +99,9 @@ pub(crate) async fn login(core: Rc<Core>, mut client: PacketStream, peer: Peer) 
         }
     };
     core.figures.login(true);
-    Ok(assemble(core, live, client, server.0, peer, handle, done))
+    let mut session = assemble(core, live, client, server.0, peer, handle, done);
+    session._seat = Some(seat);
+    Ok(session)
 }
 
 /// What a login came to.
@@ -154,6 +157,7 @@ fn assemble(
         statements: Statements::default(),
         gathered: Vec::new(),
         info,
+        _seat: None,
     }
 }
 
@@ -216,6 +220,17 @@ async fn read_proxy_header(client: &mut PacketStream) -> Result<Option<std::net:
                 return Err(Fatal::Quit);
             }
         }
+    }
+}
+
+/// How a session's statements are read before it sets anything.
+fn dialect_of(shown: &Greeting, collation: u8, capabilities: Capabilities, status: Status) -> Dialect {
+    Dialect {
+        charset: CharsetClass::from_collation_id(u16::from(collation)),
+        ignore_space: capabilities.contains(Capabilities::IGNORE_SPACE),
+        no_backslash_escapes: status.contains(Status::NO_BACKSLASH_ESCAPES),
+        engine: Engine::from_server_version(&String::from_utf8_lossy(&shown.version)),
+        ..Dialect::default()
     }
 }
 
@@ -286,14 +301,7 @@ impl Login<'_> {
         if compresses {
             client.compress();
         }
-        let engine = Engine::from_server_version(&String::from_utf8_lossy(&shown.version));
-        let dialect = Dialect {
-            charset: CharsetClass::from_collation_id(u16::from(response.collation)),
-            ignore_space: capabilities.contains(Capabilities::IGNORE_SPACE),
-            no_backslash_escapes: status.contains(Status::NO_BACKSLASH_ESCAPES),
-            engine,
-            ..Dialect::default()
-        };
+        let dialect = dialect_of(&shown, response.collation, capabilities, status);
         let database = response.database.filter(|_| capabilities.contains(Capabilities::CONNECT_WITH_DB));
         Ok(Done {
             capabilities,

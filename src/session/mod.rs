@@ -62,6 +62,8 @@ pub(crate) struct Session {
     /// A command that did not fit the read buffer, framed.
     gathered: Vec<u8>,
     info: Arc<SessionInfo>,
+    /// Its place among `limits.max_connections`.
+    _seat: Option<registry::Seat>,
 }
 
 /// Serves one client until it leaves; every error ends here.

@@ -49,6 +49,8 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 /// All sessions.
 #[derive(Debug, Default)]
 pub struct Registry {
+    /// Clients that are connected, logged in or not.
+    seats: AtomicU64,
     sessions: Mutex<HashMap<u64, Arc<SessionInfo>>>,
     pending: Mutex<HashMap<IpAddr, u32>>,
     failures: Mutex<HashMap<IpAddr, Failures>>,
@@ -66,14 +68,27 @@ impl SessionInfo {
 }
 
 impl Registry {
-    /// Tells every session to end as soon as it is idle outside a transaction.
-    pub fn close_all(&self) {
+    /// Tells those sessions to end, as soon as no transaction is open, that were idle at the last call and did nothing since:
+    /// a client that is about to send its next statement is not cut off. `seen` is what the last call saw.
+    pub fn close_quiet(&self, seen: &mut HashMap<u64, u64>) {
         for s in self.list() {
-            s.closing.store(true, Ordering::Relaxed);
-            if let Some(w) = s.waker.get() {
-                w.wake_by_ref();
+            let queries = s.queries.load(Ordering::Relaxed);
+            let quiet = seen.insert(s.id, queries) == Some(queries) && s.idle.load(Ordering::Relaxed);
+            if quiet {
+                s.closing.store(true, Ordering::Relaxed);
+                if let Some(w) = s.waker.get() {
+                    w.wake_by_ref();
+                }
             }
         }
+    }
+
+    /// Takes a place among `limit` clients; `None` when all are taken.
+    #[must_use]
+    pub fn seat(self: &Arc<Self>, limit: u32) -> Option<Seat> {
+        let taken = self.seats.fetch_add(1, Ordering::Relaxed);
+        let seat = Seat(Arc::clone(self));
+        (taken < u64::from(limit)).then_some(seat)
     }
 
     /// Adds a session.
@@ -145,6 +160,16 @@ impl Registry {
     }
 }
 
+/// A client's place; given back when dropped.
+#[derive(Debug)]
+pub struct Seat(Arc<Registry>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.seats.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A login under way; counted until dropped.
 #[derive(Debug)]
 pub struct PendingLogin {
@@ -178,6 +203,16 @@ mod tests {
         assert!(registry.begin_login(IpAddr::from([127, 0, 0, 2]), 1).is_some());
         drop(first);
         assert!(registry.begin_login(ip, 1).is_some());
+    }
+
+    #[test]
+    fn seats_are_taken_and_given_back() {
+        let registry = Arc::new(Registry::default());
+        let first = registry.seat(1);
+        assert!(first.is_some());
+        assert!(registry.seat(1).is_none());
+        drop(first);
+        assert!(registry.seat(1).is_some());
     }
 
     #[test]
