@@ -129,7 +129,7 @@ fn all_default(facts: &Facts, snapshot: &Snapshot, session: &SessionView<'_>) ->
 
 fn place<'a>(table: &'a TableRef, index: usize, snapshot: &Snapshot, session: &SessionView<'_>) -> Option<Placed<'a>> {
     let index = u16::try_from(index).unwrap_or(u16::MAX);
-    if !session.temporary.is_empty() {
+    if !session.temporary.is_empty() && table.access != Access::Call {
         let db = table.database.as_deref().or(session.database);
         let case = snapshot.name_case();
         let own = session.temporary.iter().find(|(d, n, _)| {

@@ -74,6 +74,23 @@ fn one_store() {
 }
 
 #[test]
+fn stored_functions_count_where_a_group_lists_them() {
+    let s = snapshot(vec![group("analytics", &["pageviews", "total_visits", "log_*"], 1, &[])]);
+    for (sql, store) in [
+        ("SELECT total_visits(1)", "new"),
+        ("SELECT total_visits(id) FROM pageviews", "new"),
+        ("SELECT log_x(1) FROM sites", "legacy"),
+        ("SELECT f(id) FROM pageviews", "new"),
+        ("SELECT f(1)", "legacy"),
+        ("SELECT other.total_visits(1)", "new"),
+        ("CALL total_visits(1)", "new"),
+    ] {
+        assert_eq!(goes(sql, &s), store, "{sql}");
+    }
+    assert!(goes("SELECT total_visits(id) FROM sites", &s).starts_with("switchover:"));
+}
+
+#[test]
 fn references_serve_plain_reads() {
     let s = usual();
     for (sql, store) in [

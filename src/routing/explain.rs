@@ -65,7 +65,7 @@ pub struct ExplainedTable {
     pub database: Option<String>,
     /// Its name.
     pub name: String,
-    /// `describe`, `read`, `locking read`, `write` or `ddl`.
+    /// `describe`, `function`, `read`, `locking read`, `write` or `ddl`.
     pub access: &'static str,
     /// The store that serves it.
     pub store: String,
@@ -178,6 +178,7 @@ fn sentence(reason: &Reason, store: StoreId, facts: &Facts, snapshot: &Snapshot)
 fn access_word(access: Access) -> &'static str {
     match access {
         Access::Describe => "describe",
+        Access::Call => "function",
         Access::Read => "read",
         Access::LockingRead => "locking read",
         Access::Write => "write",

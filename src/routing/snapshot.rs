@@ -10,7 +10,7 @@ use hashbrown::HashTable;
 
 use super::patterns::{NameCase, glob, is_system_schema, is_wildcard};
 use crate::config::model::{Config, Group, GroupId, StoreId, TablePattern};
-use crate::sql::facts::TableRef;
+use crate::sql::facts::{Access, TableRef};
 
 /// Where a table lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +19,8 @@ pub struct Location {
     pub store: StoreId,
     /// Its group; `None` where no group names it.
     pub group: Option<GroupId>,
-    /// It belongs to information_schema, performance_schema or sys, which every store has: it decides nothing.
+    /// It decides nothing: a table of information_schema, performance_schema or sys, which every store has, or a function
+    /// that no group lists.
     pub neutral: bool,
 }
 
@@ -60,7 +61,11 @@ impl Snapshot {
     /// Where `table` lives for a session whose database is `session_db`.
     #[must_use]
     pub fn locate(&self, table: &TableRef, session_db: Option<&str>) -> Location {
-        self.locate_name(table.database.as_deref().or(session_db), &table.name)
+        let database = table.database.as_deref().or(session_db);
+        if table.access == Access::Call {
+            return self.locate_function(database, &table.name);
+        }
+        self.locate_name(database, &table.name)
     }
 
     /// As [`Self::locate`], by database and name.
@@ -75,6 +80,14 @@ impl Snapshot {
                 neutral: database.is_some_and(|d| is_system_schema(d) && !d.eq_ignore_ascii_case("mysql")),
             },
         }
+    }
+
+    /// A stored function belongs to the group that lists it by its name (wildcards do not mean functions), else to none: it
+    /// decides nothing.
+    fn locate_function(&self, database: Option<&str>, name: &str) -> Location {
+        let group = self.tables.find_exact(&self.config, database, name, |_| true);
+        let store = group.and_then(|id| self.group(id)).map_or(self.config.default, |g| g.connection);
+        Location { store, group, neutral: group.is_none() }
     }
 
     /// The group that keeps a copy of this table on `store`, if any does.
@@ -164,6 +177,29 @@ impl Names {
         });
     }
 
+    /// Whether a pattern without a database means tables of `database` in this group.
+    fn in_scope(&self, config: &Config, database: Option<&str>, id: GroupId) -> bool {
+        let narrowed = config.groups.get(usize::from(id.0)).map(|g| g.databases.as_slice()).unwrap_or_default();
+        !database.is_some_and(is_system_schema)
+            && (narrowed.is_empty() || database.is_none_or(|d| narrowed.iter().any(|n| self.case.same(n, d))))
+    }
+
+    /// The first group that lists the name itself, `db.name` before `name`.
+    fn find_exact(
+        &self,
+        config: &Config,
+        database: Option<&str>,
+        name: &str,
+        accept: impl Fn(GroupId) -> bool,
+    ) -> Option<GroupId> {
+        if let Some(db) = database
+            && let Some(id) = self.exact(Some(db), name, &accept)
+        {
+            return Some(id);
+        }
+        self.exact(None, name, |id| self.in_scope(config, database, id) && accept(id))
+    }
+
     /// The first group in order of precedence whose pattern fits and which `accept` takes.
     fn find(
         &self,
@@ -172,18 +208,7 @@ impl Names {
         name: &str,
         accept: impl Fn(GroupId) -> bool,
     ) -> Option<GroupId> {
-        let bare_allowed = !database.is_some_and(is_system_schema);
-        let in_scope = |id: GroupId| {
-            let narrowed = config.groups.get(usize::from(id.0)).map(|g| g.databases.as_slice()).unwrap_or_default();
-            bare_allowed
-                && (narrowed.is_empty() || database.is_none_or(|d| narrowed.iter().any(|n| self.case.same(n, d))))
-        };
-        if let Some(db) = database
-            && let Some(id) = self.exact(Some(db), name, &accept)
-        {
-            return Some(id);
-        }
-        if let Some(id) = self.exact(None, name, |id| in_scope(id) && accept(id)) {
+        if let Some(id) = self.find_exact(config, database, name, &accept) {
             return Some(id);
         }
         if self.wild.is_empty() {
@@ -194,7 +219,7 @@ impl Names {
         let fits = |pattern: &TablePattern, id: GroupId| match (&pattern.database, &folded_database) {
             (Some(p), Some(d)) => glob(p.as_bytes(), d.as_bytes()) && (p != "*" || !is_system_schema(d)),
             (Some(_), None) => false,
-            (None, _) => in_scope(id),
+            (None, _) => self.in_scope(config, database, id),
         };
         let of = |qualified: bool| {
             self.wild.iter().find(|(p, id)| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::dialect::Dialect;
 use super::facts::{Facts, Flags, Kind};
-use super::lex::Reading;
+use super::lex::{Lexeme, Lexer, Reading};
 use super::scan::Scan;
 use super::split::split;
 
@@ -56,6 +56,41 @@ pub fn classify(sql: &[u8], dialect: &Dialect) -> Facts {
     union(own.facts, others)
 }
 
+/// A placeholder that information_schema is asked about a table with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AskedParameter {
+    /// Number of the placeholder, from 0.
+    pub index: usize,
+    /// It names a table; else the database of the table.
+    pub names_table: bool,
+}
+
+/// The placeholders of one statement that `table_name` and `table_schema` of information_schema are compared with
+/// (RULES.md 25): what is bound to them decides as the literal would. Only for statements with
+/// [`Flags::SYSTEM_TABLES`]; not cached, because lists of placeholders fold in fingerprints.
+#[must_use]
+pub fn asked_parameters(sql: &[u8], dialect: &Dialect) -> Vec<AskedParameter> {
+    let scan = Scan::new(sql, dialect, Reading::Engine);
+    if !scan.facts.flags.contains(Flags::SYSTEM_TABLES) || scan.asked_parameters.is_empty() {
+        return Vec::new();
+    }
+    let mut lexer = Lexer::new(sql, dialect);
+    let mut places = Vec::new();
+    loop {
+        let token = lexer.next_token();
+        match token.lexeme {
+            Lexeme::End => break,
+            Lexeme::Parameter => places.push(token.span()),
+            _ => {}
+        }
+    }
+    let asked = scan.asked_parameters.iter().filter_map(|(names_table, span)| {
+        let index = places.binary_search_by_key(&span.start, |p| p.start).ok()?;
+        Some(AskedParameter { index, names_table: *names_table })
+    });
+    asked.collect()
+}
+
 /// Facts of a text with executable comments: stores may read it otherwise, so its tables are those of every reading.
 ///
 /// What the session must do (its kind, its assignments) stays as the default store's engine reads it, unless that one
@@ -98,4 +133,26 @@ fn union(mut own: Facts, others: [Facts; 2]) -> Facts {
     own.user_variables = variables.into();
     own.flags |= Flags::LITERALS_MATTER;
     own
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_that_name_tables() {
+        let asked = |sql: &str| {
+            let found = asked_parameters(sql.as_bytes(), &Dialect::default());
+            found.into_iter().map(|a| (a.index, a.names_table)).collect::<Vec<_>>()
+        };
+        let sql =
+            "select * from information_schema.tables where x = ? and table_schema = ? and table_name = ? and y in (?)";
+        assert_eq!(asked(sql), [(1, false), (2, true)]);
+        assert_eq!(asked("select * from information_schema.tables where table_name in ('a', ?) limit ?"), [(0, true)]);
+        assert_eq!(
+            asked("select * from information_schema.columns c where c.table_name IN (?, ?)"),
+            [(0, true), (1, true)]
+        );
+        assert_eq!(asked("select * from t where table_name = ?"), []);
+    }
 }

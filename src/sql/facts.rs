@@ -18,6 +18,8 @@ pub struct Span {
 pub enum Access {
     /// Metadata only: SHOW CREATE TABLE, DESCRIBE, EXPLAIN of a read, `information_schema … table_name = 't'`.
     Describe,
+    /// A stored function that an expression calls: it decides only where a group lists it by name.
+    Call,
     /// A plain read.
     Read,
     /// A read with FOR UPDATE, FOR SHARE or LOCK IN SHARE MODE.

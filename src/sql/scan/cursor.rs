@@ -41,6 +41,7 @@ pub(super) struct Cursor<'a> {
     next: Tok,
     previous: Tok,
     before: Tok,
+    earlier: Tok,
     /// NAME of the last `switchover:store=NAME`.
     pub(super) hint: Option<&'a str>,
     /// An executable comment was met: other engines may read the text otherwise.
@@ -57,6 +58,7 @@ impl<'a> Cursor<'a> {
             next: nothing,
             previous: nothing,
             before: nothing,
+            earlier: nothing,
             hint: None,
             executable: false,
             backslash: !dialect.no_backslash_escapes,
@@ -87,8 +89,14 @@ impl<'a> Cursor<'a> {
         self.before
     }
 
+    /// The token before that one.
+    pub(super) fn earlier(&self) -> Tok {
+        self.earlier
+    }
+
     /// Takes the next token.
     pub(super) fn bump(&mut self) -> Tok {
+        self.earlier = self.before;
         self.before = self.previous;
         self.previous = self.current;
         self.current = self.next;

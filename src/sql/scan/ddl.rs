@@ -40,6 +40,7 @@ impl Scanner<'_> {
         self.cur.bump();
         self.flags |= Flags::IMPLICIT_COMMIT;
         self.accounts = true;
+        self.calls = false;
         let mut temporary = false;
         loop {
             let tok = self.cur.peek();
@@ -127,6 +128,7 @@ impl Scanner<'_> {
         self.set_state(State::Rest);
         self.walk_to(&[word::AS]);
         self.cur.eat(word::AS);
+        self.calls = true;
         self.set_state(State::Start);
         self.rest(Kind::Ddl)
     }
@@ -225,6 +227,7 @@ impl Scanner<'_> {
         self.cur.bump();
         self.flags |= Flags::IMPLICIT_COMMIT;
         self.accounts = true;
+        self.calls = false;
         while !self.ended() {
             match self.cur.peek().word {
                 word::TABLE => return self.alter_table(),

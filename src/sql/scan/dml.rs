@@ -217,7 +217,7 @@ impl Scanner<'_> {
         while !self.ended() && !self.cur.is(word::SET) {
             let tok = self.cur.bump();
             if tok.lexeme == Lexeme::UserVariable {
-                self.flags |= Flags::WRITES_USER_VARIABLES;
+                self.writes_variable(tok);
             }
         }
     }

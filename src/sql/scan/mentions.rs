@@ -2,7 +2,9 @@
 //! information_schema is asked for.
 
 use super::Scanner;
+use super::builtins::is_builtin;
 use super::cursor::Tok;
+use super::query::State;
 use crate::sql::facts::{Access, Flags};
 use crate::sql::lex::Lexeme;
 use crate::sql::word::{self, Word};
@@ -22,7 +24,7 @@ impl Scanner<'_> {
                 | word::IS_USED_LOCK => self.flags |= Flags::USER_LOCK,
                 word::NEXTVAL | word::SETVAL => self.sequence(Access::Write, true),
                 word::LASTVAL => self.sequence(Access::Read, true),
-                _ => {}
+                _ => self.function_call(tok),
             }
             return;
         }
@@ -33,6 +35,25 @@ impl Scanner<'_> {
                 _ => {}
             }
         }
+    }
+
+    /// `f(` or `db.f(`, where the name was taken.
+    pub(super) fn function_call(&mut self, tok: Tok) {
+        let before = self.cur.before();
+        let qualified = before.is_op(b'.') && self.cur.earlier().is_name();
+        let names = matches!(self.state(), State::With(_) | State::Joined) || before.word == word::AS;
+        if !self.calls || self.accounts || (names && !qualified) {
+            return;
+        }
+        if !qualified
+            && tok.lexeme == Lexeme::Word
+            && (before.is_op(b'.') || is_builtin(self.cur.bytes(tok.span()), tok.word))
+        {
+            return;
+        }
+        let database = qualified.then(|| self.cur.earlier().span());
+        let query = self.new_query();
+        self.add(database, tok.span(), Access::Call, query);
     }
 
     /// `(seq…` or `VALUE FOR seq`, seen from the token before.
@@ -168,7 +189,7 @@ impl Scanner<'_> {
         } else if ahead.eat(word::LIKE) {
             self.asked(column, ahead.peek(), true);
         } else if ahead.eat(word::IN) && ahead.eat_op(b'(') {
-            while ahead.peek().is_literal() {
+            while ahead.peek().is_literal() || ahead.peek().lexeme == Lexeme::Parameter {
                 let literal = ahead.bump();
                 self.asked(column, literal, false);
                 if !ahead.eat_op(b',') {
@@ -179,6 +200,9 @@ impl Scanner<'_> {
     }
 
     fn asked(&mut self, column: Column, literal: Tok, pattern: bool) {
+        if literal.lexeme == Lexeme::Parameter {
+            self.asked_parameters.push((column == Column::Table, literal.span()));
+        }
         if !literal.is_literal() {
             return;
         }

@@ -5,6 +5,7 @@
 //! statements within statements, whose depth is bounded, and its memory is bounded by the depth of the parentheses and
 //! the tables named. Source: MariaDB 10.11 `sql_yacc.yy`, MySQL 8.0 manual chapter 13.
 
+mod builtins;
 mod compound;
 mod cursor;
 mod ddl;
@@ -57,8 +58,12 @@ struct Scanner<'a> {
     asked_schemas: Vec<Span>,
     /// A predicate on a table's name that names no single table.
     asked_otherwise: bool,
+    /// Placeholders that they are compared with.
+    asked_parameters: Vec<(bool, Span)>,
     /// `name@host` is an account here.
     accounts: bool,
+    /// `name(` may call a stored function here.
+    calls: bool,
     /// `;` ends a statement within a compound one.
     in_compound: bool,
     /// Tables stay in the order and number of the text (LOCK TABLES).
@@ -79,6 +84,8 @@ pub(super) struct Scan {
     pub(super) facts: Facts,
     /// The text has executable comments: other readings may differ.
     pub(super) executable: bool,
+    /// Placeholders that an information_schema column is compared with: whether it names tables (else databases), where.
+    pub(super) asked_parameters: Vec<(bool, Span)>,
 }
 
 impl Scan {
@@ -98,7 +105,9 @@ impl Scan {
             asked_tables: Vec::new(),
             asked_schemas: Vec::new(),
             asked_otherwise: false,
+            asked_parameters: Vec::new(),
             accounts: false,
+            calls: true,
             in_compound: false,
             keep_all: false,
             depth: 0,
@@ -249,7 +258,7 @@ impl Scanner<'_> {
             hint: self.cur.hint.map(Into::into),
             flags: self.flags,
         };
-        Scan { facts, executable: self.cur.executable }
+        Scan { facts, executable: self.cur.executable, asked_parameters: self.asked_parameters }
     }
 
     /// Each table once, with its strongest access.

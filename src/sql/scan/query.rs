@@ -204,6 +204,9 @@ impl Scanner<'_> {
 
     fn plain_name(&mut self, tok: Tok) {
         self.schema_predicate(tok);
+        if self.cur.is_op(b'(') && self.state() != State::Factor {
+            self.function_call(tok);
+        }
         match self.state() {
             State::With(with) if with.name.is_none() => {
                 self.set_state(State::With(With { name: Some(tok.span()), ..with }));

@@ -264,7 +264,7 @@ impl Scanner<'_> {
             let tok = self.cur.bump();
             if tok.lexeme == Lexeme::UserVariable {
                 if self.cur.is_op(b'=') {
-                    self.flags |= Flags::WRITES_USER_VARIABLES;
+                    self.writes_variable(tok);
                 } else {
                     self.reads_variable(tok);
                 }

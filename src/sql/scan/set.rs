@@ -72,9 +72,9 @@ impl Scanner<'_> {
                 if scope != Scope::None {
                     self.cur.eat_op(b'.');
                 }
-                self.variable(scope)
+                self.variable(scope, true)
             }
-            _ if self.assigns_next() => self.variable(Scope::None),
+            _ if self.assigns_next() => self.variable(Scope::None, false),
             _ => self.worded(),
         }
     }
@@ -111,7 +111,7 @@ impl Scanner<'_> {
                         _ => Assignment::SessionTransaction,
                     };
                 }
-                self.variable(scope)
+                self.variable(scope, false)
             }
         }
     }
@@ -139,8 +139,9 @@ impl Scanner<'_> {
         }
     }
 
-    /// `[component.]name = value`
-    fn variable(&mut self, scope: Scope) -> Assignment {
+    /// `[component.]name = value`; `SET @@tx_isolation = …` without a scope is for the next transaction, without `@@` it is
+    /// for the session.
+    fn variable(&mut self, scope: Scope, at_signs: bool) -> Assignment {
         let mut name = String::from(self.name_text()).to_lowercase();
         while self.cur.is_op(b'.') && self.cur.peek2().is_name() {
             self.cur.bump();
@@ -154,7 +155,7 @@ impl Scanner<'_> {
             name.as_str(),
             "tx_isolation" | "transaction_isolation" | "tx_read_only" | "transaction_read_only"
         );
-        if scope == Scope::None && transactional {
+        if at_signs && scope == Scope::None && transactional {
             return Assignment::NextTransaction;
         }
         let value = self.plain_value();
