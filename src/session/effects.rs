@@ -32,6 +32,17 @@ pub(crate) fn writes(facts: &Facts) -> bool {
     matches!(facts.kind, Kind::Write | Kind::Call)
 }
 
+/// Whether it may set session variables that its text does not name: in a routine, in a block, in dynamic SQL.
+pub(crate) fn may_change_unseen(facts: &Facts) -> bool {
+    facts.flags.contains(Flags::CALLS_ROUTINE)
+        || matches!(facts.kind, Kind::Call | Kind::Compound | Kind::Execute { .. } | Kind::ExecuteImmediate(_))
+}
+
+/// Whether it may assign user variables that its text does not name: a write may fire a trigger.
+pub(crate) fn may_assign_unseen(facts: &Facts) -> bool {
+    facts.kind == Kind::Write || may_change_unseen(facts)
+}
+
 impl Session {
     /// Makes the session's other stores, and this leg, ready for a statement there.
     pub(crate) async fn before(&mut self, facts: &Facts, at: usize) -> Result<(), Failure> {
@@ -54,6 +65,9 @@ impl Session {
                 _ => {}
             }
         }
+        if !alone {
+            self.settle(at).await?;
+        }
         if at != 0 {
             self.bring_in_step(at, Some(facts)).await?;
         }
@@ -64,7 +78,9 @@ impl Session {
             self.join(at).await?;
         }
         if !alone {
-            if facts.flags.intersects(Flags::READS_USER_VARIABLES | Flags::WRITES_USER_VARIABLES) {
+            if facts.flags.intersects(Flags::READS_USER_VARIABLES | Flags::WRITES_USER_VARIABLES)
+                || may_assign_unseen(facts)
+            {
                 self.bring_variables(facts, at).await?;
             }
             self.bring_insert_id(facts, at).await?;
@@ -134,6 +150,10 @@ impl Session {
         if outcome.error.is_none() {
             self.succeeded(facts, generation, store, outcome);
         }
+        self.reported(Some(facts), at, outcome);
+        if self.legs.len() > 1 && may_assign_unseen(facts) || may_change_unseen(facts) {
+            self.assigned_unseen(generation);
+        }
         self.transaction_over();
         self.publish_transaction();
     }
@@ -152,7 +172,7 @@ impl Session {
         }
         if facts.flags.contains(Flags::WRITES_USER_VARIABLES) {
             for name in &facts.user_variables {
-                self.state.user_variables.insert(name.clone(), generation);
+                self.state.user_variables.insert(name.clone(), vec![generation]);
             }
         }
         if facts.flags.contains(Flags::TEMPORARY_TABLE) {

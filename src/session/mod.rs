@@ -21,6 +21,7 @@ mod registry;
 mod relay;
 mod state;
 mod sync;
+mod tracking;
 mod transaction;
 mod variables;
 

@@ -87,6 +87,8 @@ bitflags::bitflags! {
         const IF_EXISTS = 1 << 18;
         /// DROP TABLE or DROP TEMPORARY TABLE: temporary tables of these names are gone afterwards.
         const DROPS_TABLES = 1 << 19;
+        /// An expression calls what may be a stored function: it may set what the text does not say.
+        const CALLS_ROUTINE = 1 << 20;
     }
 }
 
