@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::Session;
 use super::control_flow::Failure;
 use crate::config::StoreId;
-use crate::sql::facts::{Access, Assignment, Facts, Flags, Kind};
+use crate::sql::facts::{Access, Facts, Flags, Kind};
 use crate::wire::ErrPacket;
 use crate::wire::reply::Outcome;
 
@@ -70,6 +70,9 @@ impl Session {
         }
         if at != 0 {
             self.bring_in_step(at, Some(facts)).await?;
+        }
+        if !alone {
+            self.before_one_shot(facts, at).await?;
         }
         if !alone && !facts.flags.contains(Flags::IMPLICIT_COMMIT) && !facts.tables.is_empty() {
             self.may_cross(facts, at)?;
@@ -150,6 +153,9 @@ impl Session {
         if outcome.error.is_none() {
             self.succeeded(facts, generation, store, outcome);
         }
+        if outcome.error.is_none() && self.state.next_transaction.is_some() {
+            self.one_shot_used(facts, at);
+        }
         self.reported(Some(facts), at, outcome);
         if self.legs.len() > 1 && may_assign_unseen(facts) || may_change_unseen(facts) {
             self.assigned_unseen(generation);
@@ -187,9 +193,6 @@ impl Session {
             Kind::Set(list) => {
                 for assignment in list {
                     self.state.assigned(assignment, generation);
-                    if matches!(assignment, Assignment::SessionTransaction | Assignment::NextTransaction) {
-                        self.transaction.used = true;
-                    }
                 }
             }
             Kind::Use(database) => self.state.database = Some(database.to_string()),
@@ -218,6 +221,8 @@ impl Session {
                 | Kind::Xa
         ) {
             self.transaction_after(facts);
+        } else if facts.flags.contains(Flags::IMPLICIT_COMMIT) {
+            self.transaction.forget_savepoints_all();
         }
     }
 

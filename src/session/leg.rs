@@ -30,6 +30,8 @@ pub(crate) struct Leg {
     pub(crate) suspect: bool,
     /// Variables of which the store has another value than the session, in its place.
     pub(crate) substituted: HashSet<String>,
+    /// It may still wait for a transaction to which SET TRANSACTION applies, though that has run on another leg.
+    pub(crate) stale_one_shot: bool,
     /// A command was sent whose response is not complete.
     pub(crate) busy: bool,
     /// Nothing can be sent any more.
@@ -55,6 +57,7 @@ impl Leg {
             untracked: !client.contains(Capabilities::SESSION_TRACK),
             changes: Vec::new(),
             suspect: false,
+            stale_one_shot: false,
             substituted: HashSet::new(),
             busy: false,
             broken: false,

@@ -313,8 +313,7 @@ impl Login<'_> {
         if server.stream().is_unix() {
             self.check_socket_account(client, server, sequence, agreed).await?;
         }
-        let ok = as_asked(ok, capabilities);
-        client.write_message(sequence, &ok).await.map_err(Fatal::client)?;
+        client.write_message(sequence, &as_asked(ok, capabilities)).await.map_err(Fatal::client)?;
         if compresses {
             client.compress();
         }

@@ -15,6 +15,7 @@ mod figures;
 mod leg;
 mod login;
 mod multi;
+mod one_shot;
 mod prepared;
 mod query;
 mod registry;

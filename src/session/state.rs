@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::query::Plan;
 use crate::routing::TempTables;
 use crate::sql::dialect::{CharsetClass, Dialect};
-use crate::sql::facts::Assignment;
+use crate::sql::facts::{Assignment, Characteristics};
 use crate::wire::Status;
 
 /// Variables of the connection, not of the session's meaning: they stay each store's own.
@@ -74,6 +74,8 @@ pub(crate) struct State {
     pub(crate) last_insert: u64,
     /// Assignments that count for the next statement only, wherever it runs.
     pub(crate) one_shots: Vec<String>,
+    /// What SET TRANSACTION has said of the next transaction; home knows it.
+    pub(crate) next_transaction: Option<Characteristics>,
     /// LOCK TABLES is in force.
     pub(crate) tables_locked: bool,
     /// Grows with every leg.
@@ -129,7 +131,11 @@ impl State {
             Assignment::User { name } => {
                 self.user_variables.insert(name.clone(), vec![home]);
             }
-            Assignment::SessionTransaction | Assignment::NextTransaction | Assignment::Other => self.version += 1,
+            Assignment::NextTransaction(said) => {
+                let before = self.next_transaction.unwrap_or_default();
+                self.next_transaction = Some(before.then(*said));
+            }
+            Assignment::SessionTransaction | Assignment::Other => self.version += 1,
             Assignment::Global { .. } => {}
         }
     }
