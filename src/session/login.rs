@@ -24,6 +24,7 @@ use crate::backend::connection::QueryError;
 use crate::backend::login::{LOGIN_LIMIT, LoginError, greeting, tls_host, wants_tls};
 use crate::backend::{Backend, StoreHandle, dial::dial};
 use crate::config::model::TlsMode;
+use crate::net::compress::Peer as Frames;
 use crate::net::proxy_protocol::{self, Parsed};
 use crate::net::{PacketStream, Peer, tls};
 use crate::sql::dialect::{CharsetClass, Dialect, Engine};
@@ -246,6 +247,8 @@ impl Login<'_> {
         let lost = |error: io::Error| Fatal::Store { store: self.handle.name().to_owned(), error };
         let mut offered = shown.capabilities & self.live.fleet.common_capabilities();
         offered.set(Capabilities::SSL, self.live.acceptor.is_some());
+        // each leg compresses by itself: other stores need not know of it
+        offered.set(Capabilities::COMPRESS, shown.capabilities.contains(Capabilities::COMPRESS));
         // a MariaDB server says so by clearing this bit
         offered.set(Capabilities::LONG_PASSWORD, shown.capabilities.contains(Capabilities::LONG_PASSWORD));
         let masked = Greeting { capabilities: offered, ..shown.clone() };
@@ -256,9 +259,10 @@ impl Login<'_> {
             Err(e) => return Err(self.tell(client, sequence, malformed(e)).await),
         };
         let client_tls = client.stream().is_tls();
-        // not offered, but mysqlnd compresses all the same
+        // mysqlnd compresses even where it is not offered
         let compresses = response.capabilities.contains(Capabilities::COMPRESS);
         response.capabilities &= offered | Capabilities::CLIENT_ONLY;
+        let store_compresses = response.capabilities.contains(Capabilities::COMPRESS);
         response.capabilities.remove(Capabilities::SSL);
         if !response.capabilities.contains(Capabilities::CONNECT_ATTRS) {
             response.attributes.clear();
@@ -270,7 +274,7 @@ impl Login<'_> {
                 return Err(say(client, sequence.wrapping_add(1), error).await);
             }
         };
-        let capabilities = response.capabilities;
+        let capabilities = response.capabilities - Capabilities::COMPRESS;
         let mut next = 1;
         if let (true, Some(connector)) = (encrypt, &self.handle.tls) {
             response.capabilities.insert(Capabilities::SSL);
@@ -293,13 +297,16 @@ impl Login<'_> {
                 return Err(Fatal::Closed(error));
             }
         };
+        if store_compresses {
+            server.compress(Frames::Store);
+        }
         let status = OkPacket::read(&ok).map(|o| o.status).unwrap_or(Status::AUTOCOMMIT);
         if server.stream().is_unix() {
             self.check_socket_account(client, server, sequence, capabilities).await?;
         }
         client.write_message(sequence, &ok).await.map_err(Fatal::client)?;
         if compresses {
-            client.compress();
+            client.compress(Frames::Client);
         }
         let dialect = dialect_of(&shown, response.collation, capabilities, status);
         let database = response.database.filter(|_| capabilities.contains(Capabilities::CONNECT_WITH_DB));
