@@ -17,7 +17,7 @@ use super::control_flow::Fatal;
 use super::leg::Leg;
 use super::query::Frame;
 use super::registry::SessionInfo;
-use super::state::State;
+use super::state::{State, dialect_of};
 use super::{Core, Live, Session, Statements, Transaction};
 use crate::auth::{CACHING_SHA2, Seen};
 use crate::backend::connection::QueryError;
@@ -27,7 +27,7 @@ use crate::config::model::TlsMode;
 use crate::net::compress::Peer as Frames;
 use crate::net::proxy_protocol::{self, Parsed};
 use crate::net::{PacketStream, Peer, tls};
-use crate::sql::dialect::{CharsetClass, Dialect, Engine};
+use crate::sql::dialect::Dialect;
 use crate::wire::handshake::{
     ChangeUser, Greeting, HandshakeResponse, SSL_REQUEST, client_capabilities, read_auth_switch,
 };
@@ -228,26 +228,6 @@ async fn read_proxy_header(client: &mut PacketStream) -> Result<Option<std::net:
     }
 }
 
-/// How a session's statements are read before it sets anything.
-fn dialect_of(shown: &Greeting, collation: u8, capabilities: Capabilities, status: Status) -> Dialect {
-    Dialect {
-        charset: CharsetClass::from_collation_id(u16::from(collation)),
-        ignore_space: capabilities.contains(Capabilities::IGNORE_SPACE),
-        no_backslash_escapes: status.contains(Status::NO_BACKSLASH_ESCAPES),
-        engine: Engine::from_server_version(&String::from_utf8_lossy(&shown.version)),
-        ..Dialect::default()
-    }
-}
-
-/// The OK that ends a login, as a client of these capabilities is to see it.
-fn as_asked(ok: Vec<u8>, client: Capabilities) -> Vec<u8> {
-    let reports = OkPacket::read(&ok).is_ok_and(|o| o.status.contains(Status::SESSION_STATE_CHANGED));
-    if !reports || client.contains(Capabilities::SESSION_TRACK) {
-        return ok;
-    }
-    without_changes(&ok).unwrap_or(ok)
-}
-
 struct Login<'a> {
     core: &'a Core,
     live: &'a Live,
@@ -258,12 +238,7 @@ struct Login<'a> {
 impl Login<'_> {
     async fn run(&self, client: &mut PacketStream, server: &mut PacketStream, shown: Greeting) -> Result<Done, Fatal> {
         let lost = |error: io::Error| Fatal::Store { store: self.handle.name().to_owned(), error };
-        let mut offered = shown.capabilities & self.live.fleet.common_capabilities();
-        offered.set(Capabilities::SSL, self.live.acceptor.is_some());
-        // each leg compresses by itself: other stores need not know of it
-        offered.set(Capabilities::COMPRESS, shown.capabilities.contains(Capabilities::COMPRESS));
-        // a MariaDB server says so by clearing this bit
-        offered.set(Capabilities::LONG_PASSWORD, shown.capabilities.contains(Capabilities::LONG_PASSWORD));
+        let offered = self.offered(shown.capabilities);
         let masked = Greeting { capabilities: offered, ..shown.clone() };
         client.write_message(0, &masked.write()).await.map_err(Fatal::client)?;
         let (sequence, payload) = self.first_answer(client).await?;
@@ -273,9 +248,8 @@ impl Login<'_> {
         };
         let client_tls = client.stream().is_tls();
         // mysqlnd compresses even where it is not offered
-        let compresses = response.capabilities.contains(Capabilities::COMPRESS);
+        let client_compresses = response.capabilities.contains(Capabilities::COMPRESS);
         response.capabilities &= offered | Capabilities::CLIENT_ONLY;
-        let store_compresses = response.capabilities.contains(Capabilities::COMPRESS);
         response.capabilities.remove(Capabilities::SSL);
         if !response.capabilities.contains(Capabilities::CONNECT_ATTRS) {
             response.attributes.clear();
@@ -313,7 +287,7 @@ impl Login<'_> {
                 return Err(Fatal::Closed(error));
             }
         };
-        if store_compresses {
+        if response.capabilities.contains(Capabilities::COMPRESS) {
             server.compress(Frames::Store);
         }
         let status = OkPacket::read(&ok).map(|o| o.status).unwrap_or(Status::AUTOCOMMIT);
@@ -321,7 +295,7 @@ impl Login<'_> {
             self.check_socket_account(client, server, sequence, agreed).await?;
         }
         client.write_message(sequence, &as_asked(ok, capabilities)).await.map_err(Fatal::client)?;
-        if compresses {
+        if client_compresses {
             client.compress(Frames::Client);
         }
         let dialect = dialect_of(&shown, response.collation, capabilities, status);
@@ -341,6 +315,15 @@ impl Login<'_> {
             thread_id: shown.thread_id,
             status,
         })
+    }
+
+    /// What the client is offered of what the store has.
+    fn offered(&self, store: Capabilities) -> Capabilities {
+        // compression is a leg's own affair; a MariaDB server is one that clears LONG_PASSWORD
+        let own = Capabilities::COMPRESS | Capabilities::LONG_PASSWORD;
+        let mut offered = (store & self.live.fleet.common_capabilities() - own) | (store & own);
+        offered.set(Capabilities::SSL, self.live.acceptor.is_some());
+        offered
     }
 
     /// The client's login: behind TLS, where it asks for that first.
