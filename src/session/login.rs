@@ -27,7 +27,7 @@ use crate::config::model::TlsMode;
 use crate::net::compress::Peer as Frames;
 use crate::net::proxy_protocol::{self, Parsed};
 use crate::net::{PacketStream, Peer, tls};
-use crate::sql::dialect::Dialect;
+use crate::sql::dialect::{CharsetClass, Dialect};
 use crate::wire::handshake::{
     ChangeUser, Greeting, HandshakeResponse, SSL_REQUEST, client_capabilities, read_auth_switch,
 };
@@ -226,6 +226,15 @@ async fn read_proxy_header(client: &mut PacketStream) -> Result<Option<std::net:
             }
         }
     }
+}
+
+/// The OK that ends a login, as a client of these capabilities is to see it.
+fn as_asked(ok: Vec<u8>, client: Capabilities) -> Vec<u8> {
+    let reports = OkPacket::read(&ok).is_ok_and(|o| o.status.contains(Status::SESSION_STATE_CHANGED));
+    if !reports || client.contains(Capabilities::SESSION_TRACK) {
+        return ok;
+    }
+    without_changes(&ok).unwrap_or(ok)
 }
 
 struct Login<'a> {

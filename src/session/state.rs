@@ -73,6 +73,8 @@ pub(crate) struct State {
     pub(crate) last: u64,
     /// Generation of the leg of the newest statement that made an insert id.
     pub(crate) last_insert: u64,
+    /// (leg, id) of OK packets whose id may be one that was given, not generated, the newest last.
+    pub(crate) insert_doubts: Vec<(u64, u64)>,
     /// Assignments that count for the next statement only, wherever it runs.
     pub(crate) one_shots: Vec<String>,
     /// What SET TRANSACTION has said of the next transaction; home knows it.
@@ -119,6 +121,7 @@ impl State {
                     }
                     "last_insert_id" | "identity" => {
                         self.last_insert = home;
+                        self.insert_doubts.clear();
                         return;
                     }
                     _ => {}
@@ -191,15 +194,6 @@ pub(super) fn dialect_of(shown: &Greeting, collation: u8, agreed: Capabilities, 
         engine: Engine::from_server_version(&String::from_utf8_lossy(&shown.version)),
         ..Dialect::default()
     }
-}
-
-/// The OK that ends a login, as a client of these capabilities is to see it.
-fn as_asked(ok: Vec<u8>, client: Capabilities) -> Vec<u8> {
-    let reports = OkPacket::read(&ok).is_ok_and(|o| o.status.contains(Status::SESSION_STATE_CHANGED));
-    if !reports || client.contains(Capabilities::SESSION_TRACK) {
-        return ok;
-    }
-    without_changes(&ok).unwrap_or(ok)
 }
 
 #[cfg(test)]
