@@ -330,7 +330,7 @@ impl Login<'_> {
     fn offered(&self, store: Capabilities) -> Capabilities {
         // compression is a leg's own affair; a MariaDB server is one that clears LONG_PASSWORD
         let own = Capabilities::COMPRESS | Capabilities::LONG_PASSWORD;
-        let mut offered = (store & self.live.fleet.common_capabilities() - own) | (store & own);
+        let mut offered = store & (self.live.fleet.common_capabilities() | own);
         offered.set(Capabilities::SSL, self.live.acceptor.is_some());
         offered
     }
