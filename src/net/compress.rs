@@ -55,6 +55,12 @@ impl Compressed {
         self.inner.is_tls()
     }
 
+    /// Whether what carries the frames is a unix socket.
+    #[must_use]
+    pub fn is_unix(&self) -> bool {
+        self.inner.is_unix()
+    }
+
     /// Opens the frame at the start of `raw`, if it is whole.
     fn open(&mut self) -> io::Result<bool> {
         let Some([l0, l1, l2, sequence, p0, p1, p2]) = self.raw.first_chunk::<HEADER>().copied() else {

@@ -8,6 +8,8 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::tls::Agreed;
+
 /// Who is at the other end of a client's socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Peer {
@@ -138,10 +140,35 @@ impl Stream {
         !matches!(self, Stream::Plain(_))
     }
 
-    /// Whether it is a unix socket.
+    /// Whether a unix socket carries it, whatever lies between.
     #[must_use]
     pub fn is_unix(&self) -> bool {
-        matches!(self, Stream::Plain(Socket::Unix(_)))
+        let socket = match self {
+            Stream::Plain(s) => s,
+            Stream::Accepted(s) => &s.get_ref().0.socket,
+            Stream::Connected(s) => &s.get_ref().0.socket,
+            Stream::Compressed(c) => return c.is_unix(),
+            Stream::Gone => return false,
+        };
+        matches!(socket, Socket::Unix(_))
+    }
+
+    /// Whether a password may travel on it as it is: encrypted, or on a unix socket.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        self.is_tls() || self.is_unix()
+    }
+
+    /// What TLS with a client agreed on.
+    #[must_use]
+    pub fn agreed(&self) -> Option<Agreed> {
+        match self {
+            Stream::Accepted(s) => {
+                let tls = &s.get_ref().1;
+                Some((tls.protocol_version()?, tls.negotiated_cipher_suite()?.suite()))
+            }
+            _ => None,
+        }
     }
 }
 
