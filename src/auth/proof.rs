@@ -12,7 +12,7 @@ pub fn fingerprint(certificate: &[u8]) -> [u8; 32] {
     Sha256::digest(certificate).into()
 }
 
-/// The info of the OK packet: `hash` is what the plugin's client side calls so (`mysql_native_password`: SHA1(SHA1(password))).
+/// The info of the OK packet: `scramble` is the greeting's, whatever the plugin made its own of; `hash` is what the plugin's client side calls so (`mysql_native_password`: SHA1(SHA1(password))).
 #[must_use]
 pub fn certificate_proof(hash: &[u8], scramble: &[u8], fingerprint: &[u8; 32]) -> Vec<u8> {
     let mut h = Sha256::new();

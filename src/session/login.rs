@@ -326,7 +326,11 @@ impl Login<'_> {
         if let (true, Some(connector)) = (encrypt, &self.handle.tls) {
             response.capabilities.insert(Capabilities::SSL);
             next = server.write_message(next, &response.write_ssl_request()).await.map_err(lost)?;
-            tls::connect(server, connector, tls_host(self.handle), client.stream().agreed()).await.map_err(lost)?;
+            if let Err(e) = tls::connect(server, connector, tls_host(self.handle), client.stream().agreed()).await {
+                self.handle.unreachable(&format!("TLS: {e}"));
+                let text = format!("switchover: cannot encrypt the connection to store {}: {e}", self.handle.name());
+                return Err(say(client, sequence.wrapping_add(1), ErrPacket::new(1429, b"HY000", text)).await);
+            }
         }
         if client.stream().is_secure() && !server.stream().is_secure() && response.plugin.as_deref() == Some(SHA256) {
             // it holds the password: the store shall ask for it, and gets it sealed
@@ -355,7 +359,7 @@ impl Login<'_> {
         if server.stream().is_unix() {
             self.check_socket_account(client, server, sequence, capabilities).await?;
         }
-        let ok = self.with_proof(ok, client, &exchange, &response, engine).await;
+        let ok = self.with_proof(ok, client, &exchange, &response, &shown).await;
         client.write_message(sequence, &ok).await.map_err(Fatal::client)?;
         if compresses {
             client.compress();
@@ -410,10 +414,11 @@ impl Login<'_> {
         client: &PacketStream,
         exchange: &Exchange<'_>,
         response: &HandshakeResponse,
-        engine: Engine,
+        shown: &Greeting,
     ) -> Vec<u8> {
         let Some(acceptor) = self.live.acceptor.as_ref().filter(|_| client.stream().is_tls()) else { return ok };
         let verifies = response.capabilities.contains(Capabilities::SSL_VERIFY_SERVER_CERT);
+        let engine = Engine::from_server_version(&String::from_utf8_lossy(&shown.version));
         if !verifies && !matches!(engine, Engine::MariaDb { version: 110_400.. }) {
             return ok;
         }
@@ -426,7 +431,7 @@ impl Login<'_> {
             _ => None,
         };
         let Some(hash) = hash else { return ok };
-        let proof = auth::certificate_proof(&hash, &exchange.scramble, &acceptor.fingerprint);
+        let proof = auth::certificate_proof(&hash, &shown.scramble, &acceptor.fingerprint);
         OkPacket::with_info(&ok, &proof).unwrap_or(ok)
     }
 
