@@ -91,12 +91,14 @@ pub async fn probe(store: &Arc<StoreHandle>, limit: Duration) -> Result<Probed, 
         let engine = Engine::from_server_version(&version);
         let capabilities = greeting.capabilities;
         let mut probed = Probed { version, engine, capabilities, lower_case_table_names: None };
-        // without a control account the look ends here, and the store counts it as a connection that gave up (RULES.md 2)
-        if let Some(account) = &store.config.control {
-            match answer_greeting(StoreId(u16::MAX), store, stream, &control_login(account), &greeting).await {
-                Ok(backend) => probed.lower_case_table_names = name_case(backend).await,
-                Err(error) => tracing::warn!(store = store.name(), %error, "the control account cannot log in"),
-            }
+        let Some(account) = &store.config.control else {
+            // nobody is refused, which the store does not count as a handshake that broke off (RULES.md 2)
+            let _ = answer_greeting(StoreId(u16::MAX), store, stream, &control_login(&nobody()), &greeting).await;
+            return Ok(probed);
+        };
+        match answer_greeting(StoreId(u16::MAX), store, stream, &control_login(account), &greeting).await {
+            Ok(backend) => probed.lower_case_table_names = name_case(backend).await,
+            Err(error) => tracing::warn!(store = store.name(), %error, "the control account cannot log in"),
         }
         Ok::<_, LoginError>(probed)
     };
@@ -123,13 +125,17 @@ async fn name_case(mut backend: Backend) -> Option<u8> {
     value
 }
 
+fn nobody() -> Credentials {
+    Credentials { user: String::new(), secret: Secret::Password(String::new()) }
+}
+
 /// Ends a connection whose client left before it logged in: with a login of the proxy's own, for a store counts handshakes that
 /// break off against the proxy's address, and blocks it (1129, RULES.md 2). Without a control account the store refuses it, which
 /// does not count.
 pub fn complete(store: &Arc<StoreHandle>, stream: PacketStream, shown: Greeting, limit: Duration) {
     let store = Arc::clone(store);
     tokio::task::spawn_local(async move {
-        let nobody = Credentials { user: String::new(), secret: Secret::Password(String::new()) };
+        let nobody = nobody();
         let login = control_login(store.config.control.as_ref().unwrap_or(&nobody));
         let attempt = answer_greeting(StoreId(u16::MAX), &store, stream, &login, &shown);
         if let Ok(Ok(backend)) = timeout(limit, attempt).await {

@@ -63,6 +63,14 @@ fn text_of(secret: &[u8]) -> Vec<u8> {
     secret.strip_suffix(&[0]).unwrap_or(secret).to_vec()
 }
 
+/// What an answer gives away.
+pub(super) fn seen(plugin: &[u8], scramble: &[u8], answer: &[u8], secure: bool) -> Seen {
+    if plugin == SHA256 && secure && !answer.is_empty() {
+        return Seen::Password(text_of(answer));
+    }
+    Seen::answer(plugin, scramble, answer)
+}
+
 impl Exchange<'_> {
     /// Runs it up to the store's verdict. `sequence` is the next on the client's leg; the store's packet comes first.
     pub(super) async fn run(
@@ -105,7 +113,7 @@ impl Exchange<'_> {
                     continue;
                 }
                 if self.plugin != CACHING_SHA2 || self.answer.is_empty() {
-                    self.see(&payload);
+                    self.see(&payload, client.stream().is_secure());
                 }
                 next.server = server.write_message(next.server, &payload).await.map_err(|e| self.lost(e))?;
             }
@@ -113,13 +121,13 @@ impl Exchange<'_> {
     }
 
     /// Takes note of an answer to the plugin's scramble.
-    fn see(&mut self, payload: &[u8]) {
+    fn see(&mut self, payload: &[u8], secure: bool) {
         let first = self.answer.is_empty();
         payload.clone_into(&mut self.answer);
         if self.plugin == auth::DIALOG && !first {
             return;
         }
-        self.seen = Seen::answer(&self.plugin, &self.scramble, payload);
+        self.seen = seen(&self.plugin, &self.scramble, payload, secure);
     }
 
     /// The client's next packet, in its order.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use arc_swap::cache::Cache;
 
 use super::control_flow::Fatal;
-use super::exchange::{Exchange, PEER_PLUGINS, Verdict, out_of_order};
+use super::exchange::{Exchange, PEER_PLUGINS, Verdict, out_of_order, seen};
 use super::leg::Leg;
 use super::query::Frame;
 use super::registry::SessionInfo;
@@ -340,7 +340,7 @@ impl Login<'_> {
         server.write_message(next, &response.write()).await.map_err(lost)?;
         let plugin = response.plugin.clone().filter(|p| !p.is_empty()).unwrap_or_else(|| shown.plugin.clone());
         let mut exchange = Exchange {
-            seen: Seen::answer(&plugin, &shown.scramble, &response.auth),
+            seen: seen(&plugin, &shown.scramble, &response.auth, client.stream().is_secure()),
             plugin,
             scramble: shown.scramble.clone(),
             answer: response.auth.clone(),

@@ -306,7 +306,11 @@ fn every_login_is_answered_as_the_store_answers_it() {
     assert!(all.len() > 100);
     let mut different = Vec::new();
     for t in all {
-        let (direct, proxied) = (t.transcript(store.port), t.transcript(proxy.port));
+        let begun = std::time::Instant::now();
+        let direct = t.transcript(store.port);
+        let first = begun.elapsed();
+        let proxied = t.transcript(proxy.port);
+        println!("{}: {first:?} {:?}", t.name, begun.elapsed() - first);
         assert!(!direct.is_empty(), "{}", t.name);
         if direct != proxied {
             different.push(format!("{}:\n  direct  {direct:?}\n  proxied {proxied:?}", t.name));

@@ -33,9 +33,9 @@ impl Gate {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    /// How the logins went so far: `tls fast`, `plain rsa` …
+    /// How the logins went so far: `tls fast`, `plain rsa` … Nobody's (clients that left before) do not count.
     pub fn logins(&self) -> Vec<String> {
-        self.log().lines().filter(|l| *l != "listening").map(str::to_owned).collect()
+        self.log().lines().filter(|l| *l != "listening" && !l.ends_with("nobody")).map(str::to_owned).collect()
     }
 }
 

@@ -100,7 +100,7 @@ class Login:
             sequence, answer = read(self.client)
         secure = isinstance(self.client, ssl.SSLSocket)
         sequence, how = self.check(sequence, user, answer, secure)
-        print("tls" if secure else "plain", how, flush=True)
+        print("tls" if secure else "plain", how if user else "nobody", flush=True)
         if how == "wrong":
             text = b"Access denied for user '" + user + b"'@'localhost' (using password: YES)"
             write(self.client, sequence + 1, b"\xff\x15\x04#28000" + text)
