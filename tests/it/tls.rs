@@ -88,7 +88,6 @@ fn a_store_s_certificate_is_verified_where_a_ca_is_given() {
             "30",
             "-subj",
             "/CN=other",
-            "-quiet",
         ],
     );
     let bad = towards(store, &format!("{{ ca: {} }}", folder.path().join("c.pem").display()));
@@ -153,7 +152,6 @@ fn clients_that_verify_are_shown_the_configured_certificate_of_either_kind_of_ke
             "/CN=localhost",
             "-addext",
             "subjectAltName=DNS:localhost,IP:127.0.0.1",
-            "-quiet",
         ],
     );
     openssl(path, &["rsa", "-in", "rsa.pem", "-traditional", "-out", "pkcs1.pem"]);
@@ -192,7 +190,6 @@ fn certificates_of_clients_are_verified_where_a_ca_is_given() {
             "30",
             "-subj",
             "/CN=stranger",
-            "-quiet",
         ],
     );
     let proxy = Proxy::start(|port| config(port) + &format!("tls: {{ ca: {} }}\n", at("ca.pem")));
@@ -225,7 +222,6 @@ fn renewed_files_are_shown_after_a_reload_and_the_self_signed_pair_stays() {
                 "30",
                 "-subj",
                 "/CN=localhost",
-                "-quiet",
             ],
         );
     };
