@@ -95,15 +95,13 @@ impl Exchange<'_> {
                         return Ok(Verdict::Refused(error));
                     }
                     Some(0xFE) => self.switched(client, next.client, &payload).await?,
-                    Some(0x01) if self.plugin == CACHING_SHA2 => {
-                        if self.caching_sha2(client, server, &mut next, payload.get(1).copied()).await? {
-                            asked = false;
-                            continue;
-                        }
-                    }
                     _ => {}
                 }
-                asked = true;
+                let more = payload.first() == Some(&1) && self.plugin == CACHING_SHA2;
+                asked = !(more && self.caching_sha2(client, server, &mut next, payload.get(1).copied()).await?);
+                if !asked {
+                    continue;
+                }
                 next.client = client.write_message(next.client, &payload).await.map_err(Fatal::client)?;
             } else {
                 let payload = self.answer_of(client, &mut next).await?;
