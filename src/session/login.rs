@@ -305,7 +305,6 @@ struct Login<'a> {
 
 impl Login<'_> {
     async fn run(&self, client: &mut PacketStream, server: &mut PacketStream, shown: Greeting) -> Result<Done, Fatal> {
-        let lost = |error: io::Error| Fatal::Store { store: self.handle.name().to_owned(), error };
         let mut offered = shown.capabilities & self.live.fleet.common_capabilities();
         offered.set(Capabilities::SSL, self.live.acceptor.is_some());
         // a MariaDB server says so by clearing this bit
@@ -318,7 +317,6 @@ impl Login<'_> {
         let Ok(mut response) = HandshakeResponse::read(&payload) else {
             return Err(say(client, sequence.wrapping_add(1), no_login(&payload, engine)).await);
         };
-        let client_tls = client.stream().is_tls();
         // not offered, but mysqlnd compresses all the same
         let compresses = response.capabilities.contains(Capabilities::COMPRESS);
         response.capabilities &= offered | Capabilities::CLIENT_ONLY;
@@ -326,34 +324,11 @@ impl Login<'_> {
         if !response.capabilities.contains(Capabilities::CONNECT_ATTRS) {
             response.attributes.clear();
         }
-        let encrypt = match wants_tls(self.handle, shown.capabilities, client_tls, server.stream().is_unix()) {
-            Ok(encrypt) => encrypt,
-            Err(e) => {
-                let error = ErrPacket::new(1429, b"HY000", format!("switchover: store {}: {e}", self.handle.name()));
-                return Err(say(client, sequence.wrapping_add(1), error).await);
-            }
-        };
         let capabilities = response.capabilities;
         // always asked of stores, and taken out for a client that did not ask (RULES.md 16)
         response.capabilities |= shown.capabilities & Capabilities::SESSION_TRACK;
         let agreed = response.capabilities;
-        let mut next = 1;
-        self.relayed.set(true);
-        if let (true, Some(connector)) = (encrypt, &self.handle.tls) {
-            response.capabilities.insert(Capabilities::SSL);
-            next = server.write_message(next, &response.write_ssl_request()).await.map_err(lost)?;
-            if let Err(e) = tls::connect(server, connector, tls_host(self.handle), client.stream().agreed()).await {
-                self.handle.unreachable(&format!("TLS: {e}"));
-                let text = format!("switchover: cannot encrypt the connection to store {}: {e}", self.handle.name());
-                return Err(say(client, sequence.wrapping_add(1), ErrPacket::new(1429, b"HY000", text)).await);
-            }
-        }
-        if client.stream().is_secure() && !server.stream().is_secure() && response.plugin.as_deref() == Some(SHA256) {
-            // it holds the password: the store shall ask for it, and gets it sealed
-            response.plugin = Some(auth::NATIVE.to_vec());
-            response.auth.clear();
-        }
-        server.write_message(next, &response.write()).await.map_err(lost)?;
+        self.forward(client, server, &shown, &mut response, sequence).await?;
         let plugin = response.plugin.clone().filter(|p| !p.is_empty()).unwrap_or_else(|| shown.plugin.clone());
         let mut exchange = Exchange {
             seen: seen(&plugin, &shown.scramble, &response.auth, client.stream().is_secure()),
@@ -398,6 +373,44 @@ impl Login<'_> {
             status,
             source,
         })
+    }
+
+    /// Sends the login on to the store, behind TLS where that leg is to have it.
+    async fn forward(
+        &self,
+        client: &mut PacketStream,
+        server: &mut PacketStream,
+        shown: &Greeting,
+        response: &mut HandshakeResponse,
+        sequence: u8,
+    ) -> Result<(), Fatal> {
+        let lost = |error: io::Error| Fatal::Store { store: self.handle.name().to_owned(), error };
+        let client_tls = client.stream().is_tls();
+        let encrypt = match wants_tls(self.handle, shown.capabilities, client_tls, server.stream().is_unix()) {
+            Ok(encrypt) => encrypt,
+            Err(e) => {
+                let error = ErrPacket::new(1429, b"HY000", format!("switchover: store {}: {e}", self.handle.name()));
+                return Err(say(client, sequence.wrapping_add(1), error).await);
+            }
+        };
+        let mut next = 1;
+        self.relayed.set(true);
+        if let (true, Some(connector)) = (encrypt, &self.handle.tls) {
+            response.capabilities.insert(Capabilities::SSL);
+            next = server.write_message(next, &response.write_ssl_request()).await.map_err(lost)?;
+            if let Err(e) = tls::connect(server, connector, tls_host(self.handle), client.stream().agreed()).await {
+                self.handle.unreachable(&format!("TLS: {e}"));
+                let text = format!("switchover: cannot encrypt the connection to store {}: {e}", self.handle.name());
+                return Err(say(client, sequence.wrapping_add(1), ErrPacket::new(1429, b"HY000", text)).await);
+            }
+        }
+        if client.stream().is_secure() && !server.stream().is_secure() && response.plugin.as_deref() == Some(SHA256) {
+            // it holds the password: the store shall ask for it, and gets it sealed
+            response.plugin = Some(auth::NATIVE.to_vec());
+            response.auth.clear();
+        }
+        server.write_message(next, &response.write()).await.map_err(lost)?;
+        Ok(())
     }
 
     /// The client's login: behind TLS, where it asks for that first.
