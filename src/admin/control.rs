@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::protocol::{
     Cause, DrainRequest, ExplainRequest, Explained, Failure, FailureKind, FlagRequest, Flagged, MAX_LINE, Reloaded,
-    Reply, Request, SessionInfo, Status,
+    Reply, Request, SessionInfo, StandbyRequest, StandbyStatus, Status,
 };
 use crate::config::edit::{self, EditError};
 
@@ -50,6 +50,14 @@ pub trait Running: Send + Sync + 'static {
 
     /// Begins to drain; done when that has begun.
     fn drain(&self, request: DrainRequest) -> BoxFuture<'_, Result<(), Failure>>;
+
+    /// A stopped standby goes on.
+    ///
+    /// # Errors
+    /// Where the group has none, or it is not stopped by this.
+    fn standby(&self, request: &StandbyRequest) -> Result<StandbyStatus, Failure> {
+        Err(Failure::new(FailureKind::Request, format!("no group {} with a standby", request.group)))
+    }
 
     /// Where a statement would go.
     ///
@@ -241,6 +249,10 @@ async fn dispatch(request: Request, uid: Option<u32>, running: &Arc<dyn Running>
         Request::Status => Reply::Status(Box::new(running.status())),
         Request::Sessions => Reply::Sessions(running.sessions()),
         Request::Explain(request) => Reply::Explained(running.explain(&request)?),
+        Request::Standby(mut request) => {
+            request.cause = signed(request.cause, uid);
+            Reply::Standby(running.standby(&request)?)
+        }
         Request::Reload(cause) => Reply::Reloaded(running.reload(signed(cause, uid)).await?),
         Request::Drain(mut request) => {
             request.cause = signed(request.cause, uid);
@@ -267,6 +279,17 @@ fn signed(mut cause: Cause, uid: Option<u32>) -> Cause {
 /// # Errors
 /// [`FailureKind::File`] where this process may not write the file; the caller may be able to.
 pub async fn flag(request: FlagRequest, running: &Arc<dyn Running>) -> Result<Flagged, Failure> {
+    let kept = |g: &super::protocol::GroupStatus| {
+        g.name == request.group && g.standby.is_some() && g.connection != request.store
+    };
+    if running.status().groups.iter().any(kept) {
+        let text = format!(
+            "{} has a standby, and a flip of it alone would lose what the standby does not have yet: cutover is not available yet in              this version
+  help: stop the writers, wait until `switchover standby show {0}` is 0 entries behind, remove `standby:`,              then set the flag",
+            request.group
+        );
+        return Err(Failure::new(FailureKind::Request, text));
+    }
     running.announce(&request.cause);
     let path = running.config_path().to_owned();
     let FlagRequest { group, store, cause } = request;
