@@ -201,7 +201,7 @@ fn byte_order_marks_and_windows_line_breaks_are_fine() {
 
 #[test]
 fn later_keys_are_refused_not_ignored() {
-    for key in ["standby: legacy", "ack: standby", "fallback: auto", "shadow: {sample: 0.05}"] {
+    for key in ["tenant: site_id", "ack: standby", "fallback: auto", "shadow: {sample: 0.05}"] {
         let text = problems(&format!("groups: {{a: {{tables: [x], connection: new, {key}}}}}\n"));
         assert!(text.contains("is not available yet in this version"), "{text}");
     }

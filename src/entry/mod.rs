@@ -78,6 +78,8 @@ pub struct RowChange {
     pub table: Arc<Shape>,
     /// The change.
     pub change: Change,
+    /// Whether foreign keys were at work when it was made.
+    pub foreign_keys: bool,
 }
 
 /// A table as the log describes it: columns by their types alone; names are the standby's business.

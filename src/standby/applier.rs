@@ -20,10 +20,10 @@ use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
-use super::catalog::{self, Catalog};
+use super::catalog::{self, Catalog, cascades};
 use super::lease::{self, Taken};
 use super::marks::{self, Resume};
-use super::partition::partition;
+use super::partition::split;
 use super::reader::{Read, Reader};
 use super::rounds::{self, Failed, Stamp};
 use super::schema::{PARTS, literal};
@@ -345,6 +345,8 @@ struct Session {
 struct Batch {
     transactions: Vec<Transaction>,
     room: Vec<tokio::sync::OwnedSemaphorePermit>,
+    /// Bytes of the log that they took.
+    bytes: usize,
     /// Where it ends.
     position: Option<Position>,
     /// What ended the log behind it.
@@ -357,6 +359,7 @@ impl Batch {
             Read::Item(Item::Transaction(t), permit) => {
                 self.position = Some(t.after.clone());
                 if !applied.remove(&t.id) {
+                    self.bytes += t.bytes;
                     self.transactions.push(t);
                     self.room.push(permit);
                 }
@@ -368,25 +371,38 @@ impl Batch {
     }
 
     fn is_full(&self, most: usize) -> bool {
-        self.end.is_some()
-            || self.transactions.len() >= most
-            || self.transactions.iter().map(|t| t.bytes).sum::<usize>() >= ROUND_BYTES
+        self.end.is_some() || self.transactions.len() >= most || self.bytes >= ROUND_BYTES
     }
 }
 
 impl Session {
     async fn rounds(&mut self, applier: &mut Applier, mut reader: Reader) -> Result<std::convert::Infallible, End> {
+        let mut held = None;
         loop {
             let mut batch = Batch::default();
             let mut applied = self.resume.applied.clone();
-            tokio::select! {
-                read = reader.next() => batch.take(read, &mut applied),
-                () = tokio::time::sleep_until(self.beat + BEAT) => {}
-            }
-            let most = if applier.careful > 0 || !self.resume.applied.is_empty() { 1 } else { ROUND_TRANSACTIONS };
-            while !batch.is_full(most) {
-                let Some(read) = reader.ready() else { break };
+            let mut most = if applier.careful > 0 || !self.resume.applied.is_empty() { 1 } else { ROUND_TRANSACTIONS };
+            let mut next = match held.take() {
+                Some(read) => Some(read),
+                None => tokio::select! {
+                    read = reader.next() => Some(read),
+                    () = tokio::time::sleep_until(self.beat + BEAT) => None,
+                },
+            };
+            while let Some(read) = next.take() {
+                // what sets cascades off goes alone, in the order of its changes
+                if matches!(&read, Read::Item(Item::Transaction(t), _) if cascades(t, &self.catalog)) {
+                    if !batch.transactions.is_empty() {
+                        held = Some(read);
+                        break;
+                    }
+                    most = 1;
+                }
                 batch.take(read, &mut applied);
+                if batch.is_full(most) {
+                    break;
+                }
+                next = reader.ready();
             }
             self.settle(applier, &batch, applied).await?;
             self.keep(applier, batch.transactions.is_empty()).await?;
@@ -476,16 +492,13 @@ impl Session {
         applied: &BTreeSet<String>,
     ) -> Result<u64, Failed> {
         let committed_at = transactions.last().map_or(0, |t| t.committed_at);
-        let alone = transactions.len() < 2 || !self.resume.applied.is_empty() || applier.careful > 0;
-        let mut parts =
-            if alone { vec![(0..transactions.len()).collect()] } else { partition(transactions, &self.catalog, PARTS) };
-        parts.retain(|part: &Vec<usize>| !part.is_empty());
+        let alone = !self.resume.applied.is_empty() || applier.careful > 0;
+        let parts = split(transactions, &self.catalog, if alone { 1 } else { PARTS });
         let stamp = self.stamp(applier, parts.len(), position, committed_at);
         let mut tasks = Vec::with_capacity(parts.len());
         for ((part, list), backend) in parts.iter().enumerate().zip(&mut self.workers) {
             let of: Vec<&Transaction> = list.iter().filter_map(|n| transactions.get(*n)).collect();
-            // a round of one part names what is applied behind it; a part of several, what it applies
-            let ids = if parts.len() == 1 { applied.clone() } else { of.iter().map(|t| t.id.clone()).collect() };
+            let ids = marks::ids_of(parts.len(), &of, applied);
             let (catalog, stamp) = (&self.catalog, &stamp);
             tasks.push(async move { rounds::apply(backend, catalog, &of, stamp, part, &ids, None).await });
         }

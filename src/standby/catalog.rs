@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::backend::Backend;
 use crate::backend::connection::QueryError;
 use crate::changes::{Interest, Tables};
-use crate::entry::{Column, Kind, TableName};
+use crate::entry::{Change, Column, Kind, Row, TableName, Transaction};
 
 /// How values of a key's column compare, as far as that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,10 +44,47 @@ pub struct Description {
     pub key: Vec<usize>,
     /// Keys that decide which transactions are in each other's way.
     pub uses: Vec<KeyUse>,
+    /// What happens to other rows when one of this table goes, or its key changes: the engine does it, and no log has it.
+    pub cascades: Vec<Cascade>,
     /// Triggers on it.
     pub triggers: Vec<String>,
     /// Whether it keeps old versions of rows (WITH SYSTEM VERSIONING).
     pub versioned: bool,
+}
+
+/// A foreign key of another table that refers to this one and acts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cascade {
+    /// The columns of this table that it refers to.
+    pub columns: Vec<usize>,
+    /// ON DELETE CASCADE or SET NULL.
+    pub on_delete: bool,
+    /// ON UPDATE CASCADE or SET NULL.
+    pub on_update: bool,
+}
+
+impl Description {
+    /// Whether the engine did more than this change says: cascades are no part of a binlog, each server does its own.
+    #[must_use]
+    pub fn cascades_with(&self, change: &Change) -> bool {
+        let changed = |before: &Row, after: &Row, cascade: &Cascade| {
+            cascade.on_update && cascade.columns.iter().any(|at| before.get(*at) != after.get(*at))
+        };
+        match change {
+            Change::Delete(_) => self.cascades.iter().any(|c| c.on_delete),
+            Change::Update(before, after) => self.cascades.iter().any(|c| changed(before, after, c)),
+            Change::Insert(_) | Change::Clear => false,
+        }
+    }
+}
+
+/// Whether a transaction must be repeated change by change, with the standby's own foreign keys at work.
+#[must_use]
+pub fn cascades(transaction: &Transaction, catalog: &Catalog) -> bool {
+    transaction
+        .changes
+        .iter()
+        .any(|c| c.foreign_keys && catalog.get(&c.table.name).is_some_and(|table| table.cascades_with(&c.change)))
 }
 
 impl Default for TableName {
@@ -159,7 +196,8 @@ fn kind(data_type: &str, column_type: &str, charset: &str, octets: &str) -> Kind
         "enum" => Kind::Enum,
         "set" => Kind::Set,
         "date" | "time" | "datetime" | "timestamp" => Kind::Temporal,
-        "inet6" | "inet4" => Kind::Inet,
+        "inet4" => Kind::Inet(4),
+        "inet6" => Kind::Inet(16),
         "uuid" => Kind::Uuid,
         "binary" => Kind::Binary(octets.parse().unwrap_or(0)),
         _ if !charset.is_empty() => Kind::Text(charset.to_owned()),
@@ -242,6 +280,8 @@ struct Foreign {
     to: TableName,
     columns: Vec<String>,
     referenced: Vec<String>,
+    on_delete: bool,
+    on_update: bool,
 }
 
 async fn references(
@@ -250,10 +290,12 @@ async fn references(
     found: &mut BTreeMap<TableName, Description>,
 ) -> Result<(), QueryError> {
     let sql = format!(
-        "SELECT TABLE_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, COLUMN_NAME, REFERENCED_TABLE_SCHEMA, REFERENCED_TABLE_NAME, \
-         REFERENCED_COLUMN_NAME FROM information_schema.KEY_COLUMN_USAGE \
-         WHERE TABLE_SCHEMA IN ({within}) AND REFERENCED_TABLE_NAME IS NOT NULL \
-         ORDER BY TABLE_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, ORDINAL_POSITION"
+        "SELECT k.TABLE_SCHEMA, k.TABLE_NAME, k.CONSTRAINT_NAME, k.COLUMN_NAME, k.REFERENCED_TABLE_SCHEMA, \
+         k.REFERENCED_TABLE_NAME, k.REFERENCED_COLUMN_NAME, r.DELETE_RULE, r.UPDATE_RULE \
+         FROM information_schema.KEY_COLUMN_USAGE k JOIN information_schema.REFERENTIAL_CONSTRAINTS r \
+         ON r.CONSTRAINT_SCHEMA = k.CONSTRAINT_SCHEMA AND r.CONSTRAINT_NAME = k.CONSTRAINT_NAME AND r.TABLE_NAME = k.TABLE_NAME \
+         WHERE k.TABLE_SCHEMA IN ({within}) AND k.REFERENCED_TABLE_NAME IS NOT NULL \
+         ORDER BY k.TABLE_SCHEMA, k.TABLE_NAME, k.CONSTRAINT_NAME, k.ORDINAL_POSITION"
     );
     let mut foreign: BTreeMap<(TableName, String), Foreign> = BTreeMap::new();
     for row in rows(backend, &sql).await? {
@@ -261,6 +303,9 @@ async fn references(
         key.to = TableName { database: cell(&row, 4).to_owned(), name: cell(&row, 5).to_owned() };
         key.columns.push(cell(&row, 3).to_owned());
         key.referenced.push(cell(&row, 6).to_owned());
+        let acts = |rule: &str| !matches!(rule.to_uppercase().as_str(), "RESTRICT" | "NO ACTION");
+        key.on_delete = acts(cell(&row, 7));
+        key.on_update = acts(cell(&row, 8));
     }
     for ((from, _), key) in foreign {
         // both ends compare as the less certain of the two
@@ -273,6 +318,10 @@ async fn references(
             continue;
         };
         let id = number(&key.to, &key.referenced);
+        if let Some(table) = found.get_mut(&key.to).filter(|_| key.on_delete || key.on_update) {
+            let columns = parent.iter().map(|(at, _)| *at).collect();
+            table.cascades.push(Cascade { columns, on_delete: key.on_delete, on_update: key.on_update });
+        }
         let uses = [(from, child), (key.to, parent)];
         for (table, columns) in uses {
             if let Some(table) = found.get_mut(&table)

@@ -11,8 +11,8 @@
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
-use crate::entry::Position;
 use crate::entry::position::NoPosition;
+use crate::entry::{Position, Transaction};
 
 /// One row of `switchover.marks`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +69,12 @@ pub fn resume(marks: &[Mark]) -> Result<Resume, BadMarks> {
     }
     let applied = of_round.iter().flat_map(|m| m.ids.iter().cloned()).collect();
     Ok(Resume { round, position: newest.base.clone(), applied })
+}
+
+/// The ids of a part's row: a round of one part names what is applied behind it, a part of several what it applies itself.
+#[must_use]
+pub fn ids_of(parts: usize, own: &[&Transaction], behind: &BTreeSet<String>) -> BTreeSet<String> {
+    if parts == 1 { behind.clone() } else { own.iter().map(|t| t.id.clone()).collect() }
 }
 
 /// The ids as they stand in a row.

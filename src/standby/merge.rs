@@ -93,6 +93,25 @@ pub fn merge<'t>(transactions: &[&'t Transaction], catalog: &Catalog) -> Result<
     Ok(nets.into_iter().map(|(_, net)| net).collect())
 }
 
+/// The standby's table for a change, if it takes the change.
+///
+/// # Errors
+/// [`Misfit`].
+pub fn fitting<'c>(
+    catalog: &'c Catalog,
+    shape: &crate::entry::Shape,
+    change: &Change,
+) -> Result<&'c Arc<Description>, Misfit> {
+    let table = catalog.get(&shape.name).ok_or_else(|| Misfit::NoTable(shape.name.clone()))?;
+    if table.key.is_empty() {
+        return Err(Misfit::NoKey(shape.name.clone()));
+    }
+    if !matches!(change, Change::Clear) {
+        fits(table, shape)?;
+    }
+    Ok(table)
+}
+
 /// Whether the standby's table takes rows of this shape.
 fn fits(table: &Description, shape: &crate::entry::Shape) -> Result<(), Misfit> {
     let misfit = |what: String| Misfit::Shape { table: shape.name.clone(), what };
@@ -200,7 +219,10 @@ mod tests {
 
     fn transaction(changes: Vec<Change>) -> Transaction {
         let table = Arc::new(shape());
-        let changes = changes.into_iter().map(|change| RowChange { table: Arc::clone(&table), change }).collect();
+        let changes = changes
+            .into_iter()
+            .map(|change| RowChange { table: Arc::clone(&table), change, foreign_keys: true })
+            .collect();
         Transaction { id: String::new(), committed_at: 0, changes, after: Position::Gtids(Vec::new()), bytes: 0 }
     }
 

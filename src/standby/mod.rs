@@ -38,6 +38,9 @@ pub mod state;
 pub mod statements;
 pub mod tables;
 
+#[cfg(test)]
+mod simulation;
+
 pub use applier::{Command, Settings, start};
 pub use state::State;
 pub use tables::GroupTables;

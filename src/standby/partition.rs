@@ -18,6 +18,17 @@ enum Token {
     Whole(u64),
 }
 
+/// The parts of a round: [`partition`] without empty lists; one where `parts` is 1.
+#[must_use]
+pub fn split(transactions: &[Transaction], catalog: &Catalog, parts: usize) -> Vec<Vec<usize>> {
+    if parts < 2 || transactions.len() < 2 {
+        return vec![(0..transactions.len()).collect()];
+    }
+    let mut lists = partition(transactions, catalog, parts);
+    lists.retain(|list| !list.is_empty());
+    lists
+}
+
 /// Splits the transactions, by index, into at most `parts` lists; each list keeps the order.
 #[must_use]
 pub fn partition(transactions: &[Transaction], catalog: &Catalog, parts: usize) -> Vec<Vec<usize>> {
@@ -170,7 +181,11 @@ mod tests {
     fn transaction(rows: &[(i64, &str)]) -> Transaction {
         let shape = Arc::new(shape());
         let row = |(id, text): &(i64, &str)| -> Row { [Value::Int(*id), Value::Bytes(text.as_bytes().into())].into() };
-        let changes = rows.iter().map(|r| RowChange { table: Arc::clone(&shape), change: Change::Insert(row(r)) });
+        let changes = rows.iter().map(|r| RowChange {
+            table: Arc::clone(&shape),
+            change: Change::Insert(row(r)),
+            foreign_keys: true,
+        });
         Transaction {
             id: String::new(),
             committed_at: 0,

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::catalog::Catalog;
+use super::catalog::{Catalog, cascades};
 use super::marks::{self, Mark};
 use super::merge::{Misfit, merge};
 use super::schema::literal;
-use super::statements::{Does, Statement, statements};
+use super::statements::{Does, Statement, in_order, statements};
 use crate::backend::connection::QueryError;
 use crate::backend::control::{self, ControlError};
 use crate::backend::{Backend, StoreHandle};
@@ -206,21 +206,22 @@ async fn within(
     ids: &BTreeSet<String>,
     further: Option<&str>,
 ) -> Result<u64, Failed> {
-    let nets = merge(transactions, catalog)?;
+    let list = match transactions {
+        [one] if cascades(one, catalog) => in_order(one, catalog)?,
+        _ => merge(transactions, catalog)?.iter().flat_map(statements).collect(),
+    };
     // the mark first: whoever was deposed learns it before it touches a row, and whoever deposes waits for this part's end
     let mark = backend.execute(stamp.update(part, ids).as_bytes()).await.map_err(Failed::of)?;
     if mark.affected_rows != 1 {
         return Err(Failed::Deposed);
     }
     let mut rows = 0;
-    for net in &nets {
-        for statement in statements(net) {
-            let ok = backend.execute(&statement.sql).await.map_err(|e| explained(e, &statement))?;
-            if statement.rows.is_some_and(|n| n != ok.affected_rows) || ok.warnings != statement.warnings {
-                return Err(difference(backend, &statement, ok.affected_rows, ok.warnings).await);
-            }
-            rows += ok.affected_rows;
+    for statement in &list {
+        let ok = backend.execute(&statement.sql).await.map_err(|e| explained(e, statement))?;
+        if statement.rows.is_some_and(|n| n != ok.affected_rows) || ok.warnings != statement.warnings {
+            return Err(difference(backend, statement, ok.affected_rows, ok.warnings).await);
         }
+        rows += ok.affected_rows;
     }
     if let Some(further) = further {
         backend.execute(further.as_bytes()).await.map_err(Failed::of)?;
@@ -250,13 +251,13 @@ async fn difference(backend: &mut Backend, statement: &Statement, rows: u64, war
     let expected = statement.rows.unwrap_or(0);
     let shown: String = String::from_utf8_lossy(&statement.sql).chars().take(400).collect();
     match statement.does {
-        Does::Delete => Failed::Misfit {
+        Does::Delete | Does::Update => Failed::Misfit {
             what: format!("{table}: {} of {expected} rows are not on the standby: {shown}", expected.saturating_sub(rows)),
             remedy: "put the row there as the authority had it before, then `switchover standby retry`; or pass the transaction \
                      over: `switchover standby skip`"
                 .to_owned(),
         },
-        Does::Insert | Does::Clear => Failed::Misfit {
+        Does::Insert | Does::Clear | Does::Set => Failed::Misfit {
             what: format!("{table}: {rows} of {expected} rows were inserted"),
             remedy: "is there a trigger on the standby's table? DROP TRIGGER, then `switchover standby retry`".to_owned(),
         },

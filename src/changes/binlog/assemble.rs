@@ -211,6 +211,8 @@ impl Assembler {
             }
             Some(Mapped::Wanted(shape)) => Arc::clone(shape),
         };
+        // NO_FOREIGN_KEY_CHECKS_F
+        let unchecked = event.body.get(6).is_some_and(|flags| flags & 2 != 0);
         let changes = rows::read(event.body, sort, &shape.types).map_err(|e| unreadable(e, &shape.name))?;
         self.bytes += event.body.len();
         if self.bytes > MAX_TRANSACTION {
@@ -218,7 +220,11 @@ impl Assembler {
             let remedy = "apply it by hand, or load the standby again; smaller transactions need no mending".to_owned();
             return Err(Trouble::Stop { what, remedy });
         }
-        self.changes.extend(changes.into_iter().map(|change| RowChange { table: Arc::clone(&shape), change }));
+        self.changes.extend(changes.into_iter().map(|change| RowChange {
+            table: Arc::clone(&shape),
+            change,
+            foreign_keys: !unchecked,
+        }));
         Ok(())
     }
 
@@ -245,7 +251,7 @@ impl Assembler {
             }
             Meaning::Truncate(database, name) => {
                 let table = Arc::new(Shape { name: TableName { database, name }, types: Vec::new() });
-                self.changes.push(RowChange { table, change: Change::Clear });
+                self.changes.push(RowChange { table, change: Change::Clear, foreign_keys: false });
             }
             Meaning::Ddl(tables) => return Err(ddl(&query, &tables)),
             Meaning::Statement(tables) => return Err(statement(&query, &tables)),

@@ -1,5 +1,9 @@
 //! The standby between two real servers: types, workload, deaths, stops, leases, and `switchover init`.
 
+mod deaths;
+mod init;
+mod lease;
+mod stops;
 mod types;
 mod workload;
 
@@ -76,12 +80,15 @@ impl Kept {
 
     /// Panics where a table of `d` differs between the stores: every row, every byte.
     pub(crate) fn assert_same(&self) {
-        let tables = self.authority.sql("SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'd' ORDER BY 1");
+        let tables =
+            self.authority.sql("SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'd' ORDER BY 1");
         assert!(!tables.is_empty());
         for table in tables.concat() {
-            let sums = [&self.authority, &self.standby].map(|s| s.sql(&format!("CHECKSUM TABLE d.`{table}` EXTENDED"))[0][1].clone());
+            let sums = [&self.authority, &self.standby]
+                .map(|s| s.sql(&format!("CHECKSUM TABLE d.`{table}` EXTENDED"))[0][1].clone());
             if sums[0] != sums[1] {
-                let rows = [&self.authority, &self.standby].map(|s| s.sql(&format!("SELECT * FROM d.`{table}` ORDER BY 1")));
+                let rows =
+                    [&self.authority, &self.standby].map(|s| s.sql(&format!("SELECT * FROM d.`{table}` ORDER BY 1")));
                 let differing: Vec<_> = rows[0].iter().zip(&rows[1]).filter(|(a, b)| a != b).take(3).collect();
                 panic!("d.{table} differs: {} and {} rows; {differing:#?}", rows[0].len(), rows[1].len());
             }

@@ -19,10 +19,16 @@ const TYPES: &[(&str, &[&str])] = &[
     ("FLOAT", &["0.1", "-3.4e38", "1e-40", "16777217", "-0.0", "1.17549435e-38"]),
     ("FLOAT(7,3)", &["1234.567", "-0.001", "9999.999"]),
     ("FLOAT UNSIGNED", &["0.3"]),
-    ("DOUBLE", &["0.1", "1.7976931348623157e308", "2.2250738585072014e-308", "4.9e-324", "-0.0", "1e23", "9007199254740993"]),
+    (
+        "DOUBLE",
+        &["0.1", "1.7976931348623157e308", "2.2250738585072014e-308", "4.9e-324", "-0.0", "1e23", "9007199254740993"],
+    ),
     ("DOUBLE(15,5)", &["1234567890.12345", "-0.00001"]),
     ("DECIMAL(10,2)", &["-12345678.90", "0.01", "0", "99999999.99"]),
-    ("DECIMAL(65,30)", &["12345678901234567890123456789012345.123456789012345678901234567890", "-0.000000000000000000000000000001"]),
+    (
+        "DECIMAL(65,30)",
+        &["12345678901234567890123456789012345.123456789012345678901234567890", "-0.000000000000000000000000000001"],
+    ),
     ("DECIMAL(1,0)", &["-9", "9"]),
     ("DECIMAL(30,30)", &["0.123456789012345678901234567890"]),
     ("DECIMAL(18,9) UNSIGNED ZEROFILL", &["1.5"]),
@@ -93,7 +99,16 @@ const TYPES: &[(&str, &[&str])] = &[
     ("GEOMETRYCOLLECTION", &["ST_GeomFromText('GEOMETRYCOLLECTION(POINT(1 1),LINESTRING(0 0,2 2))')"]),
     ("INET6", &["'::'", "'2001:db8::1'", "'::ffff:10.0.0.1'", "'ffff::'"]),
     ("INET4", &["'0.0.0.0'", "'10.1.2.3'", "'255.255.255.255'"]),
-    ("UUID", &["'123e4567-e89b-12d3-a456-426655440000'", "'00000000-0000-0000-0000-000000000000'", "'ffffffff-ffff-4fff-bfff-ffffffffff00'", "'018f3e1c-7a2b-7c3d-8e4f-a1b2c3d4e5f6'", "UUID()"]),
+    (
+        "UUID",
+        &[
+            "'123e4567-e89b-12d3-a456-426655440000'",
+            "'00000000-0000-0000-0000-000000000000'",
+            "'ffffffff-ffff-4fff-bfff-ffffffffff00'",
+            "'018f3e1c-7a2b-7c3d-8e4f-a1b2c3d4e5f6'",
+            "UUID()",
+        ],
+    ),
 ];
 
 #[test]
@@ -105,7 +120,8 @@ fn every_type_is_the_same_bytes() {
     let kept = Kept::start(&schema, &["--sql-mode=ALLOW_INVALID_DATES"]);
     let mut wrong = Vec::new();
     for (n, (sql, values)) in TYPES.iter().enumerate() {
-        let mut text = String::from("SET sql_mode = 'ALLOW_INVALID_DATES', time_zone = '+05:30', NAMES utf8mb4;\n").replace(", NAMES utf8mb4", "");
+        let mut text = String::from("SET sql_mode = 'ALLOW_INVALID_DATES', time_zone = '+05:30', NAMES utf8mb4;\n")
+            .replace(", NAMES utf8mb4", "");
         for value in *values {
             text += &format!("INSERT INTO t{n} (v, w) VALUES ({value}, NULL), (NULL, {value}), ({value}, {value});\n");
         }
