@@ -148,6 +148,8 @@ enum End {
     Told,
     /// Again, after a pause: why.
     Again(Phase),
+    /// Again, at once.
+    AtOnce,
     /// An operator decides.
     Stop(Stop),
 }
@@ -155,7 +157,8 @@ enum End {
 impl From<Failed> for End {
     fn from(failed: Failed) -> End {
         match failed {
-            Failed::Lost(why) | Failed::Busy(why) => End::Again(Phase::Waiting(why)),
+            Failed::Lost(why) => End::Again(Phase::Waiting(why)),
+            Failed::Busy(_) => End::AtOnce,
             Failed::Deposed => End::Again(Phase::Waiting("another applier has taken over".to_owned())),
             Failed::Misfit { what, remedy } => {
                 End::Stop(Stop { transaction: String::new(), what, remedy, after: None })
@@ -186,6 +189,7 @@ impl Applier {
             let group = self.settings.group.clone();
             match end {
                 End::Told => return,
+                End::AtOnce => {}
                 End::Again(phase) => {
                     self.state.reconnects.fetch_add(1, Ordering::Relaxed);
                     self.state.enter(&group, phase);
@@ -425,6 +429,7 @@ impl Session {
     async fn settle(&mut self, applier: &mut Applier, batch: &Batch, applied: BTreeSet<String>) -> Result<(), End> {
         let Some(position) = batch.position.clone() else { return Ok(()) };
         if batch.transactions.is_empty() {
+            applier.state.at(&position.to_string());
             self.resume.position = position.clone();
             self.resume.applied = applied;
             self.carried = Some(position);
@@ -466,7 +471,7 @@ impl Session {
                     group = applier.settings.group,
                     "a round does not fit ({what}): its transactions go one by one"
                 );
-                End::Again(Phase::Starting)
+                End::AtOnce
             }
         }
     }
