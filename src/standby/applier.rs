@@ -82,14 +82,17 @@ pub enum Command {
 pub struct Handle {
     /// What it does.
     pub state: Arc<State>,
+    group: String,
     commands: mpsc::UnboundedSender<Command>,
     end: watch::Sender<bool>,
 }
 
 impl Handle {
-    /// Tells it something; false where it has ended.
+    /// Tells a stopped one something; false where it has ended.
     #[must_use]
     pub fn tell(&self, command: Command) -> bool {
+        // whoever asks next does not see the stop that this settles
+        self.state.enter(&self.group, Phase::Starting);
         self.commands.send(command).is_ok()
     }
 }
@@ -109,6 +112,7 @@ pub fn start(settings: Settings) -> std::io::Result<Handle> {
     let (commands, receiver) = mpsc::unbounded_channel();
     let (end, ended) = watch::channel(false);
     let shared = Arc::clone(&state);
+    let group = settings.group.clone();
     std::thread::Builder::new().name(format!("standby-{}", settings.group)).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
         match runtime {
@@ -120,6 +124,7 @@ pub fn start(settings: Settings) -> std::io::Result<Handle> {
                     ended,
                     first: true,
                     careful: 0,
+                    term: None,
                 };
                 let group = applier.settings.group.clone();
                 runtime.block_on(applier.run());
@@ -128,7 +133,7 @@ pub fn start(settings: Settings) -> std::io::Result<Handle> {
             Err(e) => tracing::error!(error = %e, "an applier cannot start"),
         }
     })?;
-    Ok(Handle { state, commands, end })
+    Ok(Handle { state, group, commands, end })
 }
 
 struct Applier {
@@ -140,6 +145,8 @@ struct Applier {
     first: bool,
     /// Transactions that still go one by one.
     careful: usize,
+    /// The term of the lease that was taken last.
+    term: Option<u64>,
 }
 
 /// Why a session ended.
@@ -188,7 +195,7 @@ impl Applier {
             };
             let group = self.settings.group.clone();
             match end {
-                End::Told => return,
+                End::Told => return self.leave().await,
                 End::AtOnce => {}
                 End::Again(phase) => {
                     self.state.reconnects.fetch_add(1, Ordering::Relaxed);
@@ -208,6 +215,18 @@ impl Applier {
                     self.state.enter(&group, Phase::Starting);
                 }
             }
+        }
+    }
+
+    /// Gives the lease back, so that another proxy need not wait until it expires.
+    async fn leave(&mut self) {
+        let Some(term) = self.term else { return };
+        let give_back = async {
+            let mut own = rounds::connect(&self.settings.standby).await.ok()?;
+            lease::release(&mut own, &self.settings.group, term).await.ok()
+        };
+        if tokio::time::timeout(BEAT, give_back).await.is_err() {
+            tracing::debug!(group = self.settings.group, "the lease is left to expire");
         }
     }
 
@@ -247,11 +266,11 @@ impl Applier {
         let term = self.lease(&mut own).await?;
         let marks = rounds::read_marks(&mut own, &self.settings.group).await?;
         let resume = marks::resume(&marks).map_err(|e| End::Again(Phase::Waiting(e.to_string())))?;
-        let catalog = self.catalog().await?;
         let mut workers = Vec::with_capacity(PARTS);
         for _ in 0..PARTS {
             workers.push(rounds::connect(&self.settings.standby).await.map_err(waiting)?);
         }
+        let catalog = Catalog::new();
         let mut session = Session {
             own,
             term,
@@ -266,6 +285,7 @@ impl Applier {
         if let Some(skip) = skip {
             session.pass_over(self, &skip).await?;
         }
+        session.catalog = self.catalog().await?;
         self.state.at(&session.resume.position.to_string());
         self.state.enter(&self.settings.group, Phase::Applying);
         let databases = session.catalog.keys().map(|name| name.database.clone()).collect();
@@ -285,6 +305,7 @@ impl Applier {
         match lease::take(own, group, &self.settings.holder, self.first).await {
             Ok(Taken::Ours(term)) => {
                 self.first = false;
+                self.term = Some(term);
                 Ok(term)
             }
             Ok(Taken::Others(who)) => Err(End::Again(Phase::Idle(who))),
@@ -534,6 +555,10 @@ impl Session {
         self.beats += 1;
         if !lease::renew(&mut self.own, &applier.settings.group, self.term).await? {
             return Err(Failed::Deposed.into());
+        }
+        // the standby ends sessions that are silent for long, so that a suspended proxy does not keep its locks
+        for worker in &mut self.workers {
+            worker.execute(b"DO 0").await?;
         }
         if self.carried.is_some() && self.beats.is_multiple_of(POSITION_BEATS) {
             self.write_position(applier).await?;

@@ -17,7 +17,7 @@ use crate::entry::{Position, Transaction};
 /// What a session on the standby runs with, whatever the server's defaults: the authority's rows, as they are.
 const SETTINGS: &str = "SET autocommit = 0, time_zone = '+00:00', foreign_key_checks = 0, unique_checks = 1, \
      sql_mode = 'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION', \
-     sql_safe_updates = 0, sql_auto_is_null = 0, innodb_lock_wait_timeout = 5, lock_wait_timeout = 5, wait_timeout = 3600, \
+     sql_safe_updates = 0, sql_auto_is_null = 0, innodb_lock_wait_timeout = 5, lock_wait_timeout = 5, wait_timeout = 20, \
      @switchover_applier = 1";
 /// MariaDB's and MySQL's own; an error of one means the other.
 const OPTIONAL: [&str; 5] = [

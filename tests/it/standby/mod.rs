@@ -84,6 +84,7 @@ impl Kept {
             self.authority.sql("SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'd' ORDER BY 1");
         assert!(!tables.is_empty());
         for table in tables.concat() {
+            let table = table.replace('`', "``");
             let sums = [&self.authority, &self.standby]
                 .map(|s| s.sql(&format!("CHECKSUM TABLE d.`{table}` EXTENDED"))[0][1].clone());
             if sums[0] != sums[1] {

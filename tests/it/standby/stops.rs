@@ -132,6 +132,11 @@ fn a_purged_log_is_told_with_its_remedy() {
     let mut kept = Kept::start(SCHEMA, &[]);
     kept.catch_up();
     kept.proxy.kill();
+    eventually("nobody reads the log", || {
+        kept.authority.sql("SELECT COUNT(*) FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'")[0]
+            [0]
+            == "0"
+    });
     for n in 0..4 {
         kept.authority.sql_in("d", &format!("INSERT INTO t VALUES ({n}, 'x')"));
         kept.authority.sql("FLUSH BINARY LOGS");

@@ -148,7 +148,12 @@ async fn both_stores_hold_the_same() {
     kept.assert_same();
     let standby = kept.show();
     assert!(standby["transactions"].as_u64().unwrap() > 100, "{standby:#}");
-    assert_eq!(standby["reconnects"], 0, "a connection was lost, though nothing was killed: {standby:#}\n{}", kept.proxy.log());
+    assert_eq!(
+        standby["reconnects"],
+        0,
+        "a connection was lost, though nothing was killed: {standby:#}\n{}",
+        kept.proxy.log()
+    );
 }
 
 /// A transaction of more than 16 MiB, rows of more than 1 MiB, LOAD DATA, and a table filled from itself.
