@@ -209,6 +209,19 @@ fn later_keys_are_refused_not_ignored() {
 }
 
 #[test]
+fn a_standby_is_the_other_store() {
+    let accounts = "listen: 127.0.0.1:1\nstores: {a: {address: h:1, control: {user: c, password: p}}, b: {address: h:2, control: {user: c, password: p}}}\ndefault: a\n";
+    let config = load(&format!("{accounts}groups: {{g: {{tables: [x], connection: a, standby: b}}}}\n")).unwrap();
+    assert_eq!(config.groups[0].standby, Some(StoreId(1)));
+    let text = problems("groups: {a: {tables: [x], connection: new, standby: new}}\n");
+    assert!(text.contains("`groups.a.standby` is the store that serves the group"), "{text}");
+    let text = problems("groups: {a: {tables: [x], connection: new, standby: legacy}}\n");
+    assert!(text.contains("needs the control account of new"), "{text}");
+    let text = problems("groups: {a: {tables: [x], connection: new, standby: lagacy}}\n");
+    assert!(text.contains("did you mean `legacy`?"), "{text}");
+}
+
+#[test]
 fn every_problem_is_reported_at_once() {
     let found = load(
         "listn: x\nstores:\n  legacy: {adress: h:1}\ndefault: legcy\ngroups:\n  a: {tables: [], connection: nwe}\n",
@@ -257,6 +270,12 @@ fn many(count: usize) -> String {
     (0..count).map(|i| format!("t{i}, ")).collect()
 }
 
+/// Of this thread: a busy machine makes nobody slow.
+fn cpu_time() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
+    Duration::from_nanos(text.split_whitespace().next().and_then(|ns| ns.parse().ok()).expect("nanoseconds"))
+}
+
 #[test]
 fn hostile_files_are_refused_quickly() {
     let bomb: String =
@@ -296,10 +315,11 @@ fn hostile_files_are_refused_quickly() {
         format!("users: {{{}}}", (0..100_000).map(|i| format!("u{i}: {{password: x}}, ")).collect::<String>()),
     ];
     for file in files {
-        let started = std::time::Instant::now();
+        let before = cpu_time();
         let found = load(&file).expect_err("is refused");
         assert!(!config::problem::render(&found[..found.len().min(50)]).is_empty());
-        assert!(started.elapsed() < Duration::from_secs(10), "{:?} for {:?}", started.elapsed(), file.get(..40));
+        let took = cpu_time() - before;
+        assert!(took < Duration::from_secs(5), "{took:?} for {:?}", file.get(..40));
     }
 }
 

@@ -48,6 +48,12 @@ pub trait Running: Send + Sync + 'static {
     /// The file is about to change for this cause: a watcher that sees the change first logs it with this cause.
     fn announce(&self, cause: &Cause);
 
+    /// What the operator should know before the flag of `group` moves to `store`; says so too where either is not known.
+    ///
+    /// # Errors
+    /// [`FailureKind::Config`] where the flip would tear apart what the stores tie together.
+    fn may_flip<'a>(&'a self, group: &'a str, store: &'a str) -> BoxFuture<'a, Result<Vec<String>, Failure>>;
+
     /// Begins to drain; done when that has begun.
     fn drain(&self, request: DrainRequest) -> BoxFuture<'_, Result<(), Failure>>;
 
@@ -274,6 +280,15 @@ fn signed(mut cause: Cause, uid: Option<u32>) -> Cause {
     cause
 }
 
+/// A flip alone would lose what the standby does not have yet.
+fn has_standby(group: &str) -> String {
+    format!(
+        "{group} has a standby, and a flip alone would leave behind what the standby does not have yet: cutover is not available \
+         yet in this version\n  help: stop the writers, wait until `switchover standby show {group}` is 0 entries behind, remove \
+         `standby:`, then set the flag"
+    )
+}
+
 /// Edits the file that the proxy serves, with the proxy's own environment, and makes it follow.
 ///
 /// # Errors
@@ -283,13 +298,10 @@ pub async fn flag(request: FlagRequest, running: &Arc<dyn Running>) -> Result<Fl
         g.name == request.group && g.standby.is_some() && g.connection != request.store
     };
     if running.status().groups.iter().any(kept) {
-        let text = format!(
-            "{} has a standby, and a flip of it alone would lose what the standby does not have yet: cutover is not available yet in              this version
-  help: stop the writers, wait until `switchover standby show {0}` is 0 entries behind, remove `standby:`,              then set the flag",
-            request.group
-        );
-        return Err(Failure::new(FailureKind::Request, text));
+        return Err(Failure::new(FailureKind::Request, has_standby(&request.group)));
     }
+    // Before the file is touched: a refused flip leaves it as it was.
+    let ties = if request.cause.force { Vec::new() } else { running.may_flip(&request.group, &request.store).await? };
     running.announce(&request.cause);
     let path = running.config_path().to_owned();
     let FlagRequest { group, store, cause } = request;
@@ -301,6 +313,7 @@ pub async fn flag(request: FlagRequest, running: &Arc<dyn Running>) -> Result<Fl
         edit_failure(&error)
     })?;
     let reloaded = running.reload(cause).await?;
+    let notes = edit.notes.into_iter().chain(ties).collect();
     Ok(Flagged {
         group: edit.group,
         from: edit.from,
@@ -308,7 +321,7 @@ pub async fn flag(request: FlagRequest, running: &Arc<dyn Running>) -> Result<Fl
         changed: edit.changed,
         epoch: reloaded.epoch,
         file: edit.file,
-        notes: edit.notes,
+        notes,
     })
 }
 

@@ -111,16 +111,8 @@ impl Column {
 
     fn put_bytes(&self, out: &mut Vec<u8>, v: &[u8]) {
         match self.kind {
-            Kind::Inet(4) => {
-                let text: Vec<String> = padded(v, 4).iter().map(u8::to_string).collect();
-                out.extend(format!("'{}'", text.join(".")).bytes());
-            }
-            Kind::Inet(length) => {
-                let bytes = padded(v, length);
-                let groups: Vec<String> = bytes.chunks(2).map(hex).collect();
-                out.extend(format!("'{}'", groups.join(":")).bytes());
-            }
-            Kind::Uuid => out.extend(format!("'{}'", uuid(v)).bytes()),
+            Kind::Inet(length) => put_quoted(out, &padded(v, length)),
+            Kind::Uuid => out.extend(format!("_latin1'{}'", uuid(v)).bytes()),
             _ => put_quoted(out, v),
         }
     }
@@ -248,16 +240,16 @@ mod tests {
         assert_eq!(key(Kind::Bytes, b"ab"), b"'ab'");
     }
 
+    /// MariaDB 10.11 takes a binary string for the address itself, so the text of a UUID must not be one.
     #[test]
-    fn addresses_and_uuids_are_text() {
-        let v6 = [0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
-        assert_eq!(literal(Kind::Inet(16), &Value::Bytes(v6.into())), "'2001:0db8:0000:0000:0000:0000:0000:0001'");
-        assert_eq!(literal(Kind::Inet(4), &Value::Bytes([10, 0, 0, 1].into())), "'10.0.0.1'");
+    fn addresses_are_bytes_and_uuids_text() {
+        assert_eq!(literal(Kind::Inet(4), &Value::Bytes([10, 0, 0, 1].into())), "'\u{a}\\0\\0\u{1}'");
         // the log drops trailing zero bytes
-        assert_eq!(literal(Kind::Inet(16), &Value::Bytes([].into())), "'0000:0000:0000:0000:0000:0000:0000:0000'");
+        assert_eq!(literal(Kind::Inet(4), &Value::Bytes([].into())), "'\\0\\0\\0\\0'");
         // MariaDB 10.11: 123e4567-e89b-12d3-a456-426655440000
         let stored = [0x42, 0x66, 0x55, 0x44, 0, 0, 0xa4, 0x56, 0x12, 0xd3, 0xe8, 0x9b, 0x12, 0x3e, 0x45, 0x67];
-        assert_eq!(literal(Kind::Uuid, &Value::Bytes(stored.into())), "'123e4567-e89b-12d3-a456-426655440000'");
+        let text = "_latin1'123e4567-e89b-12d3-a456-426655440000'";
+        assert_eq!(literal(Kind::Uuid, &Value::Bytes(stored.into())), text);
     }
 
     proptest! {

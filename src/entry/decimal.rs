@@ -68,7 +68,8 @@ mod tests {
         let negative = text.starts_with('-');
         let (whole, fraction) =
             text.trim_start_matches('-').split_once('.').unwrap_or((text.trim_start_matches('-'), ""));
-        let whole = format!("{whole:0>width$}", width = precision - scale);
+        let whole =
+            if precision == scale { String::new() } else { format!("{whole:0>width$}", width = precision - scale) };
         let fraction = format!("{fraction:0<scale$}");
         let mut out: Vec<u8> = Vec::new();
         let mut put = |digits: &str| {
@@ -106,7 +107,7 @@ mod tests {
         ] {
             let bytes = pack(text, precision, scale);
             let mut r = Reader::new(&bytes);
-            let read = read(&mut r, precision as u8, scale as u8).unwrap();
+            let read = read(&mut r, u8::try_from(precision).unwrap(), u8::try_from(scale).unwrap()).unwrap();
             assert_eq!((&*read, r.is_empty()), (text, true));
         }
         // DECIMAL(14,4) of MySQL's own documentation

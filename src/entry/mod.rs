@@ -27,7 +27,7 @@ pub use position::{Gtid, Position};
 pub use value::Value;
 
 /// A table by its full name.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TableName {
     /// Its database.
     pub database: String,

@@ -12,6 +12,7 @@ mod running;
 mod standby;
 mod status;
 mod takeover;
+mod ties;
 mod worker;
 
 use std::collections::HashMap;

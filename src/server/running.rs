@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::standby::Standbys;
+use crate::admin::check;
 use crate::admin::control::{BoxFuture, Running};
 use crate::admin::protocol::{
     Cause, ConfigError, DrainRequest, ExplainRequest, Explained, Failure, FailureKind, FlipRecord, Reloaded,
@@ -22,6 +23,8 @@ use crate::net::tls;
 use crate::routing::Snapshot;
 use crate::session::{CoreFigures, Figures, Live, Registry};
 use crate::wire::Capabilities;
+
+use super::ties::KnownTies;
 
 /// How long a probe of a store may take at start and at a reload.
 const PROBE: Duration = Duration::from_secs(3);
@@ -58,6 +61,7 @@ pub(super) struct Proxy {
     read_last: AtomicU64,
     reloading: tokio::sync::Mutex<()>,
     pub(super) standbys: Standbys,
+    ties: KnownTies,
     drain: watch::Sender<bool>,
     drain_override_ms: AtomicU64,
     pub(super) draining: AtomicBool,
@@ -96,6 +100,7 @@ impl Proxy {
             read_last: AtomicU64::new(content(&path_of_start)),
             reloading: tokio::sync::Mutex::default(),
             standbys,
+            ties: KnownTies::default(),
             drain,
             drain_override_ms: AtomicU64::new(0),
             draining: AtomicBool::new(false),
@@ -168,6 +173,11 @@ impl Proxy {
         }
         if let Some(text) = flips_with_standby(old.config(), &new) {
             return Err(failed(&text));
+        }
+        for flip in changes.flips.iter().filter(|_| !cause.force) {
+            if let Some(text) = self.ties.of(&new, &flip.group).await.refusal(&flip.group, &flip.to) {
+                return Err(failed(&text));
+            }
         }
         let fleet = Fleet::build(&new.stores, &old.fleet).map_err(|e| failed(&e))?;
         probe_unknown(&fleet).await;
@@ -327,6 +337,17 @@ impl Running for Proxy {
 
     fn standby(&self, request: &StandbyRequest) -> Result<StandbyStatus, Failure> {
         self.standbys.tell(request)
+    }
+
+    fn may_flip<'a>(&'a self, group: &'a str, store: &'a str) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
+        Box::pin(async move {
+            let moved = check::moved(self.live.load().config(), group, store);
+            let ties = self.ties.of(&moved, group).await;
+            match ties.refusal(group, store) {
+                Some(text) => Err(Failure::new(FailureKind::Config, text)),
+                None => Ok(ties.notes.clone()),
+            }
+        })
     }
 
     fn announce(&self, cause: &Cause) {

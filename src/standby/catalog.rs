@@ -87,12 +87,6 @@ pub fn cascades(transaction: &Transaction, catalog: &Catalog) -> bool {
         .any(|c| c.foreign_keys && catalog.get(&c.table.name).is_some_and(|table| table.cascades_with(&c.change)))
 }
 
-impl Default for TableName {
-    fn default() -> TableName {
-        TableName { database: String::new(), name: String::new() }
-    }
-}
-
 /// Tables by name.
 pub type Catalog = BTreeMap<TableName, Arc<Description>>;
 

@@ -20,19 +20,20 @@ pub enum Taken {
     Others(String),
 }
 
-/// Tries to take the lease of `group` for `holder`. With `at_once` a lease of the same holder is taken although it has not
-/// expired: the process before this one has ended. The connection has autocommit off.
+/// Tries to take the lease of `group` for `holder`. Under the `last` term that this process had, it is its own still; without
+/// one, a lease of the same holder is taken although it has not expired: the process before this one has ended. The
+/// connection has autocommit off.
 ///
 /// # Errors
 /// As the store's.
-pub async fn take(backend: &mut Backend, group: &str, holder: &str, at_once: bool) -> Result<Taken, QueryError> {
-    let taken = try_take(backend, group, holder, at_once).await;
+pub async fn take(backend: &mut Backend, group: &str, holder: &str, last: Option<u64>) -> Result<Taken, QueryError> {
+    let taken = try_take(backend, group, holder, last).await;
     let end = if matches!(taken, Ok(Taken::Ours(_))) { "COMMIT" } else { "ROLLBACK" };
     backend.execute(end.as_bytes()).await?;
     taken
 }
 
-async fn try_take(backend: &mut Backend, group: &str, holder: &str, at_once: bool) -> Result<Taken, QueryError> {
+async fn try_take(backend: &mut Backend, group: &str, holder: &str, last: Option<u64>) -> Result<Taken, QueryError> {
     let (name, holder_literal) = (literal(group), literal(holder));
     let insert = format!("INSERT IGNORE INTO switchover.leases VALUES ({name}, 0, '', '1970-01-02')");
     backend.execute(insert.as_bytes()).await?;
@@ -43,10 +44,12 @@ async fn try_take(backend: &mut Backend, group: &str, holder: &str, at_once: boo
     let rows = backend.query(select.as_bytes()).await?;
     let text = |at| rows.first(at).map(|v| String::from_utf8_lossy(v).into_owned()).unwrap_or_default();
     let (term, other, expired) = (text(0), text(1), text(2) == "1");
-    if !expired && !(at_once && other == holder) {
+    let term = term.parse::<u64>().unwrap_or(0);
+    let own = other == holder && last.is_none_or(|last| last == term);
+    if !expired && !own {
         return Ok(Taken::Others(other));
     }
-    let term = term.parse::<u64>().unwrap_or(0) + 1;
+    let term = term + 1;
     let update = format!(
         "UPDATE switchover.leases SET term = {term}, holder = {holder_literal}, renewed = NOW(6) WHERE group_name = {name}"
     );

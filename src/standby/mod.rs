@@ -37,6 +37,7 @@ pub mod schema;
 pub mod state;
 pub mod statements;
 pub mod tables;
+mod tenure;
 
 #[cfg(test)]
 mod simulation;
