@@ -4,7 +4,7 @@
 Three private servers on loopback: the authority writes a log of small transactions (point updates, index updates, a delete
 and an insert, as sysbench's oltp_write_only has them) and one of large ones; then each applier starts at the beginning of the
 finished log, alone on the machine, and the time until its last transaction is there is taken. Both standbys have the same
-settings. Prints transactions per second of each and their ratio, best of RUNS.
+settings, and write a binlog of what they apply, as the way back needs one. Prints transactions per second of each and their ratio, best of RUNS.
 
     python3 benches/standby/apply.py [--transactions N] [--runs N] [--binary PATH]
 """
@@ -63,7 +63,7 @@ class Server:
              f"--port={self.port}", "--bind-address=127.0.0.1", f"--server-id={number}", "--log-bin=binlog",
              "--binlog-format=ROW", "--sync-binlog=1", "--innodb-flush-log-at-trx-commit=1", "--skip-name-resolve",
              "--innodb-buffer-pool-size=512M", "--innodb-log-file-size=512M", "--performance-schema=0",
-             "--slave-parallel-threads=2", "--slave-parallel-mode=optimistic", "--max-allowed-packet=64M"],
+             "--slave-parallel-threads=2", "--slave-parallel-mode=optimistic", "--log-slave-updates=1", "--max-allowed-packet=64M"],
             stdout=subprocess.DEVNULL, stderr=open(os.path.join(self.folder, "log"), "w"))
         deadline = time.time() + 60
         while True:
