@@ -10,6 +10,7 @@ mod listen;
 mod post;
 mod reindex;
 mod running;
+mod standby;
 mod status;
 mod takeover;
 mod ties;

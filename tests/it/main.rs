@@ -37,6 +37,7 @@ mod regression;
 mod routing;
 mod sha2;
 mod smoke;
+mod standby;
 mod state;
 mod takeover;
 mod tls;
