@@ -17,6 +17,7 @@ mod worker;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -82,6 +83,7 @@ async fn serve(path: PathBuf, config: crate::config::Config, takeover: bool) -> 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut report = tokio::time::interval_at(tokio::time::Instant::now() + REPORT, REPORT);
+    let mut publisher = telemetry::Publisher::default();
     let mut accepting = Box::pin(listen::accept(&listeners, &workers, draining.clone()));
     let mut draining_seen = draining.clone();
     tracing::info!(config = %path.display(), epoch = proxy.epoch(), "serving");
@@ -97,14 +99,14 @@ async fn serve(path: PathBuf, config: crate::config::Config, takeover: bool) -> 
                 }
                 Err(e) => tracing::warn!(error = %e, "a takeover failed"),
             },
-            Some(()) = changes.recv() => reload(&proxy).await,
-            _ = hangup.recv() => reload(&proxy).await,
+            Some(()) = changes.recv() => reload(&proxy),
+            _ = hangup.recv() => reload(&proxy),
             _ = look.tick() => {
                 if proxy.file_differs() {
-                    reload(&proxy).await;
+                    reload(&proxy);
                 }
             }
-            _ = report.tick() => log_figures(&proxy),
+            _ = report.tick() => log_figures(&proxy, &mut publisher),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = draining_seen.wait_for(|d| *d) => break,
@@ -146,12 +148,16 @@ async fn end_sessions(proxy: &Proxy, terminate: &mut Signal, interrupt: &mut Sig
     }
 }
 
-async fn reload(proxy: &Proxy) {
-    // the outcome is in the log and in `status`
-    let _ = proxy.reload(Cause::default()).await;
+/// Beside the listeners: a store that takes its time to answer keeps no client waiting at the door.
+fn reload(proxy: &Arc<Proxy>) {
+    let proxy = Arc::clone(proxy);
+    tokio::spawn(async move {
+        // the outcome is in the log and in `status`
+        let _ = proxy.reload(Cause::default()).await;
+    });
 }
 
-fn log_figures(proxy: &Proxy) {
+fn log_figures(proxy: &Proxy, publisher: &mut telemetry::Publisher) {
     let f = proxy.figures();
     let queries: u64 = f.stores.iter().map(|s| s.queries).sum();
     let errors: u64 = f.stores.iter().map(|s| s.errors).sum();
@@ -167,14 +173,23 @@ fn log_figures(proxy: &Proxy) {
         "figures"
     );
     let names: Vec<String> = proxy.live.load().config().stores.iter().map(|s| s.name.clone()).collect();
-    telemetry::publish(&telemetry::Sums {
+    let stores = names.into_iter().zip(f.stores).map(|(name, s)| telemetry::StoreSums {
+        name,
+        queries: s.queries,
+        errors: s.errors,
+        micros: s.micros,
+        classes: s.classes,
+    });
+    publisher.publish(&telemetry::Sums {
         logins: f.logins,
         login_failures: f.login_failures,
         refused: f.refused,
         plan_hits: f.plan_hits,
         plan_misses: f.plan_misses,
         sessions: f.sessions,
-        stores: names.into_iter().zip(&f.stores).map(|(n, s)| (n, s.queries, s.errors, s.micros)).collect(),
+        flips: proxy.flip_count.load(Ordering::Relaxed),
+        epoch: proxy.epoch(),
+        stores: stores.collect(),
     });
 }
 
