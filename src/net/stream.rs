@@ -8,6 +8,8 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::tls::Agreed;
+
 /// Who is at the other end of a client's socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Peer {
@@ -156,13 +158,27 @@ impl Stream {
         }
     }
 
-    /// Whether it is a unix socket.
+    /// Whether a unix socket carries it, whatever lies between.
     #[must_use]
     pub fn is_unix(&self) -> bool {
+        matches!(self.socket(), Some(Socket::Unix(_)))
+    }
+
+    /// Whether a password may travel on it as it is: encrypted, or on a unix socket.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        self.is_tls() || self.is_unix()
+    }
+
+    /// What TLS with a client agreed on.
+    #[must_use]
+    pub fn agreed(&self) -> Option<Agreed> {
         match self {
-            Stream::Plain(Socket::Unix(_)) => true,
-            Stream::Compressed(c) => c.inner().is_unix(),
-            _ => false,
+            Stream::Accepted(s) => {
+                let tls = &s.get_ref().1;
+                Some((tls.protocol_version()?, tls.negotiated_cipher_suite()?.suite()))
+            }
+            _ => None,
         }
     }
 }
