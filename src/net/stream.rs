@@ -6,7 +6,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+
+use super::socket::Socket;
 
 /// Who is at the other end of a client's socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,44 +24,6 @@ impl std::fmt::Display for Peer {
             Peer::Tcp(a) => a.fmt(f),
             Peer::Unix(Some(uid)) => write!(f, "unix socket (uid {uid})"),
             Peer::Unix(None) => f.write_str("unix socket"),
-        }
-    }
-}
-
-/// A socket.
-#[derive(Debug)]
-pub enum Socket {
-    /// TCP.
-    Tcp(TcpStream),
-    /// Unix.
-    Unix(UnixStream),
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Socket::Tcp(s) => Pin::new(s).poll_read(cx, buf),
-            Socket::Unix(s) => Pin::new(s).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Socket::Tcp(s) => Pin::new(s).poll_write(cx, buf),
-            Socket::Unix(s) => Pin::new(s).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Socket::Tcp(s) => Pin::new(s).poll_shutdown(cx),
-            Socket::Unix(s) => Pin::new(s).poll_shutdown(cx),
         }
     }
 }
@@ -138,10 +101,30 @@ impl Stream {
         !matches!(self, Stream::Plain(_))
     }
 
+    /// Reads once into `space`; 0 bytes mean that the peer closed, or that there is no space.
+    #[inline]
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
+        if let Stream::Plain(s) = self {
+            return s.poll_recv(cx, space);
+        }
+        let mut read = ReadBuf::new(space);
+        let polled = Pin::new(self).poll_read(cx, &mut read);
+        polled.map_ok(|()| read.filled().len())
+    }
+
+    /// Writes at once what can be written at once; `None` where it must be waited for, or written by [`AsyncWrite`].
+    #[inline]
+    pub fn write_now(&self, bytes: &[u8]) -> Option<io::Result<usize>> {
+        match self {
+            Stream::Plain(s) => s.write_now(bytes),
+            _ => None,
+        }
+    }
+
     /// Whether it is a unix socket.
     #[must_use]
     pub fn is_unix(&self) -> bool {
-        matches!(self, Stream::Plain(Socket::Unix(_)))
+        matches!(self, Stream::Plain(s) if s.is_unix())
     }
 }
 

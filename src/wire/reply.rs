@@ -203,8 +203,10 @@ impl Reply {
             if self.state == State::End && !self.continues {
                 return Ok(Step { consumed: at, event: Event::Done });
             }
-            if self.state == State::Rows && !self.continues {
-                let passed = self.rows(rest);
+            if let State::Rows | State::Columns { .. } = self.state
+                && !self.continues
+            {
+                let passed = if self.state == State::Rows { self.rows(rest) } else { self.columns(rest) };
                 if passed > 0 {
                     at += passed;
                     continue;
@@ -253,6 +255,30 @@ impl Reply {
             if at > bytes.len() {
                 self.skip = at - bytes.len();
                 return bytes.len();
+            }
+        }
+        at
+    }
+
+    /// The same for column definitions, of which only the number counts.
+    fn columns(&mut self, bytes: &[u8]) -> usize {
+        let State::Columns { mut left } = self.state else { return 0 };
+        let mut at = 0;
+        while let Some([a, b, c, _, first]) = bytes.get(at..).and_then(|r| r.first_chunk::<5>()) {
+            let length = u32::from_le_bytes([*a, *b, *c, 0]) as usize;
+            // an ERR, or what no column definition is: for the careful path
+            if *first >= 0xFE || length == 0 || length == super::packet::MAX_PAYLOAD {
+                break;
+            }
+            left = left.saturating_sub(1);
+            at += HEADER + length;
+            self.state = if left == 0 { self.after_columns() } else { State::Columns { left } };
+            if at > bytes.len() {
+                self.skip = at - bytes.len();
+                return bytes.len();
+            }
+            if left == 0 {
+                break;
             }
         }
         at

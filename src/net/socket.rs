@@ -1,0 +1,185 @@
+//! A plain socket, read and written as soon as it is ready: one system call per read or write, and no bookkeeping beside it.
+//!
+//! It does by hand what tokio's own streams do, for less: a read that finds nothing costs one look at a flag; the task's waker is
+//! registered once and stays until it was used; a call that moved fewer bytes than it was given has drained (or filled) the socket,
+//! and is not followed by another that would only say so (epoll(7), edge-triggered). tokio's cooperative budget is not charged:
+//! [`super::PacketStream`] keeps a session from starving its core.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::task::coop;
+
+/// A socket, plain.
+#[derive(Debug)]
+pub struct Socket {
+    kind: Kind,
+    /// The task whose waker waits for bytes to read, by its address; 0 for none.
+    waiting: usize,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// What an attempt to read or write at once came to.
+enum Attempt {
+    /// So many bytes.
+    Moved(usize),
+    /// The socket has failed.
+    Failed(io::Error),
+    /// It was said to be ready, and is not: whoever waited for that was woken.
+    Nothing,
+    /// It is not ready; nothing was tried.
+    NotReady,
+}
+
+impl From<TcpStream> for Socket {
+    fn from(stream: TcpStream) -> Socket {
+        Socket { kind: Kind::Tcp(stream), waiting: 0 }
+    }
+}
+
+impl From<UnixStream> for Socket {
+    fn from(stream: UnixStream) -> Socket {
+        Socket { kind: Kind::Unix(stream), waiting: 0 }
+    }
+}
+
+impl Kind {
+    /// Does `call`, which asks for `wanted` bytes, if the socket is ready for it.
+    #[inline]
+    fn attempt(
+        &self,
+        interest: Interest,
+        wanted: usize,
+        mut call: impl FnMut(BorrowedFd<'_>) -> Result<usize, Errno>,
+    ) -> Attempt {
+        let mut attempt = Attempt::NotReady;
+        let mut once = |fd: BorrowedFd<'_>| {
+            attempt = loop {
+                match call(fd) {
+                    Ok(n) => break Attempt::Moved(n),
+                    Err(Errno::INTR) => {}
+                    Err(Errno::AGAIN) => break Attempt::Nothing,
+                    Err(e) => break Attempt::Failed(e.into()),
+                }
+            };
+            match attempt {
+                // tokio forgets that the socket was ready, and the kernel tells when it is again
+                Attempt::Nothing => Err(io::ErrorKind::WouldBlock.into()),
+                Attempt::Moved(n) if n > 0 && n < wanted => Err(io::ErrorKind::WouldBlock.into()),
+                _ => Ok(()),
+            }
+        };
+        let _ = match self {
+            Kind::Tcp(s) => s.try_io(interest, || once(s.as_fd())),
+            Kind::Unix(s) => s.try_io(interest, || once(s.as_fd())),
+        };
+        attempt
+    }
+
+    fn poll_ready(&self, cx: &mut Context<'_>, interest: Interest) -> Poll<io::Result<()>> {
+        match (self, interest.is_readable()) {
+            (Kind::Tcp(s), true) => s.poll_read_ready(cx),
+            (Kind::Tcp(s), false) => s.poll_write_ready(cx),
+            (Kind::Unix(s), true) => s.poll_read_ready(cx),
+            (Kind::Unix(s), false) => s.poll_write_ready(cx),
+        }
+    }
+}
+
+impl Socket {
+    /// Whether it is a unix socket.
+    #[must_use]
+    pub fn is_unix(&self) -> bool {
+        matches!(self.kind, Kind::Unix(_))
+    }
+
+    /// The other end's address, over TCP.
+    #[must_use]
+    pub fn peer_address(&self) -> Option<SocketAddr> {
+        match &self.kind {
+            Kind::Tcp(s) => s.peer_addr().ok(),
+            Kind::Unix(_) => None,
+        }
+    }
+
+    /// Reads once into `space`; 0 bytes mean that the peer closed, or that there is no space.
+    #[inline]
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
+        let task = cx.waker().data().addr();
+        let wanted = space.len();
+        loop {
+            let read = |fd: BorrowedFd<'_>| recv(fd, &mut *space, RecvFlags::empty()).map(|(_, n)| n);
+            match self.kind.attempt(Interest::READABLE, wanted, read) {
+                Attempt::NotReady if self.waiting == task => return Poll::Pending,
+                Attempt::NotReady | Attempt::Nothing => {}
+                Attempt::Moved(n) => {
+                    self.waiting = 0;
+                    return Poll::Ready(Ok(n));
+                }
+                Attempt::Failed(e) => {
+                    self.waiting = 0;
+                    return Poll::Ready(Err(e));
+                }
+            }
+            self.waiting = 0;
+            // where the budget is used up, tokio wakes the task later and registers nothing
+            let registers = coop::has_budget_remaining();
+            if self.kind.poll_ready(cx, Interest::READABLE)?.is_pending() {
+                self.waiting = if registers { task } else { 0 };
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Writes at once what can be written at once; `None` where the socket must be waited for.
+    #[inline]
+    pub fn write_now(&self, bytes: &[u8]) -> Option<io::Result<usize>> {
+        match self.kind.attempt(Interest::WRITABLE, bytes.len(), |fd| send(fd, bytes, SendFlags::NOSIGNAL)) {
+            Attempt::Moved(n) => Some(Ok(n)),
+            Attempt::Failed(e) => Some(Err(e)),
+            Attempt::Nothing | Attempt::NotReady => None,
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let n = ready!(self.get_mut().poll_recv(cx, buf.initialize_unfilled()))?;
+        buf.advance(n);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            if let Some(written) = self.write_now(bytes) {
+                return Poll::Ready(written);
+            }
+            ready!(self.kind.poll_ready(cx, Interest::WRITABLE))?;
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().kind {
+            Kind::Tcp(s) => Pin::new(s).poll_shutdown(cx),
+            Kind::Unix(s) => Pin::new(s).poll_shutdown(cx),
+        }
+    }
+}
