@@ -3,7 +3,7 @@
 //! `reply` is the state machine over a result set (GB/s of bytes that are only passed on); `split` finds packet boundaries alone,
 //! which is the floor; `point` is the whole response to a point select.
 
-#![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs, reason = "a benchmark")]
 
 use std::hint::black_box;
 

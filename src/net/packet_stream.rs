@@ -9,9 +9,9 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::buffer::Buffers;
+use super::buffer::{Buffers, Input};
 use super::compress::Compressed;
 use super::stream::Stream;
 use crate::wire::packet::{self, HEADER, Header};
@@ -23,27 +23,16 @@ const TURN: usize = 128 * 1024;
 #[derive(Debug)]
 pub struct PacketStream {
     stream: Stream,
-    buffers: Rc<Buffers>,
-    input: Option<Box<[u8]>>,
-    start: usize,
-    end: usize,
+    input: Input,
     /// Bytes moved since others had their turn.
     spent: usize,
-}
-
-impl Drop for PacketStream {
-    fn drop(&mut self) {
-        if let Some(b) = self.input.take() {
-            self.buffers.give(b);
-        }
-    }
 }
 
 impl PacketStream {
     /// Wraps a stream; its buffers come from `buffers` and go back there.
     #[must_use]
     pub fn new(stream: Stream, buffers: Rc<Buffers>) -> Self {
-        PacketStream { stream, buffers, input: None, start: 0, end: 0, spent: 0 }
+        PacketStream { stream, input: Input::new(buffers), spent: 0 }
     }
 
     /// The stream beneath.
@@ -55,7 +44,7 @@ impl PacketStream {
     /// The core's buffers.
     #[must_use]
     pub fn buffers(&self) -> &Rc<Buffers> {
-        &self.buffers
+        self.input.buffers()
     }
 
     /// Takes the stream out, with the bytes that were read and not consumed, to wrap it in TLS; [`PacketStream::put_back`] returns it.
@@ -80,48 +69,29 @@ impl PacketStream {
     #[must_use]
     #[inline]
     pub fn buffered(&self) -> &[u8] {
-        self.input.as_deref().and_then(|b| b.get(self.start..self.end)).unwrap_or_default()
+        self.input.bytes()
     }
 
     /// The same, to be changed in place.
     pub fn buffered_mut(&mut self) -> &mut [u8] {
-        let (start, end) = (self.start, self.end);
-        self.input.as_deref_mut().and_then(|b| b.get_mut(start..end)).unwrap_or_default()
+        self.input.bytes_mut()
     }
 
     /// Drops the first `n` buffered bytes; an empty buffer goes back to the core.
     #[inline]
     pub fn consume(&mut self, n: usize) {
-        self.start = (self.start + n).min(self.end);
-        if self.start == self.end {
-            self.start = 0;
-            self.end = 0;
-            if let Some(b) = self.input.take() {
-                self.buffers.give(b);
-            }
-        }
+        self.input.consume(n);
     }
 
     /// Reads once, behind what is buffered; 0 bytes mean that the peer closed, or that the buffer is full.
     #[inline]
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut buffer = self.input.take().unwrap_or_else(|| self.buffers.take());
-        if self.start > 0 && self.end == buffer.len() {
-            buffer.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
-        }
-        let polled = self.stream.poll_recv(cx, buffer.get_mut(self.end..).unwrap_or_default());
-        match polled {
-            Poll::Ready(Ok(n)) => self.end += n,
-            Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.spent = 0,
-        }
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-            self.buffers.give(buffer);
-        } else {
-            self.input = Some(buffer);
+        let polled = match &mut self.stream {
+            Stream::Plain(socket) => socket.poll_recv(cx, &mut self.input),
+            other => fill_from(other, &mut self.input, cx),
+        };
+        if polled.is_pending() {
+            self.spent = 0;
         }
         polled
     }
@@ -226,6 +196,15 @@ impl PacketStream {
     pub async fn shutdown(&mut self) {
         let _ = poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await;
     }
+}
+
+#[inline(never)]
+fn fill_from(stream: &mut Stream, input: &mut Input, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    let mut read = ReadBuf::new(input.space());
+    let polled = Pin::new(stream).poll_read(cx, &mut read);
+    let n = read.filled().len();
+    input.filled(n);
+    polled.map_ok(|()| n)
 }
 
 /// Writes everything: mostly at once.

@@ -17,6 +17,8 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::coop;
 
+use super::buffer::Input;
+
 /// A socket, plain.
 #[derive(Debug)]
 pub struct Socket {
@@ -56,35 +58,40 @@ impl From<UnixStream> for Socket {
 }
 
 impl Kind {
-    /// Does `call`, which asks for `wanted` bytes, if the socket is ready for it.
+    /// Does `call` if the socket is ready for it; it returns how many bytes it moved, of how many.
     #[inline]
     fn attempt(
         &self,
         interest: Interest,
-        wanted: usize,
-        mut call: impl FnMut(BorrowedFd<'_>) -> Result<usize, Errno>,
+        mut call: impl FnMut(BorrowedFd<'_>) -> Result<(usize, usize), Errno>,
     ) -> Attempt {
         let mut attempt = Attempt::NotReady;
         let mut once = |fd: BorrowedFd<'_>| {
-            attempt = loop {
+            loop {
                 match call(fd) {
-                    Ok(n) => break Attempt::Moved(n),
+                    Ok((n, of)) => {
+                        attempt = Attempt::Moved(n);
+                        // fewer than asked for: tokio forgets that the socket was ready, and the kernel tells when it is again
+                        return if 0 < n && n < of { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) };
+                    }
                     Err(Errno::INTR) => {}
-                    Err(Errno::AGAIN) => break Attempt::Nothing,
-                    Err(e) => break Attempt::Failed(e.into()),
+                    Err(Errno::AGAIN) => {
+                        attempt = Attempt::Nothing;
+                        return Err(io::ErrorKind::WouldBlock.into());
+                    }
+                    Err(e) => {
+                        attempt = Attempt::Failed(e.into());
+                        return Ok(());
+                    }
                 }
-            };
-            match attempt {
-                // tokio forgets that the socket was ready, and the kernel tells when it is again
-                Attempt::Nothing => Err(io::ErrorKind::WouldBlock.into()),
-                Attempt::Moved(n) if n > 0 && n < wanted => Err(io::ErrorKind::WouldBlock.into()),
-                _ => Ok(()),
             }
         };
-        let _ = match self {
+        let tried = match self {
             Kind::Tcp(s) => s.try_io(interest, || once(s.as_fd())),
             Kind::Unix(s) => s.try_io(interest, || once(s.as_fd())),
         };
+        // an error of a kind alone owns nothing that would have to be dropped
+        std::mem::forget(tried);
         attempt
     }
 
@@ -114,14 +121,27 @@ impl Socket {
         }
     }
 
-    /// Reads once into `space`; 0 bytes mean that the peer closed, or that there is no space.
+    /// Reads once into `input`; 0 bytes mean that the peer closed, or that there is no space.
     #[inline]
-    pub fn poll_recv(&mut self, cx: &mut Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>, input: &mut Input) -> Poll<io::Result<usize>> {
+        self.poll_with(cx, |fd| {
+            let space = input.space();
+            let of = space.len();
+            let read = recv(fd, space, RecvFlags::empty()).map(|(_, n)| n);
+            input.filled(read.unwrap_or(0));
+            read.map(|n| (n, of))
+        })
+    }
+
+    #[inline]
+    fn poll_with(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut read: impl FnMut(BorrowedFd<'_>) -> Result<(usize, usize), Errno>,
+    ) -> Poll<io::Result<usize>> {
         let task = cx.waker().data().addr();
-        let wanted = space.len();
         loop {
-            let read = |fd: BorrowedFd<'_>| recv(fd, &mut *space, RecvFlags::empty()).map(|(_, n)| n);
-            match self.kind.attempt(Interest::READABLE, wanted, read) {
+            match self.kind.attempt(Interest::READABLE, &mut read) {
                 Attempt::NotReady if self.waiting == task => return Poll::Pending,
                 Attempt::NotReady | Attempt::Nothing => {}
                 Attempt::Moved(n) => {
@@ -146,7 +166,8 @@ impl Socket {
     /// Writes at once what can be written at once; `None` where the socket must be waited for.
     #[inline]
     pub fn write_now(&self, bytes: &[u8]) -> Option<io::Result<usize>> {
-        match self.kind.attempt(Interest::WRITABLE, bytes.len(), |fd| send(fd, bytes, SendFlags::NOSIGNAL)) {
+        let write = |fd: BorrowedFd<'_>| Ok((send(fd, bytes, SendFlags::NOSIGNAL)?, bytes.len()));
+        match self.kind.attempt(Interest::WRITABLE, write) {
             Attempt::Moved(n) => Some(Ok(n)),
             Attempt::Failed(e) => Some(Err(e)),
             Attempt::Nothing | Attempt::NotReady => None,
@@ -156,7 +177,11 @@ impl Socket {
 
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let n = ready!(self.get_mut().poll_recv(cx, buf.initialize_unfilled()))?;
+        let n = ready!(self.get_mut().poll_with(cx, |fd| {
+            let space = buf.initialize_unfilled();
+            let of = space.len();
+            recv(fd, space, RecvFlags::empty()).map(|(_, n)| (n, of))
+        }))?;
         buf.advance(n);
         Poll::Ready(Ok(()))
     }

@@ -101,17 +101,6 @@ impl Stream {
         !matches!(self, Stream::Plain(_))
     }
 
-    /// Reads once into `space`; 0 bytes mean that the peer closed, or that there is no space.
-    #[inline]
-    pub fn poll_recv(&mut self, cx: &mut Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
-        if let Stream::Plain(s) = self {
-            return s.poll_recv(cx, space);
-        }
-        let mut read = ReadBuf::new(space);
-        let polled = Pin::new(self).poll_read(cx, &mut read);
-        polled.map_ok(|()| read.filled().len())
-    }
-
     /// Writes at once what can be written at once; `None` where it must be waited for, or written by [`AsyncWrite`].
     #[inline]
     pub fn write_now(&self, bytes: &[u8]) -> Option<io::Result<usize>> {

@@ -227,16 +227,15 @@ impl Reply {
                 return Ok(Step { consumed: at, event: Event::Error });
             }
             at += HEADER;
-            self.skip = header.len();
+            let here = header.len().min(bytes.len() - at);
+            at += here;
+            self.skip = header.len() - here;
             if role == Role::LocalInfile {
-                // short by nature: its bytes are all here, or the next round passes over them
-                let n = self.skip.min(bytes.len() - at);
-                self.skip -= n;
-                at += n;
-                if self.skip == 0 {
-                    return Ok(Step { consumed: at, event: Event::LocalInfile });
+                // the name is short by nature
+                if self.skip > 0 {
+                    return Err(Malformed("a LOCAL INFILE request with a name beyond one read"));
                 }
-                return Err(Malformed("a LOCAL INFILE request with a name beyond one read"));
+                return Ok(Step { consumed: at, event: Event::LocalInfile });
             }
         }
     }
