@@ -216,7 +216,7 @@ def main():
     parser.add_argument("--seconds", type=int, help="seconds of load per target and round")
     parser.add_argument("--only", action="append", choices=["free", "pinned", "connections", "fairness", "flips"])
     parser.add_argument("--without-proxy", action="store_true", help="HAProxy and direct only")
-    parser.add_argument("--binary", type=pathlib.Path, default=target / "release" / "switchover")
+    parser.add_argument("--binary", type=pathlib.Path, default=target / "dist" / "switchover")
     parser.add_argument("--json", type=pathlib.Path, default=target / "bench-e2e.json", help="where the figures go")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
