@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::Session;
 use super::control_flow::Failure;
 use crate::config::StoreId;
-use crate::sql::facts::{Access, Assignment, Facts, Flags, Kind};
+use crate::sql::facts::{Access, Facts, Flags, Kind};
 use crate::wire::ErrPacket;
 use crate::wire::reply::Outcome;
 
@@ -21,6 +21,10 @@ const SPECIAL: Flags = Flags::READS_LAST_INSERT_ID
     .union(Flags::DYNAMIC_SQL)
     .union(Flags::IMPLICIT_COMMIT);
 
+/// What a statement of the proxy's own would change on the leg of the session's last one.
+pub(crate) const OF_LAST_STATEMENT: Flags =
+    Flags::READS_ROW_COUNT.union(Flags::READS_FOUND_ROWS).union(Flags::READS_DIAGNOSTICS);
+
 /// Whether a statement of these facts needs nothing but its store.
 pub(crate) fn is_plain(facts: &Facts) -> bool {
     matches!(facts.kind, Kind::Read | Kind::Write | Kind::Show | Kind::Empty | Kind::Unknown)
@@ -30,6 +34,17 @@ pub(crate) fn is_plain(facts: &Facts) -> bool {
 /// Whether it writes a table's rows.
 pub(crate) fn writes(facts: &Facts) -> bool {
     matches!(facts.kind, Kind::Write | Kind::Call)
+}
+
+/// Whether it may set session variables that its text does not name: in a routine, in a block, in dynamic SQL.
+pub(crate) fn may_change_unseen(facts: &Facts) -> bool {
+    facts.flags.contains(Flags::CALLS_ROUTINE)
+        || matches!(facts.kind, Kind::Call | Kind::Compound | Kind::Execute { .. } | Kind::ExecuteImmediate(_))
+}
+
+/// Whether it may assign user variables that its text does not name: a write may fire a trigger.
+pub(crate) fn may_assign_unseen(facts: &Facts) -> bool {
+    facts.kind == Kind::Write || may_change_unseen(facts)
 }
 
 impl Session {
@@ -54,8 +69,14 @@ impl Session {
                 _ => {}
             }
         }
+        if !alone {
+            self.settle(at).await?;
+        }
         if at != 0 {
             self.bring_in_step(at, Some(facts)).await?;
+        }
+        if !alone {
+            self.before_one_shot(facts, at).await?;
         }
         if !alone && !facts.flags.contains(Flags::IMPLICIT_COMMIT) && !facts.tables.is_empty() {
             self.may_cross(facts, at)?;
@@ -64,10 +85,17 @@ impl Session {
             self.join(at).await?;
         }
         if !alone {
-            if facts.flags.intersects(Flags::READS_USER_VARIABLES | Flags::WRITES_USER_VARIABLES) {
+            if facts.flags.intersects(Flags::READS_USER_VARIABLES | Flags::WRITES_USER_VARIABLES)
+                || may_assign_unseen(facts)
+            {
                 self.bring_variables(facts, at).await?;
             }
-            self.bring_insert_id(facts, at).await?;
+            if facts.flags.contains(Flags::READS_LAST_INSERT_ID) || may_change_unseen(facts) {
+                self.settle_insert_ids(facts).await?;
+                self.bring_insert_id(at).await?;
+            } else if self.state.insert_doubts.len() >= 16 && !facts.flags.intersects(OF_LAST_STATEMENT) {
+                self.settle_insert_ids(facts).await?;
+            }
         }
         Ok(())
     }
@@ -133,6 +161,13 @@ impl Session {
         if outcome.error.is_none() {
             self.succeeded(facts, generation, store, outcome);
         }
+        if outcome.error.is_none() && self.state.next_transaction.is_some() {
+            self.one_shot_used(facts, at);
+        }
+        self.reported(Some(facts), at, outcome);
+        if self.legs.len() > 1 && may_assign_unseen(facts) || may_change_unseen(facts) {
+            self.assigned_unseen(generation);
+        }
         self.transaction_over();
         self.publish_transaction();
     }
@@ -146,12 +181,16 @@ impl Session {
     }
 
     fn succeeded(&mut self, facts: &Facts, generation: u64, store: StoreId, outcome: &Outcome) {
-        if outcome.insert_id != 0 || matches!(facts.kind, Kind::Call) {
+        if may_change_unseen(facts) && self.legs.len() > 1 {
+            // it was given the session's id before it ran: whether it made one or not, its leg has the newest
+            self.state.insert_doubts.clear();
             self.state.last_insert = generation;
+        } else if outcome.insert_id != 0 {
+            self.insert_id_reported(generation, outcome.insert_id);
         }
         if facts.flags.contains(Flags::WRITES_USER_VARIABLES) {
             for name in &facts.user_variables {
-                self.state.user_variables.insert(name.clone(), generation);
+                self.state.user_variables.insert(name.clone(), vec![generation]);
             }
         }
         if facts.flags.contains(Flags::TEMPORARY_TABLE) {
@@ -166,9 +205,6 @@ impl Session {
             Kind::Set(list) => {
                 for assignment in list {
                     self.state.assigned(assignment, generation);
-                    if matches!(assignment, Assignment::SessionTransaction | Assignment::NextTransaction) {
-                        self.transaction.used = true;
-                    }
                 }
             }
             Kind::Use(database) => self.state.database = Some(database.to_string()),
@@ -197,6 +233,8 @@ impl Session {
                 | Kind::Xa
         ) {
             self.transaction_after(facts);
+        } else if facts.flags.contains(Flags::IMPLICIT_COMMIT) {
+            self.transaction.forget_savepoints_all();
         }
     }
 

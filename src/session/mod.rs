@@ -15,12 +15,14 @@ mod figures;
 mod leg;
 mod login;
 mod multi;
+mod one_shot;
 mod prepared;
 mod query;
 mod registry;
 mod relay;
 mod state;
 mod sync;
+mod tracking;
 mod transaction;
 mod variables;
 

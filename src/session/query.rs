@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::Session;
 use super::control_flow::{Failure, Fatal};
-use super::effects::{is_plain, writes};
+use super::effects::{is_plain, may_assign_unseen, writes};
 use super::leg::Leg;
 use super::relay::{self, relay, rolls_back};
 use crate::config::StoreId;
@@ -180,6 +180,7 @@ impl Session {
                 return Ok(by_generation(&self.legs, self.state.last));
             }
             if facts.flags.contains(Flags::READS_LAST_INSERT_ID) {
+                self.settle_insert_ids(facts).await?;
                 return Ok(by_generation(&self.legs, self.state.last_insert));
             }
         }
@@ -187,20 +188,23 @@ impl Session {
         self.leg(store).await
     }
 
-    /// The hot path's condition: a plain statement whose leg is there, in step with the session, and outside transactions if the
-    /// session has more than one. Nothing is done before such a statement, and its bytes go on as they came.
+    /// The hot path's condition: a plain statement whose leg is there. Nothing is done before it, and its bytes go on as they came.
+    /// In a session of several legs that holds for reads outside transactions, while nothing is left to be brought in step.
     pub(crate) fn hot_leg(&self, plan: &Plan) -> Option<usize> {
         if !plan.plain {
             return None;
         }
-        let store = self.decide(plan.single()?, Some(plan)).ok()?;
+        let facts = plan.single()?;
+        let store = self.decide(facts, Some(plan)).ok()?;
         if let [home] = self.legs.as_slice() {
             return (home.store() == store).then_some(0);
         }
-        if self.transaction.used || self.in_transaction() || self.legs.iter().any(|l| l.broken) {
-            return None;
-        }
-        let at = self.legs.iter().position(|l| l.store() == store)?;
+        let settled = !(self.transaction.used
+            || self.in_transaction()
+            || self.state.next_transaction.is_some()
+            || may_assign_unseen(facts)
+            || self.legs.iter().any(|l| l.broken || l.suspect || l.stale_one_shot));
+        let at = self.legs.iter().position(|l| l.store() == store).filter(|_| settled)?;
         let leg = self.legs.get(at)?;
         let in_step = leg.synced == self.state.version
             && self.state.one_shots.is_empty()
