@@ -2,7 +2,7 @@
 //! command of a session, text or prepared, from the client's bytes to the store's answer (a scripted store, on real sockets).
 
 #![allow(unsafe_code, reason = "a counting allocator is unsafe by its trait")]
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
