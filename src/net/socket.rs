@@ -121,6 +121,13 @@ impl Socket {
         }
     }
 
+    /// When it is dropped, the peer shall see a reset instead of an orderly end (TCP only).
+    pub fn reset_on_drop(&self) {
+        if let Kind::Tcp(s) = &self.kind {
+            let _ = s.set_zero_linger();
+        }
+    }
+
     /// Reads once into `input`; 0 bytes mean that the peer closed, or that there is no space.
     #[inline]
     pub fn poll_recv(&mut self, cx: &mut Context<'_>, input: &mut Input) -> Poll<io::Result<usize>> {

@@ -78,7 +78,7 @@ pub enum Stream {
     Accepted(Box<tokio_rustls::server::TlsStream<Prefixed>>),
     /// A connection to a store over TLS.
     Connected(Box<tokio_rustls::client::TlsStream<Prefixed>>),
-    /// A client's connection, plain or over TLS, in the compressed protocol.
+    /// A connection, plain or over TLS, in the compressed protocol.
     Compressed(Box<super::compress::Compressed>),
     /// Between two of these: while TLS begins.
     Gone,
@@ -90,7 +90,7 @@ impl Stream {
     pub fn is_tls(&self) -> bool {
         match self {
             Stream::Accepted(_) | Stream::Connected(_) => true,
-            Stream::Compressed(c) => c.is_tls(),
+            Stream::Compressed(c) => c.inner().is_tls(),
             Stream::Plain(_) | Stream::Gone => false,
         }
     }
@@ -110,10 +110,32 @@ impl Stream {
         }
     }
 
+    /// The socket at the bottom.
+    fn socket(&self) -> Option<&Socket> {
+        match self {
+            Stream::Plain(s) => Some(s),
+            Stream::Accepted(s) => Some(&s.get_ref().0.socket),
+            Stream::Connected(s) => Some(&s.get_ref().0.socket),
+            Stream::Compressed(c) => c.inner().socket(),
+            Stream::Gone => None,
+        }
+    }
+
+    /// When it is dropped, the peer shall see a reset instead of an orderly end (TCP only).
+    pub fn reset_on_drop(&self) {
+        if let Some(socket) = self.socket() {
+            socket.reset_on_drop();
+        }
+    }
+
     /// Whether it is a unix socket.
     #[must_use]
     pub fn is_unix(&self) -> bool {
-        matches!(self, Stream::Plain(s) if s.is_unix())
+        match self {
+            Stream::Plain(s) => s.is_unix(),
+            Stream::Compressed(c) => c.inner().is_unix(),
+            _ => false,
+        }
     }
 }
 

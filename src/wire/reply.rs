@@ -118,6 +118,8 @@ pub struct Outcome {
     pub error: Option<u16>,
     /// The newest insert id of any OK packet that was not 0.
     pub insert_id: u64,
+    /// Warnings that the newest OK or EOF counts.
+    pub warnings: u16,
     /// Rows so far.
     pub rows: u64,
     /// Whether a result set was part of it.
@@ -192,6 +194,12 @@ impl Reply {
     #[must_use]
     pub fn in_rows(&self) -> bool {
         self.state == State::Rows
+    }
+
+    /// Whether the next packet is the EOF between columns and rows.
+    #[must_use]
+    pub fn at_columns_end(&self) -> bool {
+        self.state == State::ColumnsEnd
     }
 
     /// Whether the packet that [`Reply::packet`] took last is an OK that reports changes of session state.
@@ -479,6 +487,7 @@ impl Reply {
     fn ok(&mut self, prefix: &[u8]) -> Result<(), Malformed> {
         let ok = OkPacket::read(prefix)?;
         self.see(ok.status, true);
+        self.outcome.warnings = ok.warnings;
         self.outcome.status = Some(ok.status);
         if ok.last_insert_id != 0 {
             self.outcome.insert_id = ok.last_insert_id;
@@ -493,12 +502,14 @@ impl Reply {
             return Err(Malformed("no EOF where one must stand"));
         }
         if self.deprecate_eof() && prefix.len() >= 7 {
-            let status = OkPacket::read(prefix)?.status;
-            self.see(status, true);
-            return Ok(status);
+            let ok = OkPacket::read(prefix)?;
+            self.see(ok.status, true);
+            self.outcome.warnings = ok.warnings;
+            return Ok(ok.status);
         }
-        let mut r = Reader::new(prefix.get(3..).unwrap_or_default());
+        let mut r = Reader::new(prefix.get(1..).unwrap_or_default());
         // EOF packets of the oldest form carry nothing
+        self.outcome.warnings = r.u16().unwrap_or(0);
         let status = r.u16().map(Status::from_bits_retain).unwrap_or_default();
         self.see(status, false);
         Ok(status)
