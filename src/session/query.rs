@@ -205,6 +205,7 @@ impl Session {
         let settled = !(self.transaction.used
             || self.in_transaction()
             || self.state.next_transaction.is_some()
+            || self.state.tables_locked
             || may_assign_unseen(facts)
             || self.legs.iter().any(|l| l.broken || l.suspect || l.stale_one_shot));
         let at = self.legs.iter().position(|l| l.store() == store).filter(|_| settled)?;
