@@ -3,7 +3,7 @@
 #   make demo     two private MariaDB servers, the proxy and live traffic; flip the flag and watch (ARGS="--seconds 20")
 #   make test     what CI runs: format, lints, docs, every test on real servers
 #   make lint     format and lints only
-#   make bench    the proxy against HAProxy and against no proxy at all (QUICK=1 for the short form)
+#   make bench    the proxy against HAProxy and no proxy at all, the standby against a replica (QUICK=1 for the short form)
 #   make dist     the build to ship: target/dist/switchover
 #   make fuzz     every fuzz target for SECONDS each (60)
 #   make chaos    the tests that load and break servers, in their long form
@@ -41,6 +41,7 @@ dist:
 bench: dist
 	@tools/install.sh bench
 	python3 benches/e2e/bench.py $(if $(QUICK),--quick) $(ARGS)
+	python3 benches/standby/apply.py $(if $(QUICK),--transactions 10000 --large 10 --runs 1)
 
 fuzz:
 	@tools/install.sh fuzz
@@ -49,4 +50,4 @@ fuzz:
 
 chaos:
 	@tools/install.sh test
-	SWITCHOVER_LONG=1 cargo nextest run $(PROFILE) --profile long -E 'binary(it) & test(/^(load|chaos)::/)'; status=$$?; tools/stop-stores.sh; exit $$status
+	SWITCHOVER_LONG=1 cargo nextest run $(PROFILE) --profile long -E 'binary(it) & test(/^(load|chaos|standby::deaths)::/)'; status=$$?; tools/stop-stores.sh; exit $$status

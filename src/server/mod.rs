@@ -9,6 +9,7 @@
 mod listen;
 mod reindex;
 mod running;
+mod standby;
 mod status;
 mod takeover;
 mod ties;

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use super::standby::Standbys;
 use crate::admin::check;
 use crate::admin::control::{BoxFuture, Running};
 use crate::admin::protocol::{
     Cause, ConfigError, DrainRequest, ExplainRequest, Explained, Failure, FailureKind, FlipRecord, Reloaded,
-    SessionInfo, Status,
+    SessionInfo, StandbyRequest, StandbyStatus, Status,
 };
 use crate::backend::{Fleet, control};
 use crate::config::model::PoolMode;
@@ -59,6 +60,7 @@ pub(super) struct Proxy {
     /// Hash of the file's bytes when it was read last.
     read_last: AtomicU64,
     reloading: tokio::sync::Mutex<()>,
+    pub(super) standbys: Standbys,
     ties: KnownTies,
     drain: watch::Sender<bool>,
     drain_override_ms: AtomicU64,
@@ -80,6 +82,8 @@ impl Proxy {
         let fleet = Fleet::build(&config.stores, &Fleet::default())?;
         probe(&fleet).await;
         let live = compile(config.clone(), 1, fleet)?;
+        let standbys = Standbys::new(&path);
+        standbys.sync(&live);
         Ok(Proxy {
             started_with: config,
             path,
@@ -95,6 +99,7 @@ impl Proxy {
             announced: Mutex::default(),
             read_last: AtomicU64::new(content(&path_of_start)),
             reloading: tokio::sync::Mutex::default(),
+            standbys,
             ties: KnownTies::default(),
             drain,
             drain_override_ms: AtomicU64::new(0),
@@ -129,6 +134,7 @@ impl Proxy {
     /// No more clients; `serve` ends the sessions.
     pub(super) fn begin_drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+        self.standbys.end();
         let _ = self.drain.send(true);
     }
 
@@ -165,6 +171,9 @@ impl Proxy {
         if let Some(text) = unavailable(&new) {
             return Err(failed(&text));
         }
+        if let Some(text) = flips_with_standby(old.config(), &new) {
+            return Err(failed(&text));
+        }
         for flip in changes.flips.iter().filter(|_| !cause.force) {
             if let Some(text) = self.ties.of(&new, &flip.group).await.refusal(&flip.group, &flip.to) {
                 return Err(failed(&text));
@@ -175,6 +184,7 @@ impl Proxy {
         self.refuse_poorer(&old.fleet, &fleet).map_err(|e| failed(&e))?;
         let epoch = old.snapshot.epoch + 1;
         let live = compile(new, epoch, fleet).map_err(|e| failed(&e))?;
+        self.standbys.sync(&live);
         self.live.store(Arc::new(live));
         self.loaded_at_ms.store(now_ms(), Ordering::Relaxed);
         self.record(&changes, &cause, epoch);
@@ -240,6 +250,21 @@ impl Proxy {
 fn unavailable(config: &Config) -> Option<&'static str> {
     (config.pool == PoolMode::Transaction)
         .then_some("`pool: transaction` is not available yet in this version; remove it, or say `pool: session`")
+}
+
+/// A flag that moves under a standby would leave behind what the standby does not have yet.
+fn flips_with_standby(old: &Config, new: &Config) -> Option<String> {
+    let flipped = |group: &&crate::config::model::Group| {
+        let was = old.group_by_name(&group.name);
+        let moved =
+            |was: &crate::config::model::Group| old.store_name(was.connection) != new.store_name(group.connection);
+        was.is_some_and(|was| was.standby.is_some() && moved(was)) && group.standby.is_some()
+    };
+    let group = new.groups.iter().find(flipped)?;
+    Some(format!(
+        "groups.{}.connection moves while it has a standby: cutover is not available yet in this version; remove `standby:` first",
+        group.name
+    ))
 }
 
 /// A hash of a file's bytes; 0 where it cannot be read.
@@ -308,6 +333,10 @@ impl Running for Proxy {
 
     fn reload(&self, cause: Cause) -> BoxFuture<'_, Result<Reloaded, Failure>> {
         Box::pin(self.load_again(cause))
+    }
+
+    fn standby(&self, request: &StandbyRequest) -> Result<StandbyStatus, Failure> {
+        self.standbys.tell(request)
     }
 
     fn may_flip<'a>(&'a self, group: &'a str, store: &'a str) -> BoxFuture<'a, Result<Vec<String>, Failure>> {

@@ -35,5 +35,6 @@ mod operating;
 mod regression;
 mod routing;
 mod smoke;
+mod standby;
 mod state;
 mod transactions;
