@@ -5,8 +5,6 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio_rustls::TlsConnector;
-
 use crate::auth::Stage2;
 use crate::config::StoreId;
 use crate::config::model::Store;
@@ -32,7 +30,7 @@ pub struct StoreHandle {
     /// Its configuration.
     pub config: Store,
     /// TLS towards it; `None` when off.
-    pub tls: Option<TlsConnector>,
+    pub tls: Option<tls::Connector>,
     /// What the newest successful probe learned.
     probed: Mutex<Option<Probed>>,
     /// Hashes of accounts, by user name, read with the control account.

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::socket::Socket;
+use super::tls::Agreed;
 
 /// Who is at the other end of a client's socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,13 +129,27 @@ impl Stream {
         }
     }
 
-    /// Whether it is a unix socket.
+    /// Whether a unix socket carries it, whatever lies between.
     #[must_use]
     pub fn is_unix(&self) -> bool {
+        self.socket().is_some_and(Socket::is_unix)
+    }
+
+    /// Whether a password may travel on it as it is: encrypted, or on a unix socket.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        self.is_tls() || self.is_unix()
+    }
+
+    /// What TLS with a client agreed on.
+    #[must_use]
+    pub fn agreed(&self) -> Option<Agreed> {
         match self {
-            Stream::Plain(s) => s.is_unix(),
-            Stream::Compressed(c) => c.inner().is_unix(),
-            _ => false,
+            Stream::Accepted(s) => {
+                let tls = &s.get_ref().1;
+                Some((tls.protocol_version()?, tls.negotiated_cipher_suite()?.suite()))
+            }
+            _ => None,
         }
     }
 }

@@ -11,6 +11,7 @@ mod command;
 mod control_flow;
 mod core;
 mod effects;
+mod exchange;
 mod figures;
 mod leg;
 mod login;
