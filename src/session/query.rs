@@ -484,15 +484,38 @@ impl Session {
         let mut reply = Reply::new(expect, leg.backend.capabilities);
         reply.hold_errors(true);
         if relay::run(client, leg, &mut reply).await? == Event::Error {
-            if reply.outcome().error.is_some_and(rolls_back) {
-                self.roll_back_all_but(at).await?;
+            if !reply.outcome().error.is_some_and(rolls_back) {
+                return self.doubtful_error(at, reply).await;
             }
+            self.roll_back_all_but(at).await?;
             let Session { client, legs, .. } = self;
             let Some(leg) = legs.get_mut(at) else { return Err(Fatal::Quit) };
             reply.hold_errors(false);
             relay::finish(client, leg, &mut reply).await?;
         }
         Ok(*reply.outcome())
+    }
+
+    /// An error in a transaction over several stores, held back: whether its store has still got the transaction is asked there
+    /// (1205 under innodb_rollback_on_timeout, and other engines' own codes), before the client hears of it (RULES.md 6).
+    async fn doubtful_error(&mut self, at: usize, reply: Reply) -> Result<Outcome, Fatal> {
+        let Some(leg) = self.legs.get_mut(at) else { return Err(Fatal::Quit) };
+        let error = leg.backend.stream.read_message(packet::MAX_PAYLOAD).await;
+        let (sequence, payload) = error.map_err(|e| leg.lost(e))?;
+        leg.busy = false;
+        if !self.still_in_transaction(at).await? {
+            self.roll_back_all_but(at).await?;
+        }
+        self.client.write_message(sequence, &payload).await.map_err(Fatal::client)?;
+        Ok(*reply.outcome())
+    }
+
+    /// Whether a leg that was in a transaction is in it after an error; the question leaves ROW_COUNT and SHOW WARNINGS alone.
+    pub(crate) async fn still_in_transaction(&mut self, at: usize) -> Result<bool, Fatal> {
+        match self.ask(at, "SELECT 1").await {
+            Ok(_) | Err(Failure::Statement(_)) => Ok(self.legs.get(at).is_some_and(Leg::in_transaction)),
+            Err(Failure::Session(fatal)) => Err(fatal),
+        }
     }
 
     /// After a statement: figures, effects, slow log.
