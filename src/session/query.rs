@@ -485,7 +485,7 @@ impl Session {
         reply.hold_errors(true);
         if relay::run(client, leg, &mut reply).await? == Event::Error {
             if !reply.outcome().error.is_some_and(rolls_back) {
-                return self.doubtful_error(at, reply).await;
+                return Box::pin(self.doubtful_error(at, reply)).await;
             }
             self.roll_back_all_but(at).await?;
             let Session { client, legs, .. } = self;

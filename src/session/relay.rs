@@ -67,10 +67,8 @@ pub(crate) async fn finish(client: &mut PacketStream, leg: &mut Leg, reply: &mut
             match step.event {
                 Event::More => break,
                 Event::LocalInfile => local_infile(client, leg).await?,
-                Event::Changed(length) => {
-                    let (sequence, payload) = changed(client, leg, length).await?;
-                    client.write_message(sequence, &payload).await.map_err(Fatal::client)?;
-                }
+                // boxed: it is rare, and its state must not make that of every relay larger
+                Event::Changed(length) => Box::pin(pass_changed(client, leg, length)).await?,
                 Event::Done | Event::Error => {
                     leg.learn(reply.outcome());
                     return Ok(step.event);
@@ -79,6 +77,13 @@ pub(crate) async fn finish(client: &mut PacketStream, leg: &mut Leg, reply: &mut
         }
         fill_watching(client, leg).await?;
     }
+}
+
+/// Passes on an OK packet that reports changes, as the client is to see it.
+async fn pass_changed(client: &mut PacketStream, leg: &mut Leg, length: usize) -> Result<(), Fatal> {
+    let (sequence, payload) = changed(client, leg, length).await?;
+    client.write_message(sequence, &payload).await.map_err(Fatal::client)?;
+    Ok(())
 }
 
 /// Takes the OK packet that stands next, of `length` bytes: what it reports is kept on the leg; its sequence number, and its
