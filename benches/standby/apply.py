@@ -161,7 +161,7 @@ def main():
     options.add_argument("--transactions", type=int, default=40_000)
     options.add_argument("--large", type=int, default=40, help="transactions of 5,000 rows")
     options.add_argument("--runs", type=int, default=2)
-    options.add_argument("--binary", default="target/release/switchover")
+    options.add_argument("--binary", default="target/dist/switchover")
     options = options.parse_args()
     folder = tempfile.mkdtemp(prefix="so-apply-")
     servers = []

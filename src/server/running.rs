@@ -57,6 +57,8 @@ pub(super) struct Proxy {
     pub(super) flip_count: AtomicU64,
     /// The cause that was announced for the next change of the file.
     announced: Mutex<Option<Cause>>,
+    /// What clients are shown over TLS where no certificate is configured.
+    own: tls::Pair,
     /// Hash of the file's bytes when it was read last.
     read_last: AtomicU64,
     reloading: tokio::sync::Mutex<()>,
@@ -81,10 +83,12 @@ impl Proxy {
         }
         let fleet = Fleet::build(&config.stores, &Fleet::default())?;
         probe(&fleet).await;
-        let live = compile(config.clone(), 1, fleet)?;
+        let own = tls::Pair::self_signed()?;
+        let live = compile(config.clone(), 1, fleet, &own)?;
         let standbys = Standbys::new(&path);
         standbys.sync(&live);
         Ok(Proxy {
+            own,
             started_with: config,
             path,
             live: Arc::new(ArcSwap::from_pointee(live)),
@@ -126,9 +130,10 @@ impl Proxy {
         }
     }
 
-    /// Whether the file holds other bytes than those that were read last: put back right after a flag, for one.
+    /// Whether the file holds other bytes than those that were read last (put back right after a flag, for one), and nobody
+    /// reads it now.
     pub(super) fn file_differs(&self) -> bool {
-        content(&self.path) != self.read_last.load(Ordering::Relaxed)
+        self.reloading.try_lock().is_ok() && content(&self.path) != self.read_last.load(Ordering::Relaxed)
     }
 
     /// No more clients; `serve` ends the sessions.
@@ -183,7 +188,7 @@ impl Proxy {
         probe_unknown(&fleet).await;
         self.refuse_poorer(&old.fleet, &fleet).map_err(|e| failed(&e))?;
         let epoch = old.snapshot.epoch + 1;
-        let live = compile(new, epoch, fleet).map_err(|e| failed(&e))?;
+        let live = compile(new, epoch, fleet, &self.own).map_err(|e| failed(&e))?;
         self.standbys.sync(&live);
         self.live.store(Arc::new(live));
         self.loaded_at_ms.store(now_ms(), Ordering::Relaxed);
@@ -311,8 +316,8 @@ async fn probe_unknown(fleet: &Fleet) {
     }
 }
 
-fn compile(config: Config, epoch: u64, fleet: Fleet) -> Result<Live, tls::TlsError> {
-    let acceptor = tls::acceptor(&config.tls)?;
+fn compile(config: Config, epoch: u64, fleet: Fleet, own: &tls::Pair) -> Result<Live, tls::TlsError> {
+    let acceptor = tls::acceptor(&config.tls, own)?;
     let case = fleet.get(config.default).and_then(|s| s.probed()).and_then(|p| p.lower_case_table_names).unwrap_or(0);
     let snapshot = Snapshot::compile(Arc::new(config), epoch, case);
     Ok(Live { snapshot, fleet, acceptor })
