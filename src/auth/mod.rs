@@ -33,6 +33,8 @@ pub enum Seen {
         /// 20 bytes.
         response: [u8; 20],
     },
+    /// SHA1(password), as a native answer and the stored hash gave it.
+    Stage1(Stage1),
     /// The password itself (`mysql_clear_password`, or the full exchange of `caching_sha2_password` over TLS).
     Password(Vec<u8>),
 }
@@ -43,6 +45,7 @@ impl std::fmt::Debug for Seen {
             Seen::Nothing => "Nothing",
             Seen::Empty => "Empty",
             Seen::Native { .. } => "Native(…)",
+            Seen::Stage1(_) => "Stage1(…)",
             Seen::Password(_) => "Password(…)",
         })
     }

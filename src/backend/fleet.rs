@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_rustls::TlsConnector;
 
+use super::slots::Slots;
 use crate::auth::Stage2;
 use crate::config::StoreId;
 use crate::config::model::Store;
@@ -45,6 +46,10 @@ pub struct StoreHandle {
     pub leases: AtomicU64,
     /// Failed attempts to connect.
     pub connect_errors: AtomicU64,
+    /// Rights to pooled connections (`pool: transaction`).
+    pub slots: Arc<Slots>,
+    /// Of the connections, those that idle in a pool.
+    pub idle: AtomicU64,
 }
 
 impl std::fmt::Debug for StoreHandle {
@@ -72,6 +77,8 @@ impl StoreHandle {
             reason: Mutex::default(),
             leases: AtomicU64::new(0),
             connect_errors: AtomicU64::new(0),
+            slots: Arc::default(),
+            idle: AtomicU64::new(0),
         })
     }
 

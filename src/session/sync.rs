@@ -173,6 +173,7 @@ impl Session {
         match &self.account.seen {
             Seen::Empty => Ok((user.clone(), Key::Password(Vec::new()))),
             Seen::Password(p) => Ok((user.clone(), Key::Password(p.clone()))),
+            Seen::Stage1(s) => Ok((user.clone(), Key::Stage1(*s))),
             Seen::Native { scramble, response } => {
                 let Some(home) = self.legs.first().map(|l| Arc::clone(&l.backend.handle)) else {
                     return Err(self.no_secret(handle.name(), "its login was not relayed"));
@@ -231,13 +232,34 @@ impl Session {
     }
 
     async fn follow_variables(&mut self, at: usize) -> Result<(), Failure> {
+        let names = self.followed();
+        let wanted = self.read_variables(0, &names).await?;
+        let both_system = self.give_values(at, &names, &wanted).await?;
+        if both_system {
+            // the same word, perhaps on hosts in different zones
+            self.follow_offset(at).await?;
+        }
+        self.follow_clock(at).await
+    }
+
+    /// The names of the variables that follow the session.
+    pub(crate) fn followed(&self) -> Vec<String> {
         let mut names: Vec<String> = FOLLOW.iter().map(|n| (*n).to_owned()).collect();
         let own = |n: &&str| !FOLLOW.contains(n) && *n != "timestamp";
         names.extend(self.state.set.iter().map(AsRef::as_ref).filter(own).map(str::to_owned));
-        let wanted = self.read_variables(0, &names).await?;
+        names
+    }
+
+    /// Gives a leg the wanted values where it has others; whether both call their time zone SYSTEM.
+    pub(crate) async fn give_values(
+        &mut self,
+        at: usize,
+        names: &[String],
+        wanted: &HashMap<String, Option<Vec<u8>>>,
+    ) -> Result<bool, Failure> {
         let first_time = self.legs.get(at).is_some_and(|l| l.variables.is_empty());
         if first_time {
-            let mut both = names.clone();
+            let mut both = names.to_vec();
             for (a, b) in ALIASES {
                 both.extend([(*a).to_owned(), (*b).to_owned()]);
             }
@@ -259,18 +281,14 @@ impl Session {
                 }
             }
         }
-        let Some(leg) = self.legs.get(at) else { return Ok(()) };
+        let Some(leg) = self.legs.get(at) else { return Ok(false) };
         let both_system =
-            [&wanted, &leg.variables].iter().all(|v| v.get("time_zone") == Some(&Some(b"SYSTEM".to_vec())));
-        let changes = differing(&wanted, &leg.variables);
+            [wanted, &leg.variables].iter().all(|v| v.get("time_zone") == Some(&Some(b"SYSTEM".to_vec())));
+        let changes = differing(wanted, &leg.variables);
         for (name, value) in changes {
             self.set_variable(at, &name, &value).await?;
         }
-        if both_system {
-            // the same word, perhaps on hosts in different zones
-            self.follow_offset(at).await?;
-        }
-        self.follow_clock(at).await
+        Ok(both_system)
     }
 
     /// Gives a leg the offset from UTC that home has now: where zones have no common name. Daylight saving is not followed.
@@ -437,7 +455,7 @@ fn alias(name: &str) -> Option<&'static str> {
 }
 
 /// A value of SHOW VARIABLES as a literal for SET.
-fn literal(name: &str, value: Option<&[u8]>) -> String {
+pub(crate) fn literal(name: &str, value: Option<&[u8]>) -> String {
     let Some(value) = value else { return "NULL".to_owned() };
     let text = String::from_utf8_lossy(value);
     if text.is_empty() && name.starts_with("character_set_") {

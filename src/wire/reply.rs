@@ -115,6 +115,8 @@ pub struct Outcome {
     pub error: Option<u16>,
     /// The newest insert id of any OK packet that was not 0.
     pub insert_id: u64,
+    /// Warnings that the newest OK or EOF counts.
+    pub warnings: u16,
     /// Rows so far.
     pub rows: u64,
     /// Whether a result set was part of it.
@@ -433,6 +435,7 @@ impl Reply {
     fn ok(&mut self, prefix: &[u8]) -> Result<(), Malformed> {
         let ok = OkPacket::read(prefix)?;
         self.outcome.status = Some(ok.status);
+        self.outcome.warnings = ok.warnings;
         if ok.last_insert_id != 0 {
             self.outcome.insert_id = ok.last_insert_id;
         }
@@ -446,8 +449,13 @@ impl Reply {
             return Err(Malformed("no EOF where one must stand"));
         }
         if self.deprecate_eof() && prefix.len() >= 7 {
-            return OkPacket::read(prefix).map(|ok| ok.status);
+            return OkPacket::read(prefix).map(|ok| {
+                self.outcome.warnings = ok.warnings;
+                ok.status
+            });
         }
+        let counted = prefix.get(1..3).and_then(|b| b.first_chunk::<2>());
+        self.outcome.warnings = counted.map_or(0, |b| u16::from_le_bytes(*b));
         let mut r = Reader::new(prefix.get(3..).unwrap_or_default());
         // EOF packets of the oldest form carry nothing
         Ok(r.u16().map(Status::from_bits_retain).unwrap_or_default())
