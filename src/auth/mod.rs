@@ -88,6 +88,12 @@ pub fn stage1(password: &[u8]) -> Stage1 {
     sha1(&[password])
 }
 
+/// SHA1(SHA1(password)), from SHA1(password).
+#[must_use]
+pub fn stage2(stage1: Stage1) -> Stage2 {
+    sha1(&[&stage1])
+}
+
 /// The native answer to a scramble.
 #[must_use]
 pub fn native_answer(scramble: &[u8], stage1: Stage1) -> [u8; 20] {

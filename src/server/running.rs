@@ -14,7 +14,6 @@ use crate::admin::protocol::{
     SessionInfo, Status,
 };
 use crate::backend::{Fleet, control};
-use crate::config::model::PoolMode;
 use crate::config::problem::{Problem, ProblemKind, render};
 use crate::config::{Config, diff};
 use crate::net::tls;
@@ -70,9 +69,6 @@ impl Proxy {
         drain: watch::Sender<bool>,
     ) -> anyhow::Result<Proxy> {
         let path_of_start = path.clone();
-        if let Some(text) = unavailable(&config) {
-            anyhow::bail!("{}: {text}", path.display());
-        }
         let fleet = Fleet::build(&config.stores, &Fleet::default())?;
         probe(&fleet).await;
         let live = compile(config.clone(), 1, fleet)?;
@@ -157,9 +153,6 @@ impl Proxy {
             *lock(&self.error) = Some(ConfigError { at_ms: now_ms(), problems: vec![problem] });
             Failure::new(FailureKind::Config, e.to_string())
         };
-        if let Some(text) = unavailable(&new) {
-            return Err(failed(&text));
-        }
         let fleet = Fleet::build(&new.stores, &old.fleet).map_err(|e| failed(&e))?;
         probe_unknown(&fleet).await;
         self.refuse_poorer(&old.fleet, &fleet).map_err(|e| failed(&e))?;
@@ -224,12 +217,6 @@ impl Proxy {
         }
         flips.truncate(REMEMBERED);
     }
-}
-
-/// What the configuration may say and this version cannot do yet: to obey half of it would be worse than to refuse it.
-fn unavailable(config: &Config) -> Option<&'static str> {
-    (config.pool == PoolMode::Transaction)
-        .then_some("`pool: transaction` is not available yet in this version; remove it, or say `pool: session`")
 }
 
 /// A hash of a file's bytes; 0 where it cannot be read.

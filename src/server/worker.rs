@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::running::Proxy;
 use crate::net::{PacketStream, Peer, Socket, Stream};
-use crate::session::{Core, CoreFigures, serve};
+use crate::session::{Core, CoreFigures, keep, serve};
 
 /// A client that was accepted.
 pub(super) enum Arrival {
@@ -76,6 +76,7 @@ impl Drop for Worker {
 }
 
 async fn run(core: Rc<Core>, mut arrivals: mpsc::UnboundedReceiver<Arrival>) {
+    tokio::task::spawn_local(keep(Rc::clone(&core)));
     while let Some(arrival) = arrivals.recv().await {
         let core = Rc::clone(&core);
         tokio::task::spawn_local(async move {

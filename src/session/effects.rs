@@ -109,6 +109,7 @@ impl Session {
 
     /// Takes a statement's end into account.
     pub(crate) fn after(&mut self, facts: &Facts, at: usize, outcome: &Outcome) {
+        self.note(Some(facts), outcome);
         let Some(leg) = self.legs.get_mut(at) else { return };
         let generation = leg.generation;
         let store = leg.store();
@@ -162,7 +163,7 @@ impl Session {
             self.state.version += 1;
         }
         match &facts.kind {
-            Kind::Write if self.legs.len() > 1 => self.written(facts, store),
+            Kind::Write if self.legs.len() > 1 || self.writes_what_is_copied() => self.written(facts, store),
             Kind::Ddl => self.dropped(facts),
             Kind::Set(list) => {
                 for assignment in list {
@@ -220,6 +221,11 @@ impl Session {
             let database = table.database.as_deref().or(self.state.database.as_deref());
             self.state.temporary.remove(database, &table.name);
         }
+    }
+
+    /// A transaction that is on one store yet may read a copy on another later.
+    fn writes_what_is_copied(&self) -> bool {
+        self.live.snapshot.has_references() && self.in_transaction()
     }
 
     fn written(&mut self, facts: &Facts, store: StoreId) {

@@ -23,7 +23,7 @@ use crate::auth::{CACHING_SHA2, Seen};
 use crate::backend::connection::QueryError;
 use crate::backend::login::{LOGIN_LIMIT, LoginError, greeting, tls_host, wants_tls};
 use crate::backend::{Backend, StoreHandle, dial::dial};
-use crate::config::model::TlsMode;
+use crate::config::model::{PoolMode, TlsMode};
 use crate::net::proxy_protocol::{self, Parsed};
 use crate::net::{PacketStream, Peer, tls};
 use crate::sql::dialect::{CharsetClass, Dialect, Engine};
@@ -45,10 +45,10 @@ pub(crate) struct Account {
 }
 
 /// Plugins that authenticate the peer of the socket: relayed, they would authenticate the proxy (RULES.md 1).
-const PEER_PLUGINS: &[&str] =
+pub(super) const PEER_PLUGINS: &[&str] =
     &["unix_socket", "auth_socket", "auth_gssapi_client", "gssapi", "named_pipe", "authentication_windows_client"];
 
-fn malformed(e: crate::wire::codec::Malformed) -> Fatal {
+pub(super) fn malformed(e: crate::wire::codec::Malformed) -> Fatal {
     Fatal::Protocol(ErrPacket::new(1043, b"08S01", format!("Bad handshake: {e}")))
 }
 
@@ -78,6 +78,10 @@ pub(crate) async fn login(core: Rc<Core>, mut client: PacketStream, peer: Peer) 
         )
         .await);
     };
+    if live.config().pool == PoolMode::Transaction {
+        let own = super::own_login::own_login(Rc::clone(&core), Arc::clone(&live), client, peer, seat).await;
+        return counted(&core, own, ip, limits.login_attempts).await;
+    }
     let store = live.config().default;
     let Some(handle) = live.fleet.get(store).map(Arc::clone) else { return Err(Fatal::Quit) };
     let mut server = match reach(&handle, &peer, &client, &live).await {
@@ -87,21 +91,20 @@ pub(crate) async fn login(core: Rc<Core>, mut client: PacketStream, peer: Peer) 
     let result = Login { core: &core, live: &live, handle: &handle, peer: &peer }
         .run(&mut client, &mut server.0, server.1)
         .await;
-    let done = match result {
-        Ok(done) => done,
-        Err(fatal) => {
-            core.figures.login(false);
-            if matches!(fatal, Fatal::Closed(ref e) if e.code == 1045) {
-                let wait = core.registry.login_failed(ip, limits.login_attempts);
-                tokio::time::sleep(wait).await;
-            }
-            return Err(fatal);
-        }
-    };
-    core.figures.login(true);
+    let done = counted(&core, result, ip, limits.login_attempts).await?;
     let mut session = assemble(core, live, client, server.0, peer, handle, done);
     session._seat = Some(seat);
     Ok(session)
+}
+
+/// Counts a login; one that failed is slowed down.
+async fn counted<T>(core: &Core, result: Result<T, Fatal>, ip: std::net::IpAddr, allowed: u32) -> Result<T, Fatal> {
+    core.figures.login(result.is_ok());
+    if matches!(&result, Err(Fatal::Closed(e)) if e.code == 1045) {
+        let wait = core.registry.login_failed(ip, allowed);
+        tokio::time::sleep(wait).await;
+    }
+    result
 }
 
 /// What a login came to.
@@ -140,6 +143,9 @@ fn assemble(
         others: Default::default(),
         epoch: AtomicU64::new(live.snapshot.epoch),
         closing: AtomicBool::new(false),
+        killed: AtomicBool::new(false),
+        pooled: false,
+        pins: Default::default(),
         waker: Default::default(),
     });
     core.registry.add(&info);
@@ -152,6 +158,7 @@ fn assemble(
         capabilities: done.capabilities,
         account: done.account,
         legs: vec![Leg::new(backend, home)],
+        lease: None,
         state,
         transaction: Transaction::default(),
         statements: Statements::default(),
@@ -197,7 +204,7 @@ async fn reach(
 }
 
 /// Sends an error and ends the login.
-async fn say(client: &mut PacketStream, sequence: u8, error: ErrPacket) -> Fatal {
+pub(super) async fn say(client: &mut PacketStream, sequence: u8, error: ErrPacket) -> Fatal {
     let mut out = Vec::new();
     error.put(&mut out, sequence);
     let _ = client.write(&out).await;
@@ -224,7 +231,7 @@ async fn read_proxy_header(client: &mut PacketStream) -> Result<Option<std::net:
 }
 
 /// How a session's statements are read before it sets anything.
-fn dialect_of(shown: &Greeting, collation: u8, capabilities: Capabilities, status: Status) -> Dialect {
+pub(super) fn dialect_of(shown: &Greeting, collation: u8, capabilities: Capabilities, status: Status) -> Dialect {
     Dialect {
         charset: CharsetClass::from_collation_id(u16::from(collation)),
         ignore_space: capabilities.contains(Capabilities::IGNORE_SPACE),
@@ -234,11 +241,11 @@ fn dialect_of(shown: &Greeting, collation: u8, capabilities: Capabilities, statu
     }
 }
 
-struct Login<'a> {
-    core: &'a Core,
-    live: &'a Live,
-    handle: &'a Arc<StoreHandle>,
-    peer: &'a Peer,
+pub(super) struct Login<'a> {
+    pub(super) core: &'a Core,
+    pub(super) live: &'a Live,
+    pub(super) handle: &'a Arc<StoreHandle>,
+    pub(super) peer: &'a Peer,
 }
 
 impl Login<'_> {
@@ -320,7 +327,7 @@ impl Login<'_> {
     }
 
     /// The client's login: behind TLS, where it asks for that first.
-    async fn first_answer(&self, client: &mut PacketStream) -> Result<(u8, Vec<u8>), Fatal> {
+    pub(super) async fn first_answer(&self, client: &mut PacketStream) -> Result<(u8, Vec<u8>), Fatal> {
         let (mut sequence, mut payload) = client.read_message(LOGIN_LIMIT).await.map_err(Fatal::client)?;
         let first = match client_capabilities(&payload) {
             Ok(caps) => caps,
@@ -343,7 +350,7 @@ impl Login<'_> {
         Ok((sequence, payload))
     }
 
-    async fn tell(&self, client: &mut PacketStream, sequence: u8, fatal: Fatal) -> Fatal {
+    pub(super) async fn tell(&self, client: &mut PacketStream, sequence: u8, fatal: Fatal) -> Fatal {
         match fatal {
             Fatal::Protocol(error) => say(client, sequence.wrapping_add(1), error).await,
             other => other,
@@ -407,16 +414,16 @@ impl Login<'_> {
 }
 
 /// The packets of an authentication exchange, passed on in both directions until the store has decided.
-struct Exchange<'a> {
-    seen: Seen,
-    plugin: Vec<u8>,
-    scramble: Vec<u8>,
-    store: &'a str,
-    check_peer: bool,
+pub(super) struct Exchange<'a> {
+    pub(super) seen: Seen,
+    pub(super) plugin: Vec<u8>,
+    pub(super) scramble: Vec<u8>,
+    pub(super) store: &'a str,
+    pub(super) check_peer: bool,
 }
 
 /// What the store says at the end of an authentication exchange.
-enum Verdict {
+pub(super) enum Verdict {
     /// Its OK, not yet passed on, with the sequence number that it has on the client's leg.
     Accepted(Vec<u8>, u8),
     /// Its error, which the client has.
@@ -425,7 +432,7 @@ enum Verdict {
 
 impl Exchange<'_> {
     /// Runs it up to the store's verdict.
-    async fn run(
+    pub(super) async fn run(
         &mut self,
         client: &mut PacketStream,
         server: &mut PacketStream,

@@ -12,13 +12,19 @@ mod control_flow;
 mod core;
 mod effects;
 mod figures;
+mod keeper;
+mod lease;
 mod leg;
 mod login;
 mod multi;
+mod own_login;
+mod pins;
+mod pooled;
 mod prepared;
 mod query;
 mod registry;
 mod relay;
+mod saved;
 mod state;
 mod sync;
 mod transaction;
@@ -26,6 +32,8 @@ mod variables;
 
 pub use core::{Core, Live};
 pub use figures::{CoreFigures, Figures, StoreFigures};
+pub use keeper::keep;
+pub use pins::{Pin, Pins};
 pub use registry::{Registry, SessionInfo};
 
 use std::rc::Rc;
@@ -38,6 +46,7 @@ use crate::net::{PacketStream, Peer};
 use crate::wire::{Capabilities, ErrPacket};
 
 use control_flow::Fatal;
+use lease::Lease;
 use leg::Leg;
 use login::Account;
 use prepared::Statements;
@@ -56,6 +65,8 @@ pub(crate) struct Session {
     account: Account,
     /// The first is home.
     legs: Vec<Leg>,
+    /// `pool: transaction`: what it keeps between two leases.
+    lease: Option<Box<Lease>>,
     state: State,
     transaction: Transaction,
     statements: Statements,
@@ -108,6 +119,8 @@ impl Session {
             for leg in self.legs.iter().filter(|l| l.busy) {
                 crate::backend::control::kill(&leg.backend.handle, leg.backend.thread_id, false, limit).await;
             }
+        } else if self.lease.is_some() {
+            self.release_all().await;
         } else {
             for leg in &mut self.legs {
                 if !leg.broken {
@@ -115,6 +128,7 @@ impl Session {
                 }
             }
         }
+        self.abandon_parked();
         self.legs.clear();
         self.client.shutdown().await;
     }

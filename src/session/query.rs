@@ -27,6 +27,8 @@ pub(crate) struct Plan {
     plain: bool,
     /// (epoch, database, store).
     decided: Cell<Option<(u64, u64, StoreId)>>,
+    /// Its text may ask for CONNECTION_ID(), which `pool: transaction` answers.
+    pub(crate) own_id: bool,
 }
 
 impl Plan {
@@ -35,7 +37,7 @@ impl Plan {
             [one] => is_plain(one),
             _ => false,
         };
-        Plan { analysis, plain, decided: Cell::new(None) }
+        Plan { analysis, plain, decided: Cell::new(None), own_id: false }
     }
 
     /// Whether its only statement needs nothing but its store.
@@ -101,7 +103,7 @@ impl Session {
         }
     }
 
-    fn plan_of(&self, frame: Frame) -> Rc<Plan> {
+    pub(crate) fn plan_of(&self, frame: Frame) -> Rc<Plan> {
         let payload = packet::payload(self.framed(frame));
         self.plan(payload.get(1..).unwrap_or_default(), &self.state.dialect)
     }
@@ -114,7 +116,7 @@ impl Session {
             return Rc::clone(plan);
         }
         self.core.figures.plan(false);
-        let plan = Rc::new(Plan::new(analyze(sql, dialect)));
+        let plan = Rc::new(Plan::new(analyze(sql, dialect)).of(sql));
         if plan.analysis.cacheable() {
             // facts are of the size of the names in the text
             let weight = 256 + sql.len().min(4096) + plan.analysis.statements.len() * 256;

@@ -18,7 +18,7 @@ use crate::sql::Facts;
 use crate::wire::ErrPacket;
 
 /// Variables that decide what a statement means or returns; read on home, set on the others where they differ.
-const FOLLOW: &[&str] = &[
+pub(crate) const FOLLOW: &[&str] = &[
     "sql_mode",
     "time_zone",
     "character_set_client",
@@ -47,6 +47,9 @@ const FOLLOW: &[&str] = &[
 const ALIASES: &[(&str, &str)] =
     &[("tx_isolation", "transaction_isolation"), ("tx_read_only", "transaction_read_only")];
 
+/// The offset from UTC of a connection's NOW().
+const OFFSET: &str = "SELECT TIME_FORMAT(TIMEDIFF(NOW(), UTC_TIMESTAMP()), '%H:%i')";
+
 impl Session {
     /// The index of the session's leg on `store`; opened if there is none.
     pub(crate) async fn leg(&mut self, store: StoreId) -> Result<usize, Failure> {
@@ -59,6 +62,12 @@ impl Session {
                 ErrPacket::new(1105, b"HY000", "switchover: the store was removed from the configuration").into()
             );
         };
+        if self.lease.is_some() {
+            let leg = Box::pin(self.lease_another(store, &handle)).await?;
+            self.legs.push(leg);
+            self.publish_legs();
+            return Ok(self.legs.len() - 1);
+        }
         let backend = match Box::pin(self.connect(store, &handle)).await {
             Ok(backend) => backend,
             Err(error) => return Err(error.into()),
@@ -69,9 +78,11 @@ impl Session {
         Ok(self.legs.len() - 1)
     }
 
-    fn publish_legs(&self) {
+    pub(crate) fn publish_legs(&self) {
+        // the home of `pool: session` has the session's own id
+        let known = usize::from(self.lease.is_none());
         self.info.set_others(
-            self.legs.iter().skip(1).map(|l| (Arc::clone(&l.backend.handle), l.backend.thread_id)).collect(),
+            self.legs.iter().skip(known).map(|l| (Arc::clone(&l.backend.handle), l.backend.thread_id)).collect(),
         );
     }
 
@@ -98,8 +109,14 @@ impl Session {
     }
 
     async fn connect(&self, store: StoreId, handle: &Arc<StoreHandle>) -> Result<crate::backend::Backend, ErrPacket> {
+        let request = self.login_at(store, handle).await?;
+        self.connect_with(store, handle, &request).await
+    }
+
+    /// The login that this session makes at a store.
+    pub(crate) async fn login_at(&self, store: StoreId, handle: &Arc<StoreHandle>) -> Result<Login, ErrPacket> {
         let (user, key) = self.secret_for(store, handle).await?;
-        let request = Login {
+        Ok(Login {
             user,
             key,
             capabilities: self.capabilities,
@@ -107,7 +124,16 @@ impl Session {
             max_packet: self.account.max_packet,
             attributes: self.account.attributes.clone(),
             client_tls: self.client.stream().is_tls(),
-        };
+        })
+    }
+
+    /// A new connection with that login.
+    pub(crate) async fn connect_with(
+        &self,
+        store: StoreId,
+        handle: &Arc<StoreHandle>,
+        request: &Login,
+    ) -> Result<crate::backend::Backend, ErrPacket> {
         let limit = self.live.config().limits.connect_timeout;
         let attempt = async {
             let client = match self.peer {
@@ -115,7 +141,7 @@ impl Session {
                 crate::net::Peer::Unix(_) => None,
             };
             let stream = dial(handle, client, self.client.buffers(), limit).await?;
-            login(store, handle, stream, &request).await
+            login(store, handle, stream, request).await
         };
         let failed = match tokio::time::timeout(limit, attempt).await {
             Ok(Ok(backend)) => {
@@ -165,7 +191,9 @@ impl Session {
         {
             return Ok((c.user.clone().into_bytes(), key));
         }
-        if let Some(c) = &handle.config.account
+        // the default store's own account let the client in
+        let pooled_home = self.lease.is_some() && store == self.live.config().default;
+        if let Some(c) = handle.config.account.as_ref().filter(|_| !pooled_home)
             && let Some(key) = Key::from_secret(&c.secret)
         {
             return Ok((c.user.clone().into_bytes(), key));
@@ -244,10 +272,7 @@ impl Session {
 
     /// The names of the variables that follow the session.
     pub(crate) fn followed(&self) -> Vec<String> {
-        let mut names: Vec<String> = FOLLOW.iter().map(|n| (*n).to_owned()).collect();
-        let own = |n: &&str| !FOLLOW.contains(n) && *n != "timestamp";
-        names.extend(self.state.set.iter().map(AsRef::as_ref).filter(own).map(str::to_owned));
-        names
+        super::saved::followed(self.state.set.iter().map(AsRef::as_ref))
     }
 
     /// Gives a leg the wanted values where it has others; whether both call their time zone SYSTEM.
@@ -293,16 +318,21 @@ impl Session {
 
     /// Gives a leg the offset from UTC that home has now: where zones have no common name. Daylight saving is not followed.
     async fn follow_offset(&mut self, at: usize) -> Result<(), Failure> {
-        const OFFSET: &str = "SELECT TIME_FORMAT(TIMEDIFF(NOW(), UTC_TIMESTAMP()), '%H:%i')";
         let text = |rows: crate::backend::connection::Rows| {
             String::from_utf8_lossy(rows.first(0).unwrap_or_default()).into_owned()
         };
         let wanted = text(self.ask(0, OFFSET).await?);
-        let there = text(self.ask(at, OFFSET).await?);
+        self.give_offset(at, &wanted).await
+    }
+
+    /// The same, for an offset that is known.
+    pub(crate) async fn give_offset(&mut self, at: usize, wanted: &str) -> Result<(), Failure> {
+        let rows = self.ask(at, OFFSET).await?;
+        let there = String::from_utf8_lossy(rows.first(0).unwrap_or_default()).into_owned();
         if wanted == there {
             return Ok(());
         }
-        let signed = if wanted.starts_with('-') { wanted.clone() } else { format!("+{wanted}") };
+        let signed = if wanted.starts_with('-') { wanted.to_owned() } else { format!("+{wanted}") };
         self.tell(at, &format!("SET time_zone = '{signed}'")).await??;
         let store = self.legs.get(at).map(|l| l.name.as_str());
         tracing::warn!(
@@ -397,7 +427,7 @@ impl Session {
 }
 
 /// Whether every table is named with its database.
-fn names_databases(facts: &Facts) -> bool {
+pub(crate) fn names_databases(facts: &Facts) -> bool {
     !facts.tables.is_empty() && facts.tables.iter().all(|t| t.database.is_some())
 }
 

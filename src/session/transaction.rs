@@ -199,6 +199,7 @@ impl Session {
 
     /// Status flags of home, for OK packets that the proxy makes (RULES.md 19).
     pub(crate) fn home_status(&self) -> Status {
-        self.legs.first().map_or(Status::AUTOCOMMIT, |l| l.backend.status)
+        let parked = self.lease.as_ref().map_or(Status::AUTOCOMMIT, |l| l.status);
+        self.legs.first().map_or(parked, |l| l.backend.status)
     }
 }

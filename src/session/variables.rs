@@ -30,7 +30,7 @@ impl Session {
     async fn read_user_variable(&mut self, at: usize, name: &str) -> Result<String, Failure> {
         let v = format!("@{}", super::transaction::quoted(name));
         let rows = self.ask(at, &format!("SELECT {v}, HEX({v}), CHARSET({v}), COLLATION({v})")).await?;
-        Ok(variable_literal(&rows))
+        Ok(variable_literal(&rows, 0))
     }
 
     /// The text of a user variable, for dynamic SQL.
@@ -73,11 +73,11 @@ impl Session {
     }
 }
 
-/// From `SELECT @v, HEX(@v), CHARSET(@v), COLLATION(@v)`.
-fn variable_literal(rows: &Rows) -> String {
-    let text = |at: usize| rows.first(at).map(|v| String::from_utf8_lossy(v).into_owned());
+/// From `SELECT @v, HEX(@v), CHARSET(@v), COLLATION(@v)`, which stand from column `first` on.
+pub(crate) fn variable_literal(rows: &Rows, first: usize) -> String {
+    let text = |at: usize| rows.first(first + at).map(|v| String::from_utf8_lossy(v).into_owned());
     let Some(value) = text(0) else { return "NULL".to_owned() };
-    match rows.columns.first().map(|c| c.kind) {
+    match rows.columns.get(first).map(|c| c.kind) {
         // TINY … LONG, LONGLONG, INT24, DECIMAL, NEWDECIMAL
         Some(0x00..=0x03 | 0x08 | 0x09 | 0xF6) => value,
         Some(0x04 | 0x05) if value.contains(['e', 'E']) => value,
@@ -107,11 +107,11 @@ mod tests {
 
     #[test]
     fn variables_keep_their_type() {
-        assert_eq!(variable_literal(&rows(8, &[Some("5"), Some("5"), Some("binary"), Some("binary")])), "5");
-        assert_eq!(variable_literal(&rows(0xF6, &[Some("1.50")])), "1.50");
-        assert_eq!(variable_literal(&rows(5, &[Some("1.5")])), "1.5e0");
-        assert_eq!(variable_literal(&rows(0xFB, &[None])), "NULL");
+        assert_eq!(variable_literal(&rows(8, &[Some("5"), Some("5"), Some("binary"), Some("binary")]), 0), "5");
+        assert_eq!(variable_literal(&rows(0xF6, &[Some("1.50")]), 0), "1.50");
+        assert_eq!(variable_literal(&rows(5, &[Some("1.5")]), 0), "1.5e0");
+        assert_eq!(variable_literal(&rows(0xFB, &[None]), 0), "NULL");
         let s = rows(0xFA, &[Some("é"), Some("C3A9"), Some("utf8mb4"), Some("utf8mb4_bin")]);
-        assert_eq!(variable_literal(&s), "_utf8mb4 X'C3A9' COLLATE utf8mb4_bin");
+        assert_eq!(variable_literal(&s, 0), "_utf8mb4 X'C3A9' COLLATE utf8mb4_bin");
     }
 }

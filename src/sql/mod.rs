@@ -15,6 +15,7 @@ pub mod lex;
 pub mod plan_cache;
 pub mod scan;
 pub mod split;
+pub mod substitute;
 pub(crate) mod word;
 
 pub use classify::{Analysis, analyze, classify};
