@@ -164,7 +164,7 @@ impl Session {
     /// Holds a connection that is as the session needs it.
     fn hold(&mut self, mut backend: Backend, store: StoreId, generation: u64) {
         backend.store = store;
-        self.legs.push(Leg::new(backend, generation));
+        self.legs.push(Leg::new(backend, generation, self.capabilities));
         self.publish_legs();
     }
 
@@ -271,7 +271,8 @@ impl Session {
             _ => {}
         }
         if let Some(saved) = &saved {
-            self.state.user_variables = saved.user_variables.iter().map(|(n, _)| (n.clone(), generation)).collect();
+            self.state.user_variables = saved.user_variables.iter().map(|(n, _)| (n.clone(), vec![generation])).collect();
+            self.state.assigned_unseen.clear();
         }
         self.state.last = generation;
         self.state.last_insert = generation;
@@ -316,12 +317,12 @@ impl Session {
     /// A connection beside those that the session holds: for a transaction, or a pin, over several stores.
     pub(crate) async fn lease_another(&mut self, store: StoreId, handle: &Arc<StoreHandle>) -> Result<Leg, Failure> {
         if let Some((backend, parked)) = self.find_parked(handle).await? {
-            return Ok(Leg::new(backend, parked.generation));
+            return Ok(Leg::new(backend, parked.generation, self.capabilities));
         }
         let (mut backend, cleaning) = Box::pin(self.find_backend(store, handle, true)).await?;
         let answer = restore(&mut backend, cleaning, None, None).await;
         answer.map_err(|e| lost(handle.name(), e))?;
-        Ok(Leg::new(backend, self.state.next_generation()))
+        Ok(Leg::new(backend, self.state.next_generation(), self.capabilities))
     }
 
     /// A connection from the pool, or a new one; how it is to be cleaned.
@@ -402,6 +403,11 @@ impl Session {
         if !pins.is_empty() {
             return Ok(());
         }
+        if self.legs.first().is_some_and(|l| l.suspect)
+            && let Err(Failure::Session(fatal)) = Box::pin(self.look_home_over()).await
+        {
+            return Err(fatal);
+        }
         if self.legs.len() > 1
             && let Err(Failure::Session(fatal)) = Box::pin(self.gather_at_home()).await
         {
@@ -416,7 +422,8 @@ impl Session {
         let state = self.state.version;
         let legs = std::mem::take(&mut self.legs);
         for (i, leg) in legs.into_iter().enumerate() {
-            if leg.broken || leg.busy {
+            // one that waits for its SET TRANSACTION to be used up is not for later
+            if leg.broken || leg.busy || leg.stale_one_shot {
                 continue;
             }
             let Leg { backend, generation, synced, database, .. } = leg;
@@ -434,11 +441,19 @@ impl Session {
 
     /// What later statements may ask for is on the first connection.
     async fn gather_at_home(&mut self) -> Result<(), Failure> {
+        self.settle(0).await?;
         let home = self.legs.first().map_or(0, |l| l.generation);
-        let elsewhere: Vec<Box<str>> =
-            self.state.user_variables.iter().filter(|(_, g)| **g != home).map(|(n, _)| n.clone()).collect();
-        let wants_id = self.state.last_insert != home;
-        if elsewhere.is_empty() && !wants_id {
+        for unseen in self.state.assigned_unseen.clone() {
+            let Some(at) = self.legs.iter().position(|l| l.generation == unseen && unseen != home) else { continue };
+            // a store without this table is not asked what its triggers did
+            let Ok(rows) = self.ask(at, super::saved::USER_VARIABLES).await else { continue };
+            let names = rows.rows.iter().filter_map(|r| r.first()?.as_deref());
+            let names: Vec<Box<str>> = names.map(|n| String::from_utf8_lossy(n).into()).collect();
+            self.carry_variables(unseen, &names, 0).await?;
+        }
+        let mut elsewhere: Vec<Box<str>> = Vec::new();
+        elsewhere.extend(self.state.user_variables.iter().filter(|(_, g)| !g.contains(&home)).map(|(n, _)| n.clone()));
+        if elsewhere.is_empty() && self.state.last_insert == home {
             return Ok(());
         }
         let facts = Facts {

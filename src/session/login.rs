@@ -31,6 +31,7 @@ use crate::wire::handshake::{
     ChangeUser, Greeting, HandshakeResponse, SSL_REQUEST, client_capabilities, read_auth_switch,
 };
 use crate::wire::packet::HEADER;
+use crate::wire::tracking::without_changes;
 use crate::wire::{Capabilities, ErrPacket, OkPacket, Status};
 
 /// Who logged in, and how.
@@ -109,7 +110,10 @@ async fn counted<T>(core: &Core, result: Result<T, Fatal>, ip: std::net::IpAddr,
 
 /// What a login came to.
 struct Done {
+    /// The client's.
     capabilities: Capabilities,
+    /// Those of the connection to the store: with SESSION_TRACK, whatever the client asked for.
+    agreed: Capabilities,
     account: Account,
     database: Option<String>,
     thread_id: u32,
@@ -126,7 +130,7 @@ fn assemble(
     done: Done,
 ) -> Session {
     let store = live.config().default;
-    let backend = Backend::new(store, handle, server, done.thread_id, done.capabilities, done.status);
+    let backend = Backend::new(store, handle, server, done.thread_id, done.agreed, done.status);
     let mut state = State::default();
     let home = state.next_generation();
     state.reset(done.account.dialect, home);
@@ -157,7 +161,7 @@ fn assemble(
         peer,
         capabilities: done.capabilities,
         account: done.account,
-        legs: vec![Leg::new(backend, home)],
+        legs: vec![Leg::new(backend, home, done.capabilities)],
         lease: None,
         state,
         transaction: Transaction::default(),
@@ -241,6 +245,15 @@ pub(super) fn dialect_of(shown: &Greeting, collation: u8, capabilities: Capabili
     }
 }
 
+/// The OK that ends a login, as a client of these capabilities is to see it.
+fn as_asked(ok: Vec<u8>, client: Capabilities) -> Vec<u8> {
+    let reports = OkPacket::read(&ok).is_ok_and(|o| o.status.contains(Status::SESSION_STATE_CHANGED));
+    if !reports || client.contains(Capabilities::SESSION_TRACK) {
+        return ok;
+    }
+    without_changes(&ok).unwrap_or(ok)
+}
+
 pub(super) struct Login<'a> {
     pub(super) core: &'a Core,
     pub(super) live: &'a Live,
@@ -278,6 +291,9 @@ impl Login<'_> {
             }
         };
         let capabilities = response.capabilities;
+        // always asked of stores, and taken out for a client that did not ask (RULES.md 16)
+        response.capabilities |= shown.capabilities & Capabilities::SESSION_TRACK;
+        let agreed = response.capabilities;
         let mut next = 1;
         if let (true, Some(connector)) = (encrypt, &self.handle.tls) {
             response.capabilities.insert(Capabilities::SSL);
@@ -302,9 +318,9 @@ impl Login<'_> {
         };
         let status = OkPacket::read(&ok).map(|o| o.status).unwrap_or(Status::AUTOCOMMIT);
         if server.stream().is_unix() {
-            self.check_socket_account(client, server, sequence, capabilities).await?;
+            self.check_socket_account(client, server, sequence, agreed).await?;
         }
-        client.write_message(sequence, &ok).await.map_err(Fatal::client)?;
+        client.write_message(sequence, &as_asked(ok, capabilities)).await.map_err(Fatal::client)?;
         if compresses {
             client.compress();
         }
@@ -312,6 +328,7 @@ impl Login<'_> {
         let database = response.database.filter(|_| capabilities.contains(Capabilities::CONNECT_WITH_DB));
         Ok(Done {
             capabilities,
+            agreed,
             database: database.map(|d| String::from_utf8_lossy(&d).into_owned()),
             account: Account {
                 user: response.user,
@@ -567,6 +584,7 @@ impl Session {
             home.backend.status = read.status;
         }
         let seen = exchange.seen;
+        let ok = as_asked(ok, self.capabilities);
         client.write_message(sequence, &ok).await.map_err(Fatal::client)?;
         self.account.seen = seen;
         self.account.user = change.user;

@@ -17,6 +17,7 @@ mod lease;
 mod leg;
 mod login;
 mod multi;
+mod one_shot;
 mod own_login;
 mod pins;
 mod pooled;
@@ -27,6 +28,7 @@ mod relay;
 mod saved;
 mod state;
 mod sync;
+mod tracking;
 mod transaction;
 mod variables;
 

@@ -496,6 +496,9 @@ impl Door<'_> {
             attributes: knock.attributes.clone(),
         };
         login.capabilities.set(Capabilities::CONNECT_WITH_DB, login.database.is_some());
+        // always asked of stores (RULES.md 16)
+        login.capabilities |= shown.capabilities & Capabilities::SESSION_TRACK;
+        let agreed = login.capabilities - Capabilities::SSL;
         let mut next = 1;
         if let (true, Some(connector)) = (encrypt, &self.handle.tls) {
             login.capabilities.insert(Capabilities::SSL);
@@ -518,7 +521,7 @@ impl Door<'_> {
         let status = OkPacket::read(&ok).map_or(Status::AUTOCOMMIT, |o| o.status);
         let id = self.live.config().default;
         let mut backend =
-            Backend::new(id, Arc::clone(self.handle), server, shown.thread_id, knock.capabilities, status);
+            Backend::new(id, Arc::clone(self.handle), server, shown.thread_id, agreed, status);
         match self.check_peer_plugin(&mut backend).await {
             Ok(()) => {}
             Err(LoginError::Refused(error)) => return Err(Refused::Say(error, sequence)),

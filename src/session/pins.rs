@@ -265,7 +265,8 @@ impl Known {
         if facts.flags.intersects(Flags::SETS_SESSION | Flags::WRITES_USER_VARIABLES) {
             self.version += 1;
         }
-        if facts.tables.iter().any(|t| t.access == Access::Call) {
+        let called = facts.tables.iter().any(|t| t.access == Access::Call);
+        if called || facts.flags.contains(Flags::CALLS_ROUTINE) {
             self.sticky.set(Pin::Routine, true);
         }
         if facts.flags.contains(Flags::DYNAMIC_SQL) {
@@ -319,7 +320,7 @@ impl Known {
                 name if replayable(name, value.as_deref()) => {}
                 _ => self.sticky.set(Pin::SessionVariable, true),
             },
-            Assignment::NextTransaction => self.next_statement = true,
+            Assignment::NextTransaction(_) => self.next_statement = true,
             Assignment::Other => self.sticky.set(Pin::SessionVariable, true),
             Assignment::Names { .. }
             | Assignment::User { .. }
@@ -335,7 +336,7 @@ impl Session {
         let Some(lease) = &self.lease else { return Pins::default() };
         let known = &lease.known;
         let mut pins = known.sticky;
-        pins.set(Pin::Transaction, self.in_transaction() || self.transaction.explicit);
+        pins.set(Pin::Transaction, self.in_transaction() || self.transaction.is_begun());
         pins.set(Pin::TemporaryTable, !self.state.temporary.is_empty());
         pins.set(Pin::TableLock, self.state.tables_locked);
         pins.set(Pin::Handler, !self.state.handlers.is_empty());
@@ -345,7 +346,7 @@ impl Session {
         );
         pins.set(Pin::Cursor, !known.cursors.is_empty());
         pins.set(Pin::Warnings, known.warnings);
-        pins.set(Pin::NextStatement, known.next_statement || !self.state.one_shots.is_empty());
+        pins.set(Pin::NextStatement, known.next_statement || !self.state.one_shots.is_empty() || self.state.next_transaction.is_some());
         pins
     }
 

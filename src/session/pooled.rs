@@ -385,7 +385,7 @@ impl Session {
                 lease.status = backend.status;
             }
             let generation = self.state.next_generation();
-            self.legs.push(super::leg::Leg::new(backend, generation));
+            self.legs.push(super::leg::Leg::new(backend, generation, self.capabilities));
             self.state.last = generation;
             self.state.last_insert = generation;
             self.publish_legs();

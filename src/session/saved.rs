@@ -186,6 +186,10 @@ pub(crate) async fn save(
     })
 }
 
+/// Names of user variables, all of them: triggers set some that no statement names. MariaDB only.
+pub(crate) const USER_VARIABLES: &str =
+    "SELECT VARIABLE_NAME FROM information_schema.USER_VARIABLES LIMIT 18446744073709551615";
+
 async fn save_user_variables(
     backend: &mut Backend,
     known: &[Box<str>],
@@ -193,9 +197,7 @@ async fn save_user_variables(
     let mariadb = matches!(backend.handle.probed().map(|p| p.engine), Some(Engine::MariaDb { .. }));
     let mut names: Vec<Box<str>> = known.to_vec();
     if mariadb {
-        // all of them: triggers set some that no statement names
-        let sql = b"SELECT VARIABLE_NAME FROM information_schema.USER_VARIABLES LIMIT 18446744073709551615";
-        match backend.query(sql).await {
+        match backend.query(USER_VARIABLES.as_bytes()).await {
             Ok(rows) => {
                 names = rows
                     .rows

@@ -73,7 +73,7 @@ impl Session {
             Err(error) => return Err(error.into()),
         };
         let generation = self.state.next_generation();
-        self.legs.push(Leg::new(backend, generation));
+        self.legs.push(Leg::new(backend, generation, self.capabilities));
         self.publish_legs();
         Ok(self.legs.len() - 1)
     }
@@ -260,6 +260,7 @@ impl Session {
     }
 
     async fn follow_variables(&mut self, at: usize) -> Result<(), Failure> {
+        self.look_home_over().await?;
         let names = self.followed();
         let wanted = self.read_variables(0, &names).await?;
         let both_system = self.give_values(at, &names, &wanted).await?;
@@ -334,6 +335,9 @@ impl Session {
         }
         let signed = if wanted.starts_with('-') { wanted.to_owned() } else { format!("+{wanted}") };
         self.tell(at, &format!("SET time_zone = '{signed}'")).await??;
+        if let Some(leg) = self.legs.get_mut(at) {
+            leg.substituted.insert("time_zone".to_owned());
+        }
         let store = self.legs.get(at).map(|l| l.name.as_str());
         tracing::warn!(
             store,
@@ -361,7 +365,7 @@ impl Session {
     /// Session variables of a leg by name in lower case; those that its store does not know are absent.
     ///
     /// One row whatever `sql_select_limit` says, unlike SHOW VARIABLES; a name that is unknown is named by the error.
-    async fn read_variables(
+    pub(crate) async fn read_variables(
         &mut self,
         at: usize,
         names: &[String],
@@ -391,11 +395,14 @@ impl Session {
 
     async fn set_variable(&mut self, at: usize, name: &str, value: &Option<Vec<u8>>) -> Result<(), Failure> {
         let mut text = literal(name, value.as_deref());
+        let wanted = text.clone();
+        let mut substituted = false;
         for _ in 0..32 {
             let answer = self.tell(at, &format!("SET SESSION {name} = {text}")).await?;
             let Err(error) = answer else { break };
             if name == "time_zone" && error.code == 1298 {
                 self.follow_offset(at).await?;
+                substituted = true;
                 break;
             }
             match instead(name, &text, &error) {
@@ -404,12 +411,18 @@ impl Session {
                 None => {
                     let store = self.legs.get(at).map(|l| l.name.as_str());
                     tracing::warn!(store, name, value = text, %error, "a session variable cannot follow");
+                    substituted = true;
                     break;
                 }
             }
         }
         if let Some(leg) = self.legs.get_mut(at) {
             leg.variables.insert(name.to_owned(), value.clone());
+            if substituted || text != wanted {
+                leg.substituted.insert(name.to_owned());
+            } else {
+                leg.substituted.remove(name);
+            }
         }
         Ok(())
     }

@@ -67,6 +67,9 @@ pub enum Event {
     LocalInfile,
     /// The next packet is the ERR that ends the response; seen only with [`Reply::hold_errors`], and not consumed yet.
     Error,
+    /// The next packet, of so many bytes with its header, is an OK that reports changes of session state. It is not consumed, and
+    /// the machine has passed it: the caller takes it whole ([`super::tracking`]) and goes on behind it.
+    Changed(usize),
 }
 
 /// Progress of [`Reply::feed`].
@@ -123,6 +126,8 @@ pub struct Outcome {
     pub result_set: bool,
     /// The answer to COM_STMT_PREPARE.
     pub prepared: Option<Prepared>,
+    /// Some OK or EOF says that session state has changed; an EOF cannot say what.
+    pub changed: bool,
 }
 
 /// The machine; one per response.
@@ -136,6 +141,8 @@ pub struct Reply {
     continues: bool,
     hold_errors: bool,
     may_open_cursor: bool,
+    /// The newest packet is an OK that reports changes.
+    reports: bool,
     outcome: Outcome,
 }
 
@@ -158,6 +165,7 @@ impl Reply {
             continues: false,
             hold_errors: false,
             may_open_cursor: expect == Expect::Cursor,
+            reports: false,
             outcome: Outcome::default(),
         }
     }
@@ -183,6 +191,11 @@ impl Reply {
     #[must_use]
     pub fn in_rows(&self) -> bool {
         self.state == State::Rows
+    }
+
+    /// Whether the packet that [`Reply::packet`] took last is an OK that reports changes of session state.
+    pub fn reports_changes(&mut self) -> bool {
+        std::mem::take(&mut self.reports)
     }
 
     /// Passes over the response bytes at the start of `bytes`.
@@ -225,6 +238,9 @@ impl Reply {
                 *self = before;
                 self.outcome.error = error;
                 return Ok(Step { consumed: at, event: Event::Error });
+            }
+            if self.reports_changes() {
+                return Ok(Step { consumed: at, event: Event::Changed(HEADER + header.len()) });
             }
             at += HEADER;
             self.skip = header.len();
@@ -434,6 +450,7 @@ impl Reply {
 
     fn ok(&mut self, prefix: &[u8]) -> Result<(), Malformed> {
         let ok = OkPacket::read(prefix)?;
+        self.see(ok.status, true);
         self.outcome.status = Some(ok.status);
         self.outcome.warnings = ok.warnings;
         if ok.last_insert_id != 0 {
@@ -449,16 +466,26 @@ impl Reply {
             return Err(Malformed("no EOF where one must stand"));
         }
         if self.deprecate_eof() && prefix.len() >= 7 {
-            return OkPacket::read(prefix).map(|ok| {
-                self.outcome.warnings = ok.warnings;
-                ok.status
-            });
+            let ok = OkPacket::read(prefix)?;
+            self.outcome.warnings = ok.warnings;
+            self.see(ok.status, true);
+            return Ok(ok.status);
         }
         let counted = prefix.get(1..3).and_then(|b| b.first_chunk::<2>());
         self.outcome.warnings = counted.map_or(0, |b| u16::from_le_bytes(*b));
         let mut r = Reader::new(prefix.get(3..).unwrap_or_default());
         // EOF packets of the oldest form carry nothing
-        Ok(r.u16().map(Status::from_bits_retain).unwrap_or_default())
+        let status = r.u16().map(Status::from_bits_retain).unwrap_or_default();
+        self.see(status, false);
+        Ok(status)
+    }
+
+    /// Takes note of SERVER_SESSION_STATE_CHANGED; `ok` where the changes follow.
+    fn see(&mut self, status: Status, ok: bool) {
+        if status.contains(Status::SESSION_STATE_CHANGED) {
+            self.outcome.changed = true;
+            self.reports = ok && self.capabilities.contains(Capabilities::SESSION_TRACK);
+        }
     }
 
     fn result_end(&mut self, status: Status) -> Role {
