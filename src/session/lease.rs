@@ -499,35 +499,30 @@ impl Session {
 
     /// Leaves everything: at the end, or when the session begins anew. Connections that were held are cleaned.
     pub(crate) async fn release_all(&mut self) {
+        // prepared statements count against the store's limit until then
+        let mut cleaned = Vec::new();
         let Some(lease) = &mut self.lease else { return };
         for parked in lease.parked.drain(..) {
             parked.resident.gone.set(true);
-            self.core.pool.abandon(&parked.store, parked.ticket);
+            if self.statements.is_empty() {
+                self.core.pool.abandon(&parked.store, parked.ticket);
+            } else if let Some((backend, _)) = self.core.pool.reclaim(&parked.store, parked.ticket) {
+                cleaned.push(backend);
+            }
         }
         lease.saved = None;
         lease.saved_at = (0, 0);
         lease.newest = 0;
         lease.known.reset();
-        for leg in std::mem::take(&mut self.legs) {
-            let mut backend = leg.backend;
-            if leg.broken || leg.busy || backend.pooled.is_none() {
-                continue;
-            }
+        let legs = std::mem::take(&mut self.legs).into_iter();
+        cleaned.extend(legs.filter(|l| !l.broken && !l.busy && l.backend.pooled.is_some()).map(|l| l.backend));
+        for mut backend in cleaned {
             // locks, the transaction and temporary tables go now, not when somebody takes it
             if backend.send(COM_RESET_CONNECTION, &[]).await.is_ok() && backend.collect(Expect::Ok).await.is_ok() {
                 self.core.pool.put(backend, None);
             }
         }
         self.publish_legs();
-    }
-
-    /// The parked connections are nobody's: the session is gone.
-    pub(crate) fn abandon_parked(&mut self) {
-        let Some(lease) = &mut self.lease else { return };
-        for parked in lease.parked.drain(..) {
-            parked.resident.gone.set(true);
-            self.core.pool.abandon(&parked.store, parked.ticket);
-        }
     }
 
     /// A connection that the login left, for the session's first statements.

@@ -121,16 +121,14 @@ impl Session {
             for leg in self.legs.iter().filter(|l| l.busy) {
                 crate::backend::control::kill(&leg.backend.handle, leg.backend.thread_id, false, limit).await;
             }
-        } else if self.lease.is_some() {
-            self.release_all().await;
-        } else {
+        } else if self.lease.is_none() {
             for leg in &mut self.legs {
                 if !leg.broken {
                     let _ = leg.backend.send(crate::wire::command::COM_QUIT, &[]).await;
                 }
             }
         }
-        self.abandon_parked();
+        self.release_all().await;
         self.legs.clear();
         self.client.shutdown().await;
     }

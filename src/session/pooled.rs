@@ -122,7 +122,7 @@ impl Session {
     /// The answer to a command that needs no store.
     fn without_a_store(&self, frame: Frame, command: Command) -> Option<Vec<u8>> {
         let mut out = Vec::new();
-        let status = self.home_status() - Status::MORE_RESULTS;
+        let status = self.home_status() & Status::LASTING;
         match command {
             Command::Ping => {
                 OkPacket { status, ..OkPacket::default() }.put(&mut out, 1);
@@ -221,13 +221,15 @@ impl Session {
         let plan = self.plan_of(frame);
         let flags = plan.single().map_or(Flags::empty(), |f| f.flags);
         let about_the_last = flags.intersects(Flags::READS_ROW_COUNT | Flags::READS_FOUND_ROWS);
+        let listed = plan.own_id && names(packet::payload(self.framed(frame)).as_ref(), b"processlist");
         let Some(lease) = &mut self.lease else { return frame };
         if command == Command::StmtPrepare && (about_the_last || flags.contains(Flags::READS_DIAGNOSTICS)) {
             lease.known.sticky.set(Pin::PreparedDiagnostics, true);
             return frame;
         }
         let mut own: Vec<(&str, String)> = Vec::new();
-        if plan.own_id {
+        // the process list has the stores' ids
+        if plan.own_id && !listed {
             own.push(("connection_id", self.info.id.to_string()));
         }
         if about_the_last && !lease.exact {
@@ -396,17 +398,17 @@ impl Session {
     }
 }
 
-/// A plan's text asks for CONNECTION_ID().
-pub(crate) fn asks_for_id(sql: &[u8]) -> bool {
-    const NAME: &[u8] = b"connection_id";
-    memchr::memchr2_iter(b'c', b'C', sql)
-        .any(|at| sql.get(at..at + NAME.len()).is_some_and(|word| word.eq_ignore_ascii_case(NAME)))
+/// Whether a text has this name in it, in any case.
+fn names(sql: &[u8], name: &[u8]) -> bool {
+    let Some(first) = name.first() else { return false };
+    memchr::memchr2_iter(first.to_ascii_lowercase(), first.to_ascii_uppercase(), sql)
+        .any(|at| sql.get(at..at + name.len()).is_some_and(|word| word.eq_ignore_ascii_case(name)))
 }
 
 impl Plan {
     /// The same, for a text that may ask for CONNECTION_ID().
     pub(crate) fn of(mut self, sql: &[u8]) -> Plan {
-        self.own_id = asks_for_id(sql);
+        self.own_id = names(sql, b"connection_id");
         self
     }
 }

@@ -55,6 +55,11 @@ impl Statements {
         self.by_id.contains_key(&id).then_some(id)
     }
 
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
     /// Whether a statement command names one of these.
     pub(crate) fn knows(&self, framed: &[u8]) -> bool {
         self.resolve(id_of(framed.get(HEADER..).unwrap_or_default())).is_some()
@@ -193,7 +198,8 @@ impl Session {
         let [home] = self.legs.as_slice() else { return None };
         let statement = self.statements.by_id.get(&id)?;
         let facts = statement.plan.single()?;
-        if !statement.long_data.is_empty() || !statement.plan.is_plain() {
+        // another leg has sent types since: a store keeps those that it was sent
+        if !statement.long_data.is_empty() || !statement.plan.is_plain() || statement.last != home.generation {
             return None;
         }
         let (_, there) = statement.legs.iter().find(|(g, _)| *g == home.generation)?;

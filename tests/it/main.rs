@@ -32,6 +32,7 @@ mod hostile;
 mod load;
 mod login;
 mod operating;
+mod pool;
 mod regression;
 mod routing;
 mod smoke;
