@@ -105,6 +105,12 @@ impl StoreHandle {
         (self.up.load(Ordering::Relaxed), lock(&self.reason).clone())
     }
 
+    /// Whether the newest attempt to connect succeeded.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.up.load(Ordering::Relaxed)
+    }
+
     /// Records that a connection was made.
     pub fn connected(&self) {
         if !self.up.swap(true, Ordering::Relaxed) {

@@ -166,7 +166,7 @@ impl Session {
     }
 
     /// Others may see whether a transaction is open.
-    fn publish_transaction(&self) {
+    pub(crate) fn publish_transaction(&self) {
         let open = self.in_transaction();
         if self.info.in_transaction.load(Ordering::Relaxed) != open {
             self.info.in_transaction.store(open, Ordering::Relaxed);

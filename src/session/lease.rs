@@ -35,6 +35,9 @@ use crate::wire::{Capabilities, ErrPacket, Status};
 /// A connection that idled for so long is asked whether it lives before it is used.
 const CHECK_AFTER: Duration = Duration::from_secs(30);
 
+/// How often a session that waits for its state looks whether somebody still saves it.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// What a session of `pool: transaction` keeps between its leases.
 pub(crate) struct Lease {
     /// Connections that it gave back, and may find again as it left them.
@@ -191,7 +194,12 @@ impl Session {
     /// Takes over the state that whoever took the parked connection has saved.
     async fn evicted(&mut self, parked: &Parked) -> Result<(), Failure> {
         while matches!(&*parked.resident.left.borrow(), Left::There | Left::Leaving) {
-            parked.resident.settled.notified().await;
+            if Rc::strong_count(&parked.resident) == 1 {
+                // who took the connection was cut off before the state was saved
+                parked.resident.lose();
+                break;
+            }
+            let _ = tokio::time::timeout(LOOK, parked.resident.settled.notified()).await;
         }
         let left = parked.resident.left.replace(Left::Saved(None));
         let Some(lease) = &mut self.lease else { return Ok(()) };
@@ -393,6 +401,7 @@ impl Session {
     pub(crate) async fn give_back(&mut self) -> Result<(), Fatal> {
         let pins = self.pins();
         self.publish_pins(pins);
+        self.publish_transaction();
         if self.legs.is_empty() {
             return Ok(());
         }
@@ -402,6 +411,12 @@ impl Session {
         }
         if !pins.is_empty() {
             return Ok(());
+        }
+        for i in 0..self.legs.len() {
+            // a SET TRANSACTION that was used up on another store is not for a later transaction on this one
+            if self.legs.get(i).is_some_and(|l| l.stale_one_shot) {
+                let _ = self.tell(i, "COMMIT").await?;
+            }
         }
         if self.legs.first().is_some_and(|l| l.suspect)
             && let Err(Failure::Session(fatal)) = Box::pin(self.look_home_over()).await
@@ -422,8 +437,7 @@ impl Session {
         let state = self.state.version;
         let legs = std::mem::take(&mut self.legs);
         for (i, leg) in legs.into_iter().enumerate() {
-            // one that waits for its SET TRANSACTION to be used up is not for later
-            if leg.broken || leg.busy || leg.stale_one_shot {
+            if leg.broken || leg.busy {
                 continue;
             }
             let Leg { backend, generation, synced, database, .. } = leg;

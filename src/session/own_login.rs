@@ -393,13 +393,7 @@ impl Door<'_> {
                         continue;
                     }
                     match backend.change_user(login, &[]).await {
-                        Ok(()) => {
-                            if let Some(pooled) = backend.pooled.as_mut() {
-                                pooled.multi_statements = pooled.multi_statements
-                                    && login.capabilities.contains(Capabilities::MULTI_STATEMENTS);
-                            }
-                            return Ok(backend);
-                        }
+                        Ok(()) => return Ok(backend),
                         Err(LoginError::Io(_)) => {}
                         Err(e) => return Err(e),
                     }

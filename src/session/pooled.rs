@@ -21,7 +21,14 @@ use crate::wire::handshake::ChangeUser;
 use crate::wire::packet::{self, HEADER};
 use crate::wire::{Capabilities, Command, ErrPacket, OkPacket, Status};
 
-/// Statements about the session run on any store while the default one is down (RULES.md 27).
+/// Whether it runs on any store while the default one is down (RULES.md 27): it names no table.
+fn runs_anywhere(facts: &Facts) -> bool {
+    facts.tables.is_empty()
+        && facts.hint.is_none()
+        && (is_sessions_own(facts) || matches!(facts.kind, Kind::Read | Kind::Show | Kind::Diagnostics))
+}
+
+/// Statements about the session.
 fn is_sessions_own(facts: &Facts) -> bool {
     facts.tables.is_empty()
         && matches!(
@@ -176,12 +183,12 @@ impl Session {
         let reads = facts.as_ref().is_some_and(|f| matches!(f.kind, Kind::Read | Kind::Show | Kind::Empty) && only_reads(f));
         let answer = Box::pin(self.take_lease(store, facts.as_ref(), reads)).await;
         let Err(Failure::Statement(error)) = answer else { return answer };
-        if store != default || !facts.as_ref().is_some_and(is_sessions_own) || error.code != 1429 {
+        if store != default || !facts.as_ref().is_some_and(runs_anywhere) || error.code != 1429 {
             return Err(error.into());
         }
         let others: Vec<StoreId> = (0..self.live.config().stores.len())
             .filter_map(|i| u16::try_from(i).ok().map(StoreId))
-            .filter(|id| *id != default && self.live.fleet.get(*id).is_some_and(|h| h.health().0))
+            .filter(|id| *id != default && self.live.fleet.get(*id).is_some_and(|h| h.is_up()))
             .collect();
         for other in others {
             if let Ok(()) = Box::pin(self.take_lease(other, facts.as_ref(), reads)).await {
@@ -189,6 +196,15 @@ impl Session {
             }
         }
         Err(error.into())
+    }
+
+    /// Whether a statement for the default store, which is down, may run on the connection that the session holds.
+    pub(crate) fn stands_in(&self, facts: &Facts, store: StoreId) -> bool {
+        self.lease.is_some()
+            && store == self.live.config().default
+            && self.legs.first().is_some_and(|l| l.store() != store)
+            && runs_anywhere(facts)
+            && self.live.fleet.get(store).is_some_and(|h| !h.is_up())
     }
 
     /// The store of the connection that a statement needs first.

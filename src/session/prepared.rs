@@ -312,6 +312,10 @@ impl Session {
         leg.busy = false;
         match answer {
             Ok(prepared) => {
+                if self.lease.is_some() && statement.legs.len() >= 8 {
+                    // connections that the session left long ago
+                    statement.legs.remove(0);
+                }
                 statement.legs.push((leg.generation, prepared.id));
                 Ok((prepared.id, true))
             }

@@ -190,6 +190,9 @@ impl Session {
             }
         }
         let store = self.decide(facts, plan)?;
+        if self.stands_in(facts, store) {
+            return Ok(0);
+        }
         self.leg(store).await
     }
 
