@@ -152,11 +152,7 @@ pub struct Pooling {
 
 impl Default for Pooling {
     fn default() -> Self {
-        Pooling {
-            max_per_store: 100,
-            idle_timeout: Duration::from_secs(60),
-            wait_timeout: Duration::from_secs(10),
-        }
+        Pooling { max_per_store: 100, idle_timeout: Duration::from_secs(60), wait_timeout: Duration::from_secs(10) }
     }
 }
 

@@ -126,11 +126,10 @@ impl Session {
             let text = "switchover: the store was removed from the configuration";
             return Err(ErrPacket::new(1105, b"HY000", text).into());
         };
-        let soft = !reads || facts.is_none_or(|f| {
-            f.flags.intersects(
-                Flags::READS_LAST_INSERT_ID | Flags::READS_USER_VARIABLES | Flags::DYNAMIC_SQL,
-            )
-        });
+        let soft = !reads
+            || facts.is_none_or(|f| {
+                f.flags.intersects(Flags::READS_LAST_INSERT_ID | Flags::READS_USER_VARIABLES | Flags::DYNAMIC_SQL)
+            });
         let found = self.find_parked(&handle).await?;
         let Some(lease) = &mut self.lease else { return Ok(()) };
         if let Some((mut backend, parked)) = found {
@@ -279,11 +278,13 @@ impl Session {
             _ => {}
         }
         if let Some(saved) = &saved {
-            self.state.user_variables = saved.user_variables.iter().map(|(n, _)| (n.clone(), vec![generation])).collect();
+            self.state.user_variables =
+                saved.user_variables.iter().map(|(n, _)| (n.clone(), vec![generation])).collect();
             self.state.assigned_unseen.clear();
         }
         self.state.last = generation;
         self.state.last_insert = generation;
+        self.state.insert_doubts.clear();
         if let Some(lease) = &mut self.lease {
             lease.newest = generation;
             lease.taken_at = (lease.known.version, lease.known.soft);
@@ -467,7 +468,7 @@ impl Session {
         }
         let mut elsewhere: Vec<Box<str>> = Vec::new();
         elsewhere.extend(self.state.user_variables.iter().filter(|(_, g)| !g.contains(&home)).map(|(n, _)| n.clone()));
-        if elsewhere.is_empty() && self.state.last_insert == home {
+        if elsewhere.is_empty() && self.state.last_insert == home && self.state.insert_doubts.is_empty() {
             return Ok(());
         }
         let facts = Facts {
@@ -478,7 +479,8 @@ impl Session {
             flags: Flags::READS_LAST_INSERT_ID,
         };
         self.bring_variables(&facts, 0).await?;
-        self.bring_insert_id(&facts, 0).await
+        self.settle_insert_ids(&facts).await?;
+        self.bring_insert_id(0).await
     }
 
     fn park_backend(&mut self, backend: Backend, generation: u64, version: u64, soft: u64) {

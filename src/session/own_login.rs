@@ -19,9 +19,7 @@ use super::state::State;
 use super::{Core, Live, Session, Statements, Transaction};
 use crate::auth::{CACHING_SHA2, CLEAR, NATIVE, Seen, Stage2, recover_stage1, stage1, stage2};
 use crate::backend::connection::QueryError;
-use crate::backend::login::{
-    Key, LOGIN_LIMIT, Login, LoginError, answer_greeting, greeting, tls_host, wants_tls,
-};
+use crate::backend::login::{Key, LOGIN_LIMIT, Login, LoginError, answer_greeting, greeting, tls_host, wants_tls};
 use crate::backend::pool::{Found, PoolKey, Pooled};
 use crate::backend::{Backend, StoreHandle, control, dial::dial};
 use crate::config::model::Secret;
@@ -237,10 +235,7 @@ impl Door<'_> {
         }
         if native && knock.plugin != NATIVE && !knock.auth.is_empty() {
             knock.scramble = scramble();
-            client
-                .write_message(sequence, &write_auth_switch(NATIVE, &knock.scramble))
-                .await
-                .map_err(Fatal::client)?;
+            client.write_message(sequence, &write_auth_switch(NATIVE, &knock.scramble)).await.map_err(Fatal::client)?;
             let (seq, answer) = client.read_message(LOGIN_LIMIT).await.map_err(Fatal::client)?;
             (sequence, knock.plugin, knock.auth) = (seq.wrapping_add(1), NATIVE.to_vec(), answer);
         }
@@ -254,9 +249,7 @@ impl Door<'_> {
             secret = fits(knock, &hashes);
         }
         match secret {
-            Some(stage1) => {
-                self.enter(client, knock, Seen::Stage1(stage1), Key::Stage1(stage1), sequence).await
-            }
+            Some(stage1) => self.enter(client, knock, Seen::Stage1(stage1), Key::Stage1(stage1), sequence).await,
             None => self.relay(client, knock, sequence).await,
         }
     }
@@ -383,7 +376,11 @@ impl Door<'_> {
         loop {
             let found = self.core.pool.acquire(self.handle, &key, bounds, false).await;
             let found = found.map_err(|_| {
-                LoginError::Refused(ErrPacket { code: 1040, sqlstate: Some(*b"08004"), message: b"Too many connections".to_vec() })
+                LoginError::Refused(ErrPacket {
+                    code: 1040,
+                    sqlstate: Some(*b"08004"),
+                    message: b"Too many connections".to_vec(),
+                })
             })?;
             match found {
                 Found::Used(mut backend, tenant) => {
@@ -475,9 +472,8 @@ impl Door<'_> {
             Err(LoginError::Refused(error)) => return Err(Refused::Say(error, sequence)),
             Err(e) => return Err(say(&e)),
         };
-        let encrypt =
-            wants_tls(self.handle, shown.capabilities, client.stream().is_tls(), server.stream().is_unix())
-                .map_err(|e| say(&e))?;
+        let encrypt = wants_tls(self.handle, shown.capabilities, client.stream().is_tls(), server.stream().is_unix())
+            .map_err(|e| say(&e))?;
         let mut login = HandshakeResponse {
             capabilities: knock.capabilities,
             max_packet: knock.max_packet,
@@ -514,8 +510,7 @@ impl Door<'_> {
         };
         let status = OkPacket::read(&ok).map_or(Status::AUTOCOMMIT, |o| o.status);
         let id = self.live.config().default;
-        let mut backend =
-            Backend::new(id, Arc::clone(self.handle), server, shown.thread_id, agreed, status);
+        let mut backend = Backend::new(id, Arc::clone(self.handle), server, shown.thread_id, agreed, status);
         match self.check_peer_plugin(&mut backend).await {
             Ok(()) => {}
             Err(LoginError::Refused(error)) => return Err(Refused::Say(error, sequence)),

@@ -346,7 +346,10 @@ impl Session {
         );
         pins.set(Pin::Cursor, !known.cursors.is_empty());
         pins.set(Pin::Warnings, known.warnings);
-        pins.set(Pin::NextStatement, known.next_statement || !self.state.one_shots.is_empty() || self.state.next_transaction.is_some());
+        pins.set(
+            Pin::NextStatement,
+            known.next_statement || !self.state.one_shots.is_empty() || self.state.next_transaction.is_some(),
+        );
         pins
     }
 

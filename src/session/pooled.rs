@@ -47,9 +47,9 @@ fn is_sessions_own(facts: &Facts) -> bool {
 
 /// Whether a read of these facts changes nothing that a later statement may ask for.
 fn only_reads(facts: &Facts) -> bool {
-    !facts.flags.intersects(
-        Flags::WRITES_USER_VARIABLES | Flags::CALC_FOUND_ROWS | Flags::USER_LOCK | Flags::DYNAMIC_SQL,
-    )
+    !facts
+        .flags
+        .intersects(Flags::WRITES_USER_VARIABLES | Flags::CALC_FOUND_ROWS | Flags::USER_LOCK | Flags::DYNAMIC_SQL)
 }
 
 impl Session {
@@ -180,7 +180,8 @@ impl Session {
             _ => default,
         };
         // what a statement leaves behind is complete only where all that came before it is
-        let reads = facts.as_ref().is_some_and(|f| matches!(f.kind, Kind::Read | Kind::Show | Kind::Empty) && only_reads(f));
+        let reads =
+            facts.as_ref().is_some_and(|f| matches!(f.kind, Kind::Read | Kind::Show | Kind::Empty) && only_reads(f));
         let answer = Box::pin(self.take_lease(store, facts.as_ref(), reads)).await;
         let Err(Failure::Statement(error)) = answer else { return answer };
         if store != default || !facts.as_ref().is_some_and(runs_anywhere) || error.code != 1429 {

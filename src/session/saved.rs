@@ -175,8 +175,7 @@ pub(crate) async fn save(
     let user_variables = save_user_variables(backend, user_variables).await?;
     let number = |at: usize| text(&rows, at).and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
     let values = names.iter().zip(FIXED..).map(|(n, at)| ((*n).clone(), rows.first(at).map(<[u8]>::to_vec)));
-    let values =
-        Values { store, offset: text(&rows, 3).unwrap_or_default(), variables: values.collect() };
+    let values = Values { store, offset: text(&rows, 3).unwrap_or_default(), variables: values.collect() };
     Ok(Saved {
         values: shelf.share(values),
         database: text(&rows, 2),
@@ -323,7 +322,8 @@ mod tests {
             last_insert_id: 7,
             found_rows: 0,
         };
-        let expected = "SET SESSION `sql_mode` = 'ANSI', SESSION `autocommit` = 1, @`a``b` = 5, SESSION last_insert_id = 7";
+        let expected =
+            "SET SESSION `sql_mode` = 'ANSI', SESSION `autocommit` = 1, @`a``b` = 5, SESSION last_insert_id = 7";
         assert_eq!(set_statement(&saved), expected);
     }
 

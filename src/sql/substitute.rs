@@ -80,9 +80,9 @@ fn alone(sql: &[u8], tokens: &[Token], i: usize) -> bool {
     });
     let ends = tokens.get(i + 3).is_none_or(|t| match t.lexeme {
         Lexeme::End | Lexeme::Op(b',' | b';') => true,
-        Lexeme::Word => ["FROM", "LIMIT", "INTO", "UNION", "WHERE"]
-            .iter()
-            .any(|w| slice(sql, t).eq_ignore_ascii_case(w.as_bytes())),
+        Lexeme::Word => {
+            ["FROM", "LIMIT", "INTO", "UNION", "WHERE"].iter().any(|w| slice(sql, t).eq_ignore_ascii_case(w.as_bytes()))
+        }
         _ => false,
     });
     begins && ends

@@ -65,7 +65,8 @@ async fn many_sessions_take_turns_on_a_few_connections() {
                 conn.query_drop("UPDATE sums SET n = n + 1 WHERE id = @mine").await.unwrap();
                 assert_eq!(conn.affected_rows(), 1);
                 conn.query_drop("COMMIT").await.unwrap();
-                let seen: Option<(u32, u32)> = conn.query_first("SELECT @mine, n FROM sums WHERE id = @mine").await.unwrap();
+                let seen: Option<(u32, u32)> =
+                    conn.query_first("SELECT @mine, n FROM sums WHERE id = @mine").await.unwrap();
                 assert_eq!(seen, Some((id, n)));
             }
         }));

@@ -44,14 +44,21 @@ async fn two_sessions_share_one_connection_and_keep_their_own_state() {
     let other = stores().database();
     let mut a = proxy.connect(&database.name).await;
     let mut b = proxy.connect(&other.name).await;
-    a.query_drop("SET NAMES latin1 COLLATE latin1_german1_ci, SESSION sql_mode = 'ANSI_QUOTES', @x = 1.50, @y = 'e'").await.unwrap();
+    a.query_drop("SET NAMES latin1 COLLATE latin1_german1_ci, SESSION sql_mode = 'ANSI_QUOTES', @x = 1.50, @y = 'e'")
+        .await
+        .unwrap();
     b.query_drop("SET SESSION time_zone = '+03:00', @x = X'00FF', SESSION group_concat_max_len = 77").await.unwrap();
     a.query_drop("SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE").await.unwrap();
     let state = "SELECT CONCAT_WS('|', DATABASE(), @@sql_mode, @@time_zone, @@character_set_client, @@collation_connection, \
                  @@group_concat_max_len, @@tx_isolation, IF(@x > 1, @x, HEX(@x)), COALESCE(@y, 'none'), CONNECTION_ID())";
-    let (ida, idb): (u64, u64) = (one(&mut a, "SELECT CONNECTION_ID()").await, one(&mut b, "SELECT CONNECTION_ID()").await);
+    let (ida, idb): (u64, u64) =
+        (one(&mut a, "SELECT CONNECTION_ID()").await, one(&mut b, "SELECT CONNECTION_ID()").await);
     assert_ne!(ida, idb);
-    let defaults: String = one(&mut proxy.connect("").await, "SELECT CONCAT_WS('|', @@sql_mode, @@character_set_client, @@collation_connection, @@group_concat_max_len)").await;
+    let defaults: String = one(
+        &mut proxy.connect("").await,
+        "SELECT CONCAT_WS('|', @@sql_mode, @@character_set_client, @@collation_connection, @@group_concat_max_len)",
+    )
+    .await;
     let defaults: Vec<&str> = defaults.split('|').collect();
     for _ in 0..5 {
         let seen: String = one(&mut a, state).await;

@@ -86,7 +86,11 @@ fn accounts_may_come_change_and_go_while_it_runs() {
     assert_eq!(enter("one").unwrap_err().code, 1045);
     assert_eq!(enter("two"), Ok(()));
     stores().legacy.sql(&format!("ALTER USER {} ACCOUNT LOCK", account.0));
-    assert_eq!(enter("two").unwrap_err().code, 4151, "a connection of the pool does not let in whom the store locks out");
+    assert_eq!(
+        enter("two").unwrap_err().code,
+        4151,
+        "a connection of the pool does not let in whom the store locks out"
+    );
     stores().legacy.sql(&format!("DROP USER {}", account.0));
     assert_eq!(enter("two").unwrap_err().code, 1045);
 }
@@ -104,7 +108,18 @@ async fn plugins_that_the_proxy_cannot_check_are_relayed_and_keep_their_connecti
         let sql = "SELECT CURRENT_USER(); SELECT SLEEP(0); SELECT 7";
         let password = format!("-p{password}");
         crate::support::clients::run(&[
-            "mariadb", "--no-defaults", "-h127.0.0.1", "-P", &port, "-u", account.name(), &password, "--skip-ssl", "-N", "-e", sql,
+            "mariadb",
+            "--no-defaults",
+            "-h127.0.0.1",
+            "-P",
+            &port,
+            "-u",
+            account.name(),
+            &password,
+            "--skip-ssl",
+            "-N",
+            "-e",
+            sql,
         ])
     };
     let good = output("secret");
@@ -168,7 +183,8 @@ async fn ids_are_the_proxys_and_kill_finds_them() {
     let mut victim = proxy.connect("").await;
     let id: u64 = victim.query_first("SELECT CONNECTION_ID()").await.unwrap().unwrap();
     let running = tokio::spawn(async move { (victim.query_drop("SELECT SLEEP(20)").await, victim) });
-    let runs = || stores().legacy.sql("SELECT COUNT(*) FROM information_schema.processlist WHERE info = 'SELECT SLEEP(20)'");
+    let runs =
+        || stores().legacy.sql("SELECT COUNT(*) FROM information_schema.processlist WHERE info = 'SELECT SLEEP(20)'");
     eventually("it runs", || runs() == [["1"]]);
     admin.query_drop(format!("KILL QUERY {id}")).await.unwrap();
     let (_, mut victim) = tokio::time::timeout(std::time::Duration::from_secs(10), running).await.unwrap().unwrap();
