@@ -123,6 +123,7 @@ fn snapshot() -> Snapshot {
         groups: groups.collect(),
         users: BTreeMap::new(),
         pool: PoolMode::Session,
+        pooling: Default::default(),
         hints: true,
         limits: Limits::default(),
         log: Log::default(),

@@ -126,7 +126,7 @@ pub(super) async fn own_login(
         attributes: response.attributes,
     };
     let door = Door { core: &core, live: &live, handle: &handle, peer: &peer };
-    let entry = match door.admit(&mut client, &mut knock, sequence.wrapping_add(1)).await {
+    let mut entry = match door.admit(&mut client, &mut knock, sequence.wrapping_add(1)).await {
         Ok(entry) => entry,
         Err(Refused::Say(error, sequence)) => return Err(say(&mut client, sequence, error).await),
         Err(Refused::Said(error)) => {
@@ -142,7 +142,25 @@ pub(super) async fn own_login(
     if compresses {
         client.compress();
     }
-    let dialect = dialect_of(&shown, knock.collation, capabilities, status);
+    let backend = entry.backend.take();
+    let mut session = assemble(core, live, client, peer, &shown, knock, entry, status);
+    session._seat = Some(seat);
+    session.come_in(backend).await?;
+    Ok(session)
+}
+
+#[expect(clippy::too_many_arguments, reason = "everything that a session begins with")]
+fn assemble(
+    core: Rc<Core>,
+    live: Arc<Live>,
+    client: PacketStream,
+    peer: Peer,
+    shown: &Greeting,
+    knock: Knock,
+    entry: Entry,
+    status: Status,
+) -> Session {
+    let dialect = dialect_of(shown, knock.collation, knock.capabilities, status);
     let account = Account {
         user: knock.user,
         seen: entry.seen,
@@ -157,7 +175,7 @@ pub(super) async fn own_login(
     state.database = database;
     state.see_status(status);
     let info = Arc::new(SessionInfo {
-        id: u64::from(id),
+        id: u64::from(shown.thread_id),
         user: String::from_utf8_lossy(&account.user).into_owned(),
         peer: peer.to_string(),
         since: Instant::now(),
@@ -173,14 +191,14 @@ pub(super) async fn own_login(
         waker: Default::default(),
     });
     core.registry.add(&info);
-    let mut session = Session {
+    Session {
         newest: Cache::new(Arc::clone(&core.live)),
         lease: Some(Box::new(Lease::new(entry.scramble, status))),
         core,
         live,
         client,
         peer,
-        capabilities,
+        capabilities: knock.capabilities,
         account,
         legs: Vec::new(),
         state,
@@ -188,10 +206,8 @@ pub(super) async fn own_login(
         statements: Statements::default(),
         gathered: Vec::new(),
         info,
-        _seat: Some(seat),
-    };
-    session.come_in(entry.backend).await?;
-    Ok(session)
+        _seat: None,
+    }
 }
 
 /// The proxy's greeting: the default store's version, and what every store offers.

@@ -248,7 +248,7 @@ pub(crate) async fn restore(
     if let Some(on) = cleaning.multi_statements {
         packet::put(&mut out, 0, &[COM_SET_OPTION, u8::from(!on), 0]);
     }
-    let set = saved.map(|s| set_statement(s)).filter(|s| !s.is_empty());
+    let set = saved.map(set_statement).filter(|s| !s.is_empty());
     if let Some(set) = &set {
         let mut payload = vec![COM_QUERY];
         payload.extend_from_slice(set.as_bytes());
