@@ -58,6 +58,8 @@ pub struct Column {
     pub kind: u8,
     /// Its collation id; 63 is binary.
     pub collation: u16,
+    /// Its flags; 32 is UNSIGNED.
+    pub flags: u16,
 }
 
 /// A small text result, read whole.
@@ -205,7 +207,8 @@ impl Rows {
             }
             let collation = r.u16()?;
             r.u32()?;
-            self.columns.push(Column { name, kind: r.u8()?, collation });
+            let kind = r.u8()?;
+            self.columns.push(Column { name, kind, collation, flags: r.u16()? });
         }
         Ok(())
     }

@@ -38,6 +38,8 @@ pub struct StoreHandle {
     probed: Mutex<Option<Probed>>,
     /// Hashes of accounts, by user name, read with the control account.
     hashes: Mutex<std::collections::HashMap<Vec<u8>, Vec<Stage2>>>,
+    /// Session variables that it is known not to have: asking for one leaves an error behind that SHOW WARNINGS shows.
+    lacking: Mutex<std::collections::HashSet<String>>,
     /// Whether the newest connection attempt succeeded.
     up: AtomicBool,
     /// Why not.
@@ -73,6 +75,7 @@ impl StoreHandle {
             config,
             probed: Mutex::new(None),
             hashes: Mutex::default(),
+            lacking: Mutex::default(),
             up: AtomicBool::new(true),
             reason: Mutex::default(),
             leases: AtomicU64::new(0),
@@ -109,6 +112,17 @@ impl StoreHandle {
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.up.load(Ordering::Relaxed)
+    }
+
+    /// Whether the store is known not to have a session variable.
+    #[must_use]
+    pub fn lacks_variable(&self, name: &str) -> bool {
+        lock(&self.lacking).contains(name)
+    }
+
+    /// Remembers that the store has no such session variable.
+    pub fn note_lacking(&self, name: &str) {
+        lock(&self.lacking).insert(name.to_owned());
     }
 
     /// Records that a connection was made.

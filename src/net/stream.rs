@@ -115,7 +115,7 @@ pub enum Stream {
     Accepted(Box<tokio_rustls::server::TlsStream<Prefixed>>),
     /// A connection to a store over TLS.
     Connected(Box<tokio_rustls::client::TlsStream<Prefixed>>),
-    /// A client's connection, plain or over TLS, in the compressed protocol.
+    /// A connection, plain or over TLS, in the compressed protocol.
     Compressed(Box<super::compress::Compressed>),
     /// Between two of these: while TLS begins.
     Gone,
@@ -127,7 +127,7 @@ impl Stream {
     pub fn is_tls(&self) -> bool {
         match self {
             Stream::Accepted(_) | Stream::Connected(_) => true,
-            Stream::Compressed(c) => c.is_tls(),
+            Stream::Compressed(c) => c.inner().is_tls(),
             Stream::Plain(_) | Stream::Gone => false,
         }
     }
@@ -138,10 +138,32 @@ impl Stream {
         !matches!(self, Stream::Plain(_))
     }
 
+    /// The socket at the bottom.
+    fn socket(&self) -> Option<&Socket> {
+        match self {
+            Stream::Plain(s) => Some(s),
+            Stream::Accepted(s) => Some(&s.get_ref().0.socket),
+            Stream::Connected(s) => Some(&s.get_ref().0.socket),
+            Stream::Compressed(c) => c.inner().socket(),
+            Stream::Gone => None,
+        }
+    }
+
+    /// When it is dropped, the peer shall see a reset instead of an orderly end (TCP only).
+    pub fn reset_on_drop(&self) {
+        if let Some(Socket::Tcp(s)) = self.socket() {
+            let _ = s.set_zero_linger();
+        }
+    }
+
     /// Whether it is a unix socket.
     #[must_use]
     pub fn is_unix(&self) -> bool {
-        matches!(self, Stream::Plain(Socket::Unix(_)))
+        match self {
+            Stream::Plain(Socket::Unix(_)) => true,
+            Stream::Compressed(c) => c.inner().is_unix(),
+            _ => false,
+        }
     }
 }
 

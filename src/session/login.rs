@@ -17,16 +17,17 @@ use super::control_flow::Fatal;
 use super::leg::Leg;
 use super::query::Frame;
 use super::registry::SessionInfo;
-use super::state::State;
+use super::state::{State, dialect_of};
 use super::{Core, Live, Session, Statements, Transaction};
 use crate::auth::{CACHING_SHA2, Seen};
 use crate::backend::connection::QueryError;
 use crate::backend::login::{LOGIN_LIMIT, LoginError, greeting, tls_host, wants_tls};
 use crate::backend::{Backend, StoreHandle, dial::dial};
 use crate::config::model::{PoolMode, TlsMode};
+use crate::net::compress::Peer as Frames;
 use crate::net::proxy_protocol::{self, Parsed};
 use crate::net::{PacketStream, Peer, tls};
-use crate::sql::dialect::{CharsetClass, Dialect, Engine};
+use crate::sql::dialect::{CharsetClass, Dialect};
 use crate::wire::handshake::{
     ChangeUser, Greeting, HandshakeResponse, SSL_REQUEST, client_capabilities, read_auth_switch,
 };
@@ -234,17 +235,6 @@ async fn read_proxy_header(client: &mut PacketStream) -> Result<Option<std::net:
     }
 }
 
-/// How a session's statements are read before it sets anything.
-pub(super) fn dialect_of(shown: &Greeting, collation: u8, capabilities: Capabilities, status: Status) -> Dialect {
-    Dialect {
-        charset: CharsetClass::from_collation_id(u16::from(collation)),
-        ignore_space: capabilities.contains(Capabilities::IGNORE_SPACE),
-        no_backslash_escapes: status.contains(Status::NO_BACKSLASH_ESCAPES),
-        engine: Engine::from_server_version(&String::from_utf8_lossy(&shown.version)),
-        ..Dialect::default()
-    }
-}
-
 /// The OK that ends a login, as a client of these capabilities is to see it.
 fn as_asked(ok: Vec<u8>, client: Capabilities) -> Vec<u8> {
     let reports = OkPacket::read(&ok).is_ok_and(|o| o.status.contains(Status::SESSION_STATE_CHANGED));
@@ -264,10 +254,7 @@ pub(super) struct Login<'a> {
 impl Login<'_> {
     async fn run(&self, client: &mut PacketStream, server: &mut PacketStream, shown: Greeting) -> Result<Done, Fatal> {
         let lost = |error: io::Error| Fatal::Store { store: self.handle.name().to_owned(), error };
-        let mut offered = shown.capabilities & self.live.fleet.common_capabilities();
-        offered.set(Capabilities::SSL, self.live.acceptor.is_some());
-        // a MariaDB server says so by clearing this bit
-        offered.set(Capabilities::LONG_PASSWORD, shown.capabilities.contains(Capabilities::LONG_PASSWORD));
+        let offered = self.offered(shown.capabilities);
         let masked = Greeting { capabilities: offered, ..shown.clone() };
         client.write_message(0, &masked.write()).await.map_err(Fatal::client)?;
         let (sequence, payload) = self.first_answer(client).await?;
@@ -276,8 +263,8 @@ impl Login<'_> {
             Err(e) => return Err(self.tell(client, sequence, malformed(e)).await),
         };
         let client_tls = client.stream().is_tls();
-        // not offered, but mysqlnd compresses all the same
-        let compresses = response.capabilities.contains(Capabilities::COMPRESS);
+        // mysqlnd compresses even where it is not offered
+        let client_compresses = response.capabilities.contains(Capabilities::COMPRESS);
         response.capabilities &= offered | Capabilities::CLIENT_ONLY;
         response.capabilities.remove(Capabilities::SSL);
         if !response.capabilities.contains(Capabilities::CONNECT_ATTRS) {
@@ -290,10 +277,10 @@ impl Login<'_> {
                 return Err(say(client, sequence.wrapping_add(1), error).await);
             }
         };
-        let capabilities = response.capabilities;
+        let capabilities = response.capabilities - Capabilities::COMPRESS;
         // always asked of stores, and taken out for a client that did not ask (RULES.md 16)
         response.capabilities |= shown.capabilities & Capabilities::SESSION_TRACK;
-        let agreed = response.capabilities;
+        let agreed = response.capabilities - Capabilities::COMPRESS;
         let mut next = 1;
         if let (true, Some(connector)) = (encrypt, &self.handle.tls) {
             response.capabilities.insert(Capabilities::SSL);
@@ -316,13 +303,16 @@ impl Login<'_> {
                 return Err(Fatal::Closed(error));
             }
         };
+        if response.capabilities.contains(Capabilities::COMPRESS) {
+            server.compress(Frames::Store);
+        }
         let status = OkPacket::read(&ok).map(|o| o.status).unwrap_or(Status::AUTOCOMMIT);
         if server.stream().is_unix() {
             self.check_socket_account(client, server, sequence, agreed).await?;
         }
         client.write_message(sequence, &as_asked(ok, capabilities)).await.map_err(Fatal::client)?;
-        if compresses {
-            client.compress();
+        if client_compresses {
+            client.compress(Frames::Client);
         }
         let dialect = dialect_of(&shown, response.collation, capabilities, status);
         let database = response.database.filter(|_| capabilities.contains(Capabilities::CONNECT_WITH_DB));
@@ -341,6 +331,15 @@ impl Login<'_> {
             thread_id: shown.thread_id,
             status,
         })
+    }
+
+    /// What the client is offered of what the store has.
+    fn offered(&self, store: Capabilities) -> Capabilities {
+        // compression is a leg's own affair; a MariaDB server is one that clears LONG_PASSWORD
+        let own = Capabilities::COMPRESS | Capabilities::LONG_PASSWORD;
+        let mut offered = store & (self.live.fleet.common_capabilities() | own);
+        offered.set(Capabilities::SSL, self.live.acceptor.is_some());
+        offered
     }
 
     /// The client's login: behind TLS, where it asks for that first.

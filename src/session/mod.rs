@@ -25,6 +25,7 @@ mod prepared;
 mod query;
 mod registry;
 mod relay;
+mod relayed_login;
 mod saved;
 mod state;
 mod sync;
@@ -115,6 +116,11 @@ impl Session {
             let mut out = Vec::new();
             error.put(&mut out, 0);
             let _ = self.client.write(&out).await;
+        }
+        if why.is_reset() && !self.legs.iter().any(|l| l.busy) {
+            // between commands nothing is on its way to the client: it sees what it would see of the store itself
+            self.client.stream().reset_on_drop();
+            return self.legs.clear();
         }
         if why.leaves_query_running() {
             let limit = self.live.config().limits.connect_timeout;

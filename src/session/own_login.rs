@@ -13,17 +13,18 @@ use arc_swap::cache::Cache;
 
 use super::control_flow::Fatal;
 use super::lease::Lease;
-use super::login::{Account, Exchange, Login as Relayed, PEER_PLUGINS, Verdict, dialect_of, malformed, say};
+use super::login::{Account, Login as Relayed, PEER_PLUGINS, malformed, say};
 use super::registry::{Seat, SessionInfo};
-use super::state::State;
+use super::state::{State, dialect_of};
 use super::{Core, Live, Session, Statements, Transaction};
 use crate::auth::{CACHING_SHA2, CLEAR, NATIVE, Seen, Stage2, recover_stage1, stage1, stage2};
 use crate::backend::connection::QueryError;
-use crate::backend::login::{Key, LOGIN_LIMIT, Login, LoginError, answer_greeting, greeting, tls_host, wants_tls};
+use crate::backend::login::{Key, LOGIN_LIMIT, Login, LoginError, answer_greeting, greeting};
 use crate::backend::pool::{Found, PoolKey, Pooled};
 use crate::backend::{Backend, StoreHandle, control, dial::dial};
 use crate::config::model::Secret;
-use crate::net::{PacketStream, Peer, tls};
+use crate::net::compress::Peer as Frames;
+use crate::net::{PacketStream, Peer};
 use crate::wire::handshake::{Greeting, HandshakeResponse, write_auth_switch};
 use crate::wire::{Capabilities, ErrPacket, OkPacket, Status};
 
@@ -109,7 +110,7 @@ pub(super) async fn own_login(
     };
     let compresses = response.capabilities.contains(Capabilities::COMPRESS);
     response.capabilities &= shown.capabilities | Capabilities::CLIENT_ONLY;
-    response.capabilities.remove(Capabilities::SSL);
+    response.capabilities.remove(Capabilities::SSL | Capabilities::COMPRESS);
     if !response.capabilities.contains(Capabilities::CONNECT_ATTRS) {
         response.attributes.clear();
     }
@@ -140,7 +141,7 @@ pub(super) async fn own_login(
     OkPacket { status, ..OkPacket::default() }.put(&mut out, entry.sequence);
     client.write(&out).await.map_err(Fatal::client)?;
     if compresses {
-        client.compress();
+        client.compress(Frames::Client);
     }
     let backend = entry.backend.take();
     let mut session = assemble(core, live, client, peer, &shown, knock, entry, status);
@@ -217,7 +218,10 @@ fn shown(live: &Live, thread_id: u32) -> Greeting {
     let of_store = probed.as_ref().map_or(Capabilities::all(), |p| p.capabilities);
     let mut capabilities = of_store & live.fleet.common_capabilities();
     capabilities.set(Capabilities::SSL, live.acceptor.is_some());
-    capabilities.set(Capabilities::LONG_PASSWORD, of_store.contains(Capabilities::LONG_PASSWORD));
+    // compression is a leg's own affair; a MariaDB server is one that clears LONG_PASSWORD
+    for own in [Capabilities::LONG_PASSWORD, Capabilities::COMPRESS] {
+        capabilities.set(own, of_store.contains(own));
+    }
     Greeting {
         version: probed.map_or_else(|| b"5.5.5-10.11.0-MariaDB".to_vec(), |p| p.version.into_bytes()),
         thread_id,
@@ -266,6 +270,7 @@ impl Door<'_> {
         }
         match secret {
             Some(stage1) => self.enter(client, knock, Seen::Stage1(stage1), Key::Stage1(stage1), sequence).await,
+            None if native => self.refused_by_store(client, knock, sequence).await,
             None => self.relay(client, knock, sequence).await,
         }
     }
@@ -303,7 +308,7 @@ impl Door<'_> {
     }
 
     /// Hashes of an account: configured, or read off the store (`again`: although some are known).
-    async fn hashes(&self, user: &[u8], again: bool) -> Vec<Stage2> {
+    pub(super) async fn hashes(&self, user: &[u8], again: bool) -> Vec<Stage2> {
         let text = String::from_utf8_lossy(user);
         let configured = self.live.config().users.get(text.as_ref()).and_then(|u| u.get(&self.live.config().default));
         if let Some(c) = configured {
@@ -326,7 +331,7 @@ impl Door<'_> {
         }
     }
 
-    fn login(&self, client: &PacketStream, knock: &Knock, key: Key) -> Login {
+    pub(super) fn login(&self, client: &PacketStream, knock: &Knock, key: Key) -> Login {
         let text = String::from_utf8_lossy(&knock.user);
         let configured = self.live.config().users.get(text.as_ref()).and_then(|u| u.get(&self.live.config().default));
         let (user, key) = match configured.and_then(|c| Some((c, Key::from_secret(&c.secret)?))) {
@@ -372,7 +377,7 @@ impl Door<'_> {
         Ok(Entry { seen, backend, sequence, scramble: knock.scramble.clone() })
     }
 
-    fn unreachable(&self, error: &LoginError) -> ErrPacket {
+    pub(super) fn unreachable(&self, error: &LoginError) -> ErrPacket {
         self.handle.unreachable(&error.to_string());
         let text = format!("switchover: cannot connect to the default store {}: {error}", self.handle.name());
         ErrPacket { code: 1053, sqlstate: None, message: text.into_bytes() }
@@ -408,6 +413,8 @@ impl Door<'_> {
                     match backend.change_user(login, &[]).await {
                         Ok(()) => return Ok(backend),
                         Err(LoginError::Io(_)) => {}
+                        // a connection whose password has expired takes nothing but a new one
+                        Err(LoginError::Refused(e)) if matches!(e.code, 1820 | 1862) => {}
                         Err(e) => return Err(e),
                     }
                 }
@@ -430,7 +437,7 @@ impl Door<'_> {
         }
     }
 
-    fn source(&self) -> Option<std::net::SocketAddr> {
+    pub(super) fn source(&self) -> Option<std::net::SocketAddr> {
         match self.peer {
             Peer::Tcp(a) => Some(*a),
             Peer::Unix(_) => None,
@@ -438,7 +445,7 @@ impl Door<'_> {
     }
 
     /// Over a unix socket the store sees the proxy's user id: such an account is not for others (RULES.md 1).
-    async fn check_peer_plugin(&self, backend: &mut Backend) -> Result<(), LoginError> {
+    pub(super) async fn check_peer_plugin(&self, backend: &mut Backend) -> Result<(), LoginError> {
         let ours = matches!(self.peer, Peer::Unix(Some(uid)) if *uid == rustix::process::geteuid().as_raw());
         if !backend.stream.stream().is_unix() || ours {
             return Ok(());
@@ -474,99 +481,6 @@ impl Door<'_> {
             Err(QueryError::Io(error)) => Err(Refused::Say(self.unreachable(&error.into()), sequence)),
             Err(QueryError::Malformed(error)) => Err(Refused::Say(self.unreachable(&error.into()), sequence)),
         }
-    }
-
-    /// The store asks the client itself.
-    async fn relay(&self, client: &mut PacketStream, knock: &Knock, sequence: u8) -> Result<Entry, Refused> {
-        // beyond the bound: logins under way are bounded on their own
-        let slot = self.handle.slots.take();
-        let limit = self.live.config().limits.connect_timeout;
-        let say = |error: &LoginError| Refused::Say(self.unreachable(error), sequence);
-        let mut server = dial(self.handle, self.source(), client.buffers(), limit).await.map_err(|e| say(&e.into()))?;
-        let shown = match greeting(&mut server).await {
-            Ok(shown) => shown,
-            Err(LoginError::Refused(error)) => return Err(Refused::Say(error, sequence)),
-            Err(e) => return Err(say(&e)),
-        };
-        let encrypt = wants_tls(self.handle, shown.capabilities, client.stream().is_tls(), server.stream().is_unix())
-            .map_err(|e| say(&e))?;
-        let mut login = HandshakeResponse {
-            capabilities: knock.capabilities,
-            max_packet: knock.max_packet,
-            collation: knock.collation,
-            user: knock.user.clone(),
-            auth: Vec::new(),
-            database: knock.database.clone(),
-            // a plugin that no account has: the store names the account's own, with its scramble
-            plugin: Some(if knock.auth.is_empty() { NATIVE.to_vec() } else { CLEAR.to_vec() }),
-            attributes: knock.attributes.clone(),
-        };
-        login.capabilities.set(Capabilities::CONNECT_WITH_DB, login.database.is_some());
-        // always asked of stores (RULES.md 16)
-        login.capabilities |= shown.capabilities & Capabilities::SESSION_TRACK;
-        let agreed = login.capabilities - Capabilities::SSL;
-        let mut next = 1;
-        if let (true, Some(connector)) = (encrypt, &self.handle.tls) {
-            login.capabilities.insert(Capabilities::SSL);
-            let sent = server.write_message(next, &login.write_ssl_request()).await;
-            next = sent.map_err(|e| say(&e.into()))?;
-            tls::connect(&mut server, connector, tls_host(self.handle)).await.map_err(|e| say(&e.into()))?;
-        }
-        server.write_message(next, &login.write()).await.map_err(|e| say(&e.into()))?;
-        let mut exchange = Exchange {
-            seen: Seen::Empty,
-            plugin: CLEAR.to_vec(),
-            scramble: shown.scramble.clone(),
-            store: self.handle.name(),
-            check_peer: server.stream().is_unix(),
-        };
-        let (ok, sequence) = match exchange.run(client, &mut server, sequence).await? {
-            Verdict::Accepted(ok, sequence) => (ok, sequence),
-            Verdict::Refused(error) => return Err(Refused::Said(error)),
-        };
-        let status = OkPacket::read(&ok).map_or(Status::AUTOCOMMIT, |o| o.status);
-        let id = self.live.config().default;
-        let mut backend = Backend::new(id, Arc::clone(self.handle), server, shown.thread_id, agreed, status);
-        match self.check_peer_plugin(&mut backend).await {
-            Ok(()) => {}
-            Err(LoginError::Refused(error)) => return Err(Refused::Say(error, sequence)),
-            Err(other) => return Err(Refused::Say(self.unreachable(&other), sequence)),
-        }
-        let seen = self.secret_of(knock, exchange.seen).await;
-        let login = self.login(client, knock, key_of(&seen));
-        let key = PoolKey {
-            user: login.user,
-            key: login.key,
-            capabilities: login.capabilities - Capabilities::CONNECT_WITH_DB - Capabilities::SSL,
-            client_tls: login.client_tls,
-            source: self.source().filter(|_| self.handle.config.proxy_protocol).map(|a| a.ip()),
-        };
-        let multi_statements = knock.capabilities.contains(Capabilities::MULTI_STATEMENTS);
-        backend.scramble.clone_from(&exchange.scramble);
-        backend.pooled = Some(Box::new(Pooled { slot, key: Rc::new(key), multi_statements }));
-        Ok(Entry { seen, backend: Some(backend), sequence, scramble: exchange.scramble })
-    }
-
-    /// What a relayed login gave away.
-    async fn secret_of(&self, knock: &Knock, seen: Seen) -> Seen {
-        let Seen::Native { scramble, response } = &seen else { return seen };
-        for again in [false, true] {
-            let hashes = self.hashes(&knock.user, again).await;
-            if let Some(s) = hashes.into_iter().find_map(|h| recover_stage1(*scramble, *response, h)) {
-                return Seen::Stage1(s);
-            }
-        }
-        Seen::Nothing
-    }
-}
-
-/// The key that a login gave; for one that gave none, a key that no other session has.
-fn key_of(seen: &Seen) -> Key {
-    match seen {
-        Seen::Stage1(s) => Key::Stage1(*s),
-        Seen::Password(p) => Key::Password(p.clone()),
-        Seen::Empty => Key::Password(Vec::new()),
-        Seen::Nothing | Seen::Native { .. } => Key::Password(scramble()),
     }
 }
 

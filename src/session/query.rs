@@ -174,7 +174,7 @@ impl Session {
             {
                 return Ok(0);
             }
-            Kind::Diagnostics => return Ok(by_generation(&self.legs, self.state.last)),
+            Kind::Diagnostics => return Ok(by_generation(&self.legs, self.state.diagnosed)),
             Kind::Handler { name, open: false, .. } => {
                 let g = self.state.handlers.get(&name.to_ascii_lowercase()).copied();
                 return Ok(g.map_or(0, |g| by_generation(&self.legs, g)));
@@ -182,8 +182,11 @@ impl Session {
             _ => {}
         }
         if facts.tables.is_empty() && facts.hint.is_none() {
-            if facts.flags.intersects(Flags::READS_ROW_COUNT | Flags::READS_FOUND_ROWS | Flags::READS_DIAGNOSTICS) {
+            if facts.flags.intersects(Flags::READS_ROW_COUNT | Flags::READS_FOUND_ROWS) {
                 return Ok(by_generation(&self.legs, self.state.last));
+            }
+            if facts.flags.contains(Flags::READS_DIAGNOSTICS) {
+                return Ok(by_generation(&self.legs, self.state.diagnosed));
             }
             if facts.flags.contains(Flags::READS_LAST_INSERT_ID) {
                 self.settle_insert_ids(facts).await?;

@@ -279,13 +279,24 @@ pub(crate) async fn restore(
     Ok((set, database))
 }
 
+/// What SET NAMES sets.
+const NAMES: [&str; 4] =
+    ["character_set_client", "character_set_connection", "character_set_results", "collation_connection"];
+
 fn set_statement(saved: &Saved) -> String {
-    let mut parts: Vec<String> = saved
-        .values
-        .variables
-        .iter()
-        .map(|(name, value)| format!("SESSION {} = {}", quoted(name), literal(name, value.as_deref())))
-        .collect();
+    let mut parts: Vec<String> = Vec::new();
+    let value = |name: &str| saved.values.variables.iter().find(|(n, _)| n == name).and_then(|(_, v)| v.as_deref());
+    let charset = value("character_set_client");
+    // SET NAMES sets what no variable shows, the collation that results come with
+    let one =
+        charset.is_some() && charset == value("character_set_connection") && charset == value("character_set_results");
+    if let (true, Some(charset), Some(collation)) = (one, charset, value("collation_connection")) {
+        let text = |v: &[u8]| String::from_utf8_lossy(v).replace('\'', "''");
+        parts.push(format!("NAMES '{}' COLLATE '{}'", text(charset), text(collation)));
+    }
+    let by_names = |name: &str| one && NAMES.contains(&name);
+    let others = saved.values.variables.iter().filter(|(name, _)| !by_names(name));
+    parts.extend(others.map(|(name, value)| format!("SESSION {} = {}", quoted(name), literal(name, value.as_deref()))));
     parts.extend(saved.user_variables.iter().map(|(n, v)| format!("@{} = {v}", quoted(n))));
     if saved.last_insert_id != 0 {
         parts.push(format!("SESSION last_insert_id = {}", saved.last_insert_id));

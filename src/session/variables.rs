@@ -12,6 +12,8 @@ use super::transaction::quoted;
 use crate::backend::connection::{Column, QueryError, Rows};
 use crate::sql::facts::Facts;
 
+/// UNSIGNED among the flags of a column.
+const UNSIGNED: u16 = 32;
 /// Columns of a variable in [`variable_expressions`].
 const PARTS: usize = 4;
 
@@ -177,6 +179,9 @@ pub(crate) fn variable_literal(rows: &Rows, from: usize) -> String {
     let Some(value) = text(0) else { return "NULL".to_owned() };
     match rows.columns.get(from).map(|c: &Column| c.kind) {
         // TINY … LONG, LONGLONG, INT24, DECIMAL, NEWDECIMAL
+        Some(0x08) if rows.columns.get(from).is_some_and(|c| c.flags & UNSIGNED != 0) => {
+            format!("CAST({value} AS UNSIGNED)")
+        }
         Some(0x00..=0x03 | 0x08 | 0x09 | 0xF6) => value,
         Some(0x04 | 0x05) if value.contains(['e', 'E']) => value,
         Some(0x04 | 0x05) => format!("{value}e0"),
@@ -197,7 +202,7 @@ mod tests {
 
     fn rows(kind: u8, values: &[Option<&str>]) -> Rows {
         Rows {
-            columns: vec![Column { name: b"@v".to_vec(), kind, collation: 63 }],
+            columns: vec![Column { name: b"@v".to_vec(), kind, collation: 63, flags: 0 }],
             rows: vec![values.iter().map(|v| v.map(|v| v.as_bytes().to_vec())).collect()],
         }
     }

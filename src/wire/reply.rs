@@ -196,6 +196,12 @@ impl Reply {
         self.state == State::Rows
     }
 
+    /// Whether the next packet is the EOF between columns and rows.
+    #[must_use]
+    pub fn at_columns_end(&self) -> bool {
+        self.state == State::ColumnsEnd
+    }
+
     /// Whether the packet that [`Reply::packet`] took last is an OK that reports changes of session state.
     pub fn reports_changes(&mut self) -> bool {
         std::mem::take(&mut self.reports)
@@ -449,6 +455,7 @@ impl Reply {
     fn ok(&mut self, prefix: &[u8]) -> Result<(), Malformed> {
         let ok = OkPacket::read(prefix)?;
         self.see(ok.status, true);
+        self.outcome.warnings = ok.warnings;
         self.outcome.status = Some(ok.status);
         self.outcome.warnings = ok.warnings;
         if ok.last_insert_id != 0 {
@@ -465,14 +472,13 @@ impl Reply {
         }
         if self.deprecate_eof() && prefix.len() >= 7 {
             let ok = OkPacket::read(prefix)?;
-            self.outcome.warnings = ok.warnings;
             self.see(ok.status, true);
+            self.outcome.warnings = ok.warnings;
             return Ok(ok.status);
         }
-        let counted = prefix.get(1..3).and_then(|b| b.first_chunk::<2>());
-        self.outcome.warnings = counted.map_or(0, |b| u16::from_le_bytes(*b));
-        let mut r = Reader::new(prefix.get(3..).unwrap_or_default());
+        let mut r = Reader::new(prefix.get(1..).unwrap_or_default());
         // EOF packets of the oldest form carry nothing
+        self.outcome.warnings = r.u16().unwrap_or(0);
         let status = r.u16().map(Status::from_bits_retain).unwrap_or_default();
         self.see(status, false);
         Ok(status)

@@ -161,8 +161,10 @@ async fn change_user_is_a_login_of_its_own() {
         .unwrap();
     assert_eq!((row.0.as_str(), row.1, row.3), (account.name(), None, id));
     assert!(!row.2.contains("ANSI"), "{}", row.2);
-    let Err(Error::Server(error)) = conn.change_user(opts("wrong")).await else { panic!("let in") };
-    assert_eq!(error.code, 1045);
+    match conn.change_user(opts("wrong")).await {
+        Err(Error::Server(error)) => assert_eq!(error.code, 1045),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
