@@ -21,6 +21,8 @@
     reason = "a test stops at the first thing that is not as it should be"
 )]
 
+#![allow(clippy::duplicate_mod, reason = "pool/again.rs runs the tests of pool: session in pool: transaction")]
+
 #[path = "../support/mod.rs"]
 mod support;
 
