@@ -5,8 +5,6 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio_rustls::TlsConnector;
-
 use super::slots::Slots;
 use crate::auth::Stage2;
 use crate::config::StoreId;
@@ -14,6 +12,7 @@ use crate::config::model::Store;
 use crate::net::tls::{self, TlsError};
 use crate::sql::dialect::Engine;
 use crate::wire::Capabilities;
+use crate::wire::handshake::Greeting;
 
 /// What a probe learned of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +32,7 @@ pub struct StoreHandle {
     /// Its configuration.
     pub config: Store,
     /// TLS towards it; `None` when off.
-    pub tls: Option<TlsConnector>,
+    pub tls: Option<tls::Connector>,
     /// What the newest successful probe learned.
     probed: Mutex<Option<Probed>>,
     /// Hashes of accounts, by user name, read with the control account.
@@ -100,6 +99,18 @@ impl StoreHandle {
     /// Records a probe.
     pub fn set_probed(&self, probed: Probed) {
         *lock(&self.probed) = Some(probed);
+    }
+
+    /// Learns of a store that no probe has reached yet, from the greeting that a session got: clients that come later are not
+    /// offered what it lacks.
+    pub fn greeted(&self, greeting: &Greeting) {
+        let mut probed = lock(&self.probed);
+        if probed.is_none() {
+            let version = String::from_utf8_lossy(&greeting.version).into_owned();
+            let engine = Engine::from_server_version(&version);
+            let capabilities = greeting.capabilities;
+            *probed = Some(Probed { version, engine, capabilities, lower_case_table_names: None });
+        }
     }
 
     /// Whether the newest attempt to connect succeeded, and why not.

@@ -34,7 +34,8 @@ impl Session {
     pub(crate) async fn turn(&mut self) -> Result<(), Fatal> {
         let frame = self.next_command().await?;
         self.newest_snapshot();
-        self.info.queries.fetch_add(1, Ordering::Relaxed);
+        // only this session writes it: no locked instruction is needed
+        self.info.queries.store(self.info.queries.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         let command = self.framed(frame).get(HEADER).copied().map(Command::from);
         if self.lease.is_some() {
             return Box::pin(self.pooled_turn(frame, command)).await;

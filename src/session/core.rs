@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
 
 use super::figures::CoreFigures;
 use super::query::Plan;
@@ -16,6 +15,7 @@ use crate::backend::Fleet;
 use crate::backend::pool::Pool;
 use crate::config::Config;
 use crate::net::Buffers;
+use crate::net::tls::Acceptor;
 use crate::routing::Snapshot;
 use crate::sql::plan_cache::PlanCache;
 
@@ -26,7 +26,7 @@ pub struct Live {
     /// The stores at run time.
     pub fleet: Fleet,
     /// TLS towards clients.
-    pub acceptor: Option<TlsAcceptor>,
+    pub acceptor: Option<Acceptor>,
 }
 
 impl Live {

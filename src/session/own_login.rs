@@ -5,6 +5,7 @@
 //! on the database are as the store has them. What the proxy cannot check (a wrong password, an unknown account, another
 //! plugin) is relayed to the store, whose words the client gets. With the store down, a hash that is known lets clients in.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,8 +13,9 @@ use std::time::Instant;
 use arc_swap::cache::Cache;
 
 use super::control_flow::Fatal;
+use super::exchange::PEER_PLUGINS;
 use super::lease::Lease;
-use super::login::{Account, Login as Relayed, PEER_PLUGINS, malformed, say};
+use super::login::{Account, Login as Relayed, no_login, proxy_header, say};
 use super::registry::{Seat, SessionInfo};
 use super::state::{State, dialect_of};
 use super::{Core, Live, Session, Statements, Transaction};
@@ -25,7 +27,9 @@ use crate::backend::{Backend, StoreHandle, control, dial::dial};
 use crate::config::model::Secret;
 use crate::net::compress::Peer as Frames;
 use crate::net::{PacketStream, Peer};
+use crate::sql::dialect::Engine;
 use crate::wire::handshake::{Greeting, HandshakeResponse, write_auth_switch};
+use crate::wire::packet::{self, HEADER};
 use crate::wire::{Capabilities, ErrPacket, OkPacket, Status};
 
 /// utf8mb4_general_ci: what the greeting names as the server's.
@@ -92,7 +96,8 @@ pub(super) async fn own_login(
     core: Rc<Core>,
     live: Arc<Live>,
     mut client: PacketStream,
-    peer: Peer,
+    mut peer: Peer,
+    behind: bool,
     seat: Seat,
 ) -> Result<Session, Fatal> {
     let Some(handle) = live.fleet.get(live.config().default).map(Arc::clone) else { return Err(Fatal::Quit) };
@@ -102,12 +107,17 @@ pub(super) async fn own_login(
     let id = core.registry.next_id();
     let shown = shown(&live, id);
     client.write_message(0, &shown.write()).await.map_err(Fatal::client)?;
-    let relayed = Relayed { core: &core, live: &live, handle: &handle, peer: &peer };
-    let (sequence, payload) = relayed.first_answer(&mut client).await?;
-    let mut response = match HandshakeResponse::read(&payload) {
-        Ok(response) => response,
-        Err(e) => return Err(relayed.tell(&mut client, sequence, malformed(e)).await),
+    if behind && let Some(source) = proxy_header(&mut client).await? {
+        peer = Peer::Tcp(source);
+    }
+    let reached = Cell::new(false);
+    let relayed = Relayed { core: &core, live: &live, handle: &handle, peer: &peer, behind, relayed: &reached };
+    let (sequence, payload) = relayed.first_answer(&mut client, &shown).await?;
+    let engine = Engine::from_server_version(&String::from_utf8_lossy(&shown.version));
+    let Ok(mut response) = HandshakeResponse::read(&payload) else {
+        return Err(say(&mut client, sequence.wrapping_add(1), no_login(&payload, engine)).await);
     };
+    let verifies = response.capabilities.contains(Capabilities::SSL_VERIFY_SERVER_CERT);
     let compresses = response.capabilities.contains(Capabilities::COMPRESS);
     response.capabilities &= shown.capabilities | Capabilities::CLIENT_ONLY;
     response.capabilities.remove(Capabilities::SSL | Capabilities::COMPRESS);
@@ -139,6 +149,9 @@ pub(super) async fn own_login(
     let status = entry.backend.as_ref().map_or(Status::AUTOCOMMIT, |b| b.status);
     let mut out = Vec::new();
     OkPacket { status, ..OkPacket::default() }.put(&mut out, entry.sequence);
+    if verifies || matches!(engine, Engine::MariaDb { version: 110_400.. }) {
+        out = with_proof(out, &live, &client, &entry);
+    }
     client.write(&out).await.map_err(Fatal::client)?;
     if compresses {
         client.compress(Frames::Client);
@@ -209,6 +222,21 @@ fn assemble(
         info,
         _seat: None,
     }
+}
+
+/// The OK with the proof for our certificate: a client that cannot verify it otherwise wants one (RULES.md 3).
+fn with_proof(ok: Vec<u8>, live: &Live, client: &PacketStream, entry: &Entry) -> Vec<u8> {
+    let Some(acceptor) = live.acceptor.as_ref().filter(|_| client.stream().is_tls()) else { return ok };
+    let hash = match &entry.seen {
+        Seen::Stage1(s) => stage2(s),
+        Seen::Password(p) => stage2(&stage1(p)),
+        _ => return ok,
+    };
+    let proof = crate::auth::certificate_proof(&hash, &entry.scramble, &acceptor.fingerprint);
+    let Ok(payload) = OkPacket::with_info(ok.get(HEADER..).unwrap_or_default(), &proof) else { return ok };
+    let mut out = Vec::new();
+    packet::put(&mut out, entry.sequence, &payload);
+    out
 }
 
 /// The proxy's greeting: the default store's version, and what every store offers.
@@ -288,7 +316,7 @@ impl Door<'_> {
     /// Whether the store is one whose accounts have `caching_sha2_password` as a rule.
     fn has_caching_sha2(&self) -> bool {
         let engine = self.handle.probed().map(|p| p.engine);
-        matches!(engine, Some(crate::sql::dialect::Engine::MySql { .. }))
+        matches!(engine, Some(Engine::MySql { .. }))
     }
 
     /// The full exchange, which gives the password itself: over TLS only.
@@ -313,8 +341,8 @@ impl Door<'_> {
         let configured = self.live.config().users.get(text.as_ref()).and_then(|u| u.get(&self.live.config().default));
         if let Some(c) = configured {
             return vec![match &c.secret {
-                Secret::Password(p) => stage2(stage1(p.as_bytes())),
-                Secret::NativeStage1(s) => stage2(*s),
+                Secret::Password(p) => stage2(&stage1(p.as_bytes())),
+                Secret::NativeStage1(s) => stage2(s),
                 Secret::NativeHash(h) => *h,
             }];
         }

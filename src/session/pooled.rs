@@ -398,7 +398,7 @@ impl Session {
     /// The connection that let the session in is where its first statements run; one that cannot be opened again stays.
     pub(crate) async fn come_in(&mut self, backend: Option<Backend>) -> Result<(), Fatal> {
         let Some(backend) = backend else { return Ok(()) };
-        if matches!(self.account.seen, Seen::Nothing | Seen::Native { .. }) {
+        if matches!(self.account.seen, Seen::Nothing | Seen::Native { .. } | Seen::Signature { .. }) {
             if let Some(lease) = &mut self.lease {
                 lease.known.sticky.set(Pin::Secret, true);
                 lease.status = backend.status;

@@ -5,7 +5,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::login::{Exchange, Verdict};
+use super::exchange::{Exchange, Verdict};
 use super::own_login::{Door, Entry, Knock, Refused, scramble};
 use crate::auth::{CLEAR, NATIVE, Seen, recover_stage1};
 use crate::backend::login::{Key, LoginError, greeting, tls_host, wants_tls};
@@ -78,13 +78,17 @@ impl Door<'_> {
             login.capabilities.insert(Capabilities::SSL);
             let sent = server.write_message(next, &login.write_ssl_request()).await;
             next = sent.map_err(|e| say(&e.into()))?;
-            tls::connect(&mut server, connector, tls_host(self.handle)).await.map_err(|e| say(&e.into()))?;
+            tls::connect(&mut server, connector, tls_host(self.handle), client.stream().agreed())
+                .await
+                .map_err(|e| say(&e.into()))?;
         }
         server.write_message(next, &login.write()).await.map_err(|e| say(&e.into()))?;
         let mut exchange = Exchange {
             seen: Seen::Empty,
             plugin: CLEAR.to_vec(),
             scramble: shown.scramble.clone(),
+            answer: Vec::new(),
+            password_wanted: true,
             store: self.handle.name(),
             check_peer: server.stream().is_unix(),
         };
@@ -134,6 +138,6 @@ fn key_of(seen: &Seen) -> Key {
         Seen::Stage1(s) => Key::Stage1(*s),
         Seen::Password(p) => Key::Password(p.clone()),
         Seen::Empty => Key::Password(Vec::new()),
-        Seen::Nothing | Seen::Native { .. } => Key::Password(scramble()),
+        Seen::Nothing | Seen::Native { .. } | Seen::Signature { .. } => Key::Password(scramble()),
     }
 }

@@ -220,7 +220,7 @@ impl Session {
                     Err(e) => Err(self.no_secret(handle.name(), &e.to_string())),
                 }
             }
-            Seen::Nothing => Err(self.no_secret(handle.name(), "its plugin gives none away")),
+            Seen::Nothing | Seen::Signature { .. } => Err(self.no_secret(handle.name(), "its plugin gives none away")),
         }
     }
 

@@ -20,7 +20,6 @@
     unreachable_pub,
     reason = "a test stops at the first thing that is not as it should be"
 )]
-
 #![allow(clippy::duplicate_mod, reason = "pool/again.rs runs the tests of pool: session in pool: transaction")]
 
 #[path = "../support/mod.rs"]
@@ -33,10 +32,15 @@ mod fidelity;
 mod hostile;
 mod load;
 mod login;
+mod login_cases;
 mod operating;
 mod pool;
 mod regression;
 mod routing;
+mod sha2;
 mod smoke;
+mod standby;
 mod state;
+mod takeover;
+mod tls;
 mod transactions;
