@@ -90,6 +90,7 @@ class Server:
 
 SCHEMA = f"""
 CREATE DATABASE d;
+USE d;
 CREATE TABLE d.t (id INT PRIMARY KEY, k INT NOT NULL, c CHAR(120) NOT NULL, pad CHAR(60) NOT NULL, KEY (k));
 INSERT INTO d.t SELECT seq, seq % 1000, REPEAT('c', 119), REPEAT('p', 59) FROM seq_1_to_{ROWS};
 """
@@ -146,7 +147,9 @@ def switchover(binary, folder, server, authority, start, end):
         raise RuntimeError(init.stdout + init.stderr)
     proxy = subprocess.Popen([binary, "serve", "--config", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        query = "SELECT position FROM switchover.marks WHERE group_name = 'g' ORDER BY round DESC LIMIT 1"
+        # a round is there when all its parts are
+        query = ("SELECT IF(COUNT(*) >= MAX(parts), MAX(position), MAX(base)) FROM switchover.marks WHERE group_name = 'g' "
+                 "AND round = (SELECT MAX(round) FROM switchover.marks WHERE group_name = 'g')")
         return wait(lambda: sequence(server.sql(query)), sequence(end))
     finally:
         proxy.kill()
@@ -158,7 +161,7 @@ def main():
     options.add_argument("--transactions", type=int, default=40_000)
     options.add_argument("--large", type=int, default=40, help="transactions of 5,000 rows")
     options.add_argument("--runs", type=int, default=2)
-    options.add_argument("--binary", default="target/release/switchover")
+    options.add_argument("--binary", default="target/dist/switchover")
     options = options.parse_args()
     folder = tempfile.mkdtemp(prefix="so-apply-")
     servers = []

@@ -1,4 +1,9 @@
 //! What the control account does at a store: probes, account hashes, KILL. Each on a connection of its own, briefly.
+//!
+//! A probe must see what clients will be shown: the greeting's bytes (capabilities of both halves, plugin, version string), and
+//! what the data plane's own dialling and login make of the store. `mysql_async` hides the one and would try the other in its
+//! own way, so these few commands go through [`super::connection`]. Where rows are read instead (catalogs, variables and
+//! grants, for `check` and before every flip: `admin::check`), `mysql_async` does it.
 
 use std::rc::Rc;
 use std::sync::Arc;

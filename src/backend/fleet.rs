@@ -11,6 +11,7 @@ use crate::config::model::Store;
 use crate::net::tls::{self, TlsError};
 use crate::sql::dialect::Engine;
 use crate::wire::Capabilities;
+use crate::wire::handshake::Greeting;
 
 /// What a probe learned of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +92,18 @@ impl StoreHandle {
     /// Records a probe.
     pub fn set_probed(&self, probed: Probed) {
         *lock(&self.probed) = Some(probed);
+    }
+
+    /// Learns of a store that no probe has reached yet, from the greeting that a session got: clients that come later are not
+    /// offered what it lacks.
+    pub fn greeted(&self, greeting: &Greeting) {
+        let mut probed = lock(&self.probed);
+        if probed.is_none() {
+            let version = String::from_utf8_lossy(&greeting.version).into_owned();
+            let engine = Engine::from_server_version(&version);
+            let capabilities = greeting.capabilities;
+            *probed = Some(Probed { version, engine, capabilities, lower_case_table_names: None });
+        }
     }
 
     /// Whether the newest attempt to connect succeeded, and why not.

@@ -156,6 +156,7 @@ pub async fn answer_greeting(
     login: &Login,
     greeting: &Greeting,
 ) -> Result<Backend, LoginError> {
+    store.greeted(greeting);
     let lacking = login.capabilities - greeting.capabilities - Capabilities::CLIENT_ONLY;
     if !lacking.is_empty() {
         return Err(LoginError::Capabilities(lacking));

@@ -19,6 +19,7 @@ mod worker;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -144,23 +145,24 @@ impl Signals {
 
 /// Follows the file, SIGHUP and the clock, until it is time to drain.
 async fn operate(
-    proxy: &Proxy,
+    proxy: &Arc<Proxy>,
     changes: &mut mpsc::Receiver<()>,
     signals: &mut Signals,
     mut draining: watch::Receiver<bool>,
 ) {
     let mut report = tokio::time::interval_at(tokio::time::Instant::now() + REPORT, REPORT);
     let mut look = tokio::time::interval(LOOK);
+    let mut publisher = telemetry::Publisher::default();
     loop {
         tokio::select! {
-            Some(()) = changes.recv() => reload(proxy).await,
-            _ = signals.hangup.recv() => reload(proxy).await,
+            Some(()) = changes.recv() => reload(proxy),
+            _ = signals.hangup.recv() => reload(proxy),
             _ = look.tick() => {
                 if proxy.file_differs() {
-                    reload(proxy).await;
+                    reload(proxy);
                 }
             }
-            _ = report.tick() => log_figures(proxy),
+            _ = report.tick() => log_figures(proxy, &mut publisher),
             _ = signals.terminate.recv() => return,
             _ = signals.interrupt.recv() => return,
             _ = draining.wait_for(|d| *d) => return,
@@ -185,12 +187,16 @@ async fn end_sessions(proxy: &Proxy, workers: &[Worker], signals: &mut Signals) 
     }
 }
 
-async fn reload(proxy: &Proxy) {
-    // the outcome is in the log and in `status`
-    let _ = proxy.reload(Cause::default()).await;
+/// Beside everything else: a store that takes its time to answer holds up no signal.
+fn reload(proxy: &Arc<Proxy>) {
+    let proxy = Arc::clone(proxy);
+    tokio::spawn(async move {
+        // the outcome is in the log and in `status`
+        let _ = proxy.reload(Cause::default()).await;
+    });
 }
 
-fn log_figures(proxy: &Proxy) {
+fn log_figures(proxy: &Proxy, publisher: &mut telemetry::Publisher) {
     let f = proxy.figures();
     let queries: u64 = f.stores.iter().map(|s| s.queries).sum();
     let errors: u64 = f.stores.iter().map(|s| s.errors).sum();
@@ -206,14 +212,23 @@ fn log_figures(proxy: &Proxy) {
         "figures"
     );
     let names: Vec<String> = proxy.live.load().config().stores.iter().map(|s| s.name.clone()).collect();
-    telemetry::publish(&telemetry::Sums {
+    let stores = names.into_iter().zip(f.stores).map(|(name, s)| telemetry::StoreSums {
+        name,
+        queries: s.queries,
+        errors: s.errors,
+        micros: s.micros,
+        classes: s.classes,
+    });
+    publisher.publish(&telemetry::Sums {
         logins: f.logins,
         login_failures: f.login_failures,
         refused: f.refused,
         plan_hits: f.plan_hits,
         plan_misses: f.plan_misses,
         sessions: f.sessions,
-        stores: names.into_iter().zip(&f.stores).map(|(n, s)| (n, s.queries, s.errors, s.micros)).collect(),
+        flips: proxy.flip_count.load(Ordering::Relaxed),
+        epoch: proxy.epoch(),
+        stores: stores.collect(),
     });
 }
 

@@ -171,7 +171,6 @@ impl Session {
         let Some(leg) = self.legs.get_mut(at) else { return };
         let generation = leg.generation;
         let store = leg.store();
-        leg.used = std::time::Instant::now();
         if writes(facts) {
             leg.wrote = true;
         }

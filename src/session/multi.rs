@@ -131,12 +131,18 @@ impl Session {
         command.extend_from_slice(text);
         let mut framed = Vec::with_capacity(command.len() + 4);
         packet::put(&mut framed, 0, &command);
+        let several = self.several_take_part();
         let Session { client, legs, .. } = self;
         let Some(leg) = legs.get_mut(at) else { return Ok(false) };
         leg.busy = true;
         leg.backend.stream.write(&framed).await.map_err(|e| leg.lost(e))?;
         let outcome = relay_part(client, leg, sequence, more).await?;
-        if outcome.error.is_some_and(super::relay::rolls_back) {
+        let lost = match outcome.error {
+            Some(code) if super::relay::rolls_back(code) => true,
+            Some(_) if several => !self.still_in_transaction(at).await?,
+            _ => false,
+        };
+        if lost {
             self.roll_back_all_but(at).await?;
         }
         if let Some((name, prepare)) = prepare {

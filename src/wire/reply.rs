@@ -230,8 +230,10 @@ impl Reply {
             if self.state == State::End && !self.continues {
                 return Ok(Step { consumed: at, event: Event::Done });
             }
-            if self.state == State::Rows && !self.continues {
-                let passed = self.rows(rest);
+            if let State::Rows | State::Columns { .. } = self.state
+                && !self.continues
+            {
+                let passed = if self.state == State::Rows { self.rows(rest) } else { self.columns(rest) };
                 if passed > 0 {
                     at += passed;
                     continue;
@@ -255,9 +257,15 @@ impl Reply {
                 return Ok(Step { consumed: at, event: Event::Changed(HEADER + header.len()) });
             }
             at += HEADER;
-            self.skip = header.len();
+            let here = header.len().min(bytes.len() - at);
+            at += here;
+            self.skip = header.len() - here;
             // the client answers when it has the whole name of the file, which may come in several reads
             self.asks_for_file = role == Role::LocalInfile;
+            if self.asks_for_file && self.skip == 0 {
+                self.asks_for_file = false;
+                return Ok(Step { consumed: at, event: Event::LocalInfile });
+            }
         }
     }
 
@@ -275,6 +283,30 @@ impl Reply {
             if at > bytes.len() {
                 self.skip = at - bytes.len();
                 return bytes.len();
+            }
+        }
+        at
+    }
+
+    /// The same for column definitions, of which only the number counts.
+    fn columns(&mut self, bytes: &[u8]) -> usize {
+        let State::Columns { mut left } = self.state else { return 0 };
+        let mut at = 0;
+        while let Some([a, b, c, _, first]) = bytes.get(at..).and_then(|r| r.first_chunk::<5>()) {
+            let length = u32::from_le_bytes([*a, *b, *c, 0]) as usize;
+            // an ERR, or what no column definition is: for the careful path
+            if *first >= 0xFE || length == 0 || length == super::packet::MAX_PAYLOAD {
+                break;
+            }
+            left = left.saturating_sub(1);
+            at += HEADER + length;
+            self.state = if left == 0 { self.after_columns() } else { State::Columns { left } };
+            if at > bytes.len() {
+                self.skip = at - bytes.len();
+                return bytes.len();
+            }
+            if left == 0 {
+                break;
             }
         }
         at
