@@ -161,6 +161,8 @@ impl Session {
     async fn gather(&mut self, limit: u64) -> Result<(), Fatal> {
         self.gathered.clear();
         let mut total = 0;
+        let mut packets = 0u8;
+        let compressed = matches!(self.client.stream(), crate::net::Stream::Compressed(_));
         loop {
             let Some((header, _)) = self.client.peek() else {
                 self.client.fill().await.map_err(Fatal::client)?;
@@ -170,6 +172,11 @@ impl Session {
             if total > limit {
                 return Err(too_large());
             }
+            // libmariadb numbers them anew where frames have numbers of their own; a store that has no frames minds
+            if let Some(number) = self.client.buffered_mut().get_mut(3).filter(|_| compressed) {
+                *number = packets;
+            }
+            packets = packets.wrapping_add(1);
             let mut left = HEADER + header.len();
             while left > 0 {
                 if self.client.buffered().is_empty() {

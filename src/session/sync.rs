@@ -170,15 +170,20 @@ impl Session {
         })
     }
 
+    /// The three ways out; the third only where it is one: a stored hash completes a native answer and nothing else.
     fn no_secret(&self, store: &str, why: &str) -> ErrPacket {
         let user = String::from_utf8_lossy(&self.account.user);
         let home = self.legs.first().map_or("", |l| l.name.as_str());
+        let third = match self.account.seen {
+            Seen::Native { .. } => format!(", or a `control:` account of store {home} that may read mysql.user"),
+            _ => String::new(),
+        };
         ErrPacket::new(
             1045,
             b"28000",
             format!(
                 "switchover: no secret for user '{user}' on store {store}: {why}; configure one of `users: {{{user}: {{{store}: \
-                 {{password: …}}}}}}`, `stores: {{{store}: {{account: …}}}}`, or a `control:` account of store {home} that may read mysql.user"
+                 {{password: …}}}}}}`, `stores: {{{store}: {{account: …}}}}`{third}"
             ),
         )
     }

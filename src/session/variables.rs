@@ -25,19 +25,27 @@ impl Session {
         // a value that was on a lost leg alone is lost
         self.state.user_variables.retain(|_, holders| holders.iter().any(|g| legs.contains(g)));
         let everything = may_assign_unseen(facts);
-        let mut wanted: Vec<(u64, Vec<Box<str>>)> = Vec::new();
+        let mut wanted: Vec<((u64, bool), Vec<Box<str>>)> = Vec::new();
         for (name, holders) in &self.state.user_variables {
-            if holders.contains(&here) || !(everything || facts.user_variables.contains(name)) {
+            let named = facts.user_variables.contains(name);
+            if holders.contains(&here) || !(everything || named) {
                 continue;
             }
             let Some(from) = holders.iter().find(|g| legs.contains(g)) else { continue };
-            match wanted.iter_mut().find(|(g, _)| g == from) {
+            match wanted.iter_mut().find(|(key, _)| *key == (*from, named)) {
                 Some((_, names)) => names.push(name.clone()),
-                None => wanted.push((*from, vec![name.clone()])),
+                None => wanted.push(((*from, named), vec![name.clone()])),
             }
         }
-        for (from, names) in wanted {
-            self.carry_variables(from, &names, at).await?;
+        for ((from, named), names) in wanted {
+            match self.carry_variables(from, &names, at).await {
+                // what cannot be had there matters only to a statement that names it
+                Err(Failure::Statement(error)) if !named => {
+                    let store = self.legs.get(at).map(|l| l.name.as_str());
+                    tracing::debug!(store, %error, "a user variable cannot follow");
+                }
+                other => other?,
+            }
         }
         // names that nobody was seen to assign: a routine or a trigger may have, the newest first
         let unknown: Vec<Box<str>> =
