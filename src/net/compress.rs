@@ -40,6 +40,8 @@ struct Packets {
     left: usize,
     /// The current packet fills its length: the next one goes on with it, and libmariadb numbers that one anew.
     continues: bool,
+    /// Its sequence number, unless the store has said something since: after 255 comes 0, in the middle of a file's packets.
+    last: Option<u8>,
     /// The start of a header that a write cut in two.
     cut: Vec<u8>,
 }
@@ -145,7 +147,7 @@ impl Compressed {
         self.packets.left -= at;
         while let Some(&[l0, l1, l2, sequence]) = rest.get(at..).and_then(<[u8]>::first_chunk) {
             let payload = u32::from_le_bytes([l0, l1, l2, 0]) as usize;
-            if sequence == 0 && !self.packets.continues {
+            if sequence == 0 && !self.packets.continues && self.packets.last != Some(255) {
                 let (before, command) = rest.split_at(at);
                 if !before.is_empty() {
                     self.frame(before)?;
@@ -153,6 +155,7 @@ impl Compressed {
                 (rest, at) = (command, 0);
                 self.sequence = 0;
             }
+            self.packets.last = Some(sequence);
             self.packets.continues = payload == MAX_PAYLOAD;
             let length = PACKET_HEADER + payload;
             let here = length.min(rest.len() - at);
@@ -187,6 +190,7 @@ impl AsyncRead for Compressed {
                 let n = waiting.len().min(buf.remaining());
                 buf.put_slice(waiting.get(..n).unwrap_or_default());
                 me.taken += n;
+                me.packets.last = None;
                 if me.taken == me.plain.len() {
                     me.plain = Vec::new();
                     me.taken = 0;
@@ -287,6 +291,19 @@ mod tests {
             }
             assert_eq!(expected, commands, "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn a_file_of_more_packets_than_numbers_is_no_command() {
+        let mut writer = Compressed::new(Stream::Gone, Peer::Store, Vec::new());
+        let mut payload = Vec::new();
+        let mut next = 2;
+        for _ in 0..600 {
+            payload.extend([1, 0, 0, next, b'x']);
+            next = next.wrapping_add(1);
+        }
+        writer.frames(&payload).unwrap();
+        assert_eq!(read_frames(&writer.out).len(), 1);
     }
 
     #[test]

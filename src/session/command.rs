@@ -37,6 +37,9 @@ impl Session {
         // only this session writes it: no locked instruction is needed
         self.info.queries.store(self.info.queries.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         let command = self.framed(frame).get(HEADER).copied().map(Command::from);
+        if self.lease.is_some() {
+            return Box::pin(self.pooled_turn(frame, command)).await;
+        }
         match command {
             Some(Command::Query) => self.query(frame).await?,
             Some(c @ (Command::StmtExecute | Command::StmtBulkExecute)) => self.execute(frame, c).await?,
@@ -52,7 +55,7 @@ impl Session {
         Ok(())
     }
 
-    async fn other_command(&mut self, frame: Frame, command: Command) -> Result<(), Fatal> {
+    pub(crate) async fn other_command(&mut self, frame: Frame, command: Command) -> Result<(), Fatal> {
         match command {
             Command::Quit => Err(Fatal::Quit),
             Command::StmtPrepare => self.prepare(frame).await,
@@ -158,6 +161,8 @@ impl Session {
     async fn gather(&mut self, limit: u64) -> Result<(), Fatal> {
         self.gathered.clear();
         let mut total = 0;
+        let mut packets = 0u8;
+        let compressed = matches!(self.client.stream(), crate::net::Stream::Compressed(_));
         loop {
             let Some((header, _)) = self.client.peek() else {
                 self.client.fill().await.map_err(Fatal::client)?;
@@ -167,6 +172,11 @@ impl Session {
             if total > limit {
                 return Err(too_large());
             }
+            // libmariadb numbers them anew where frames have numbers of their own; a store that has no frames minds
+            if let Some(number) = self.client.buffered_mut().get_mut(3).filter(|_| compressed) {
+                *number = packets;
+            }
+            packets = packets.wrapping_add(1);
             let mut left = HEADER + header.len();
             while left > 0 {
                 if self.client.buffered().is_empty() {
@@ -190,6 +200,10 @@ impl Session {
     fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<Woken, Fatal>> {
         if self.info.waker.get().is_none() {
             let _ = self.info.waker.set(cx.waker().clone());
+        }
+        if self.info.killed.load(Ordering::Relaxed) {
+            let killed = ErrPacket::new(1927, b"70100", "Connection was killed");
+            return Poll::Ready(Err(Fatal::Closed(killed)));
         }
         match self.client.poll_fill(cx) {
             Poll::Ready(Ok(0)) => return Poll::Ready(Err(Fatal::Quit)),
