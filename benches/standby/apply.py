@@ -90,6 +90,7 @@ class Server:
 
 SCHEMA = f"""
 CREATE DATABASE d;
+USE d;
 CREATE TABLE d.t (id INT PRIMARY KEY, k INT NOT NULL, c CHAR(120) NOT NULL, pad CHAR(60) NOT NULL, KEY (k));
 INSERT INTO d.t SELECT seq, seq % 1000, REPEAT('c', 119), REPEAT('p', 59) FROM seq_1_to_{ROWS};
 """
@@ -146,7 +147,9 @@ def switchover(binary, folder, server, authority, start, end):
         raise RuntimeError(init.stdout + init.stderr)
     proxy = subprocess.Popen([binary, "serve", "--config", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        query = "SELECT position FROM switchover.marks WHERE group_name = 'g' ORDER BY round DESC LIMIT 1"
+        # a round is there when all its parts are
+        query = ("SELECT IF(COUNT(*) >= MAX(parts), MAX(position), MAX(base)) FROM switchover.marks WHERE group_name = 'g' "
+                 "AND round = (SELECT MAX(round) FROM switchover.marks WHERE group_name = 'g')")
         return wait(lambda: sequence(server.sql(query)), sequence(end))
     finally:
         proxy.kill()

@@ -7,7 +7,7 @@
 //! | file | holds |
 //! |---|---|
 //! | [`value`] | one column's value, exactly as the authority stored it |
-//! | [`column`] | what a column is on the standby, and how a value is written for it as an SQL literal |
+//! | [`mod@column`] | what a column is on the standby, and how a value is written for it as an SQL literal |
 //! | [`position`] | where in the log a transaction ends: MariaDB GTIDs, or file and offset |
 //! | [`temporal`], [`decimal`] | MySQL's packed dates, times and decimals as text |
 //!

@@ -68,7 +68,7 @@ async fn serve(path: PathBuf, config: crate::config::Config, takeover: bool) -> 
         Some(_) => None,
         None => Some(ControlSocket::bind_after(&control_socket, PATIENCE).await?),
     };
-    let (predecessor, mut listeners) = match asked {
+    let (mut predecessor, mut listeners) = match asked {
         Some((predecessor, descriptors)) => (Some(predecessor), listen::inherit(&config.listen, descriptors)?),
         None => (None, listen::bind(&config.listen)?),
     };
@@ -85,16 +85,19 @@ async fn serve(path: PathBuf, config: crate::config::Config, takeover: bool) -> 
         .context("a worker thread")?;
     let (_watch, mut changes) = crate::config::watch::watch_channel(&path).context("watching the configuration")?;
     let mut signals = Signals::new()?;
-    if let Some(mut predecessor) = predecessor {
+    if let Some(predecessor) = &mut predecessor {
         predecessor.ready();
         socket = Some(ControlSocket::bind_after(&control_socket, PATIENCE).await?);
-        predecessor.serving();
-        listeners.iter_mut().zip(&addresses).for_each(|(l, address)| l.own_file(address));
     }
     let Some(socket) = socket else { bail!("no control socket") };
     let duplicates = listeners.iter().map(listen::Listener::duplicate).collect::<std::io::Result<Vec<_>>>()?;
-    let mut accepting = Box::pin(listen::accept(&listeners, &workers, draining.clone()));
     let mut post = Post::take(&control_socket, socket, &proxy)?;
+    // from here on nothing can fail any more
+    if let Some(predecessor) = predecessor {
+        predecessor.serving();
+        listeners.iter_mut().zip(&addresses).for_each(|(l, address)| l.own_file(address));
+    }
+    let mut accepting = Box::pin(listen::accept(&listeners, &workers, draining.clone()));
     tracing::info!(config = %path.display(), epoch = proxy.epoch(), "serving");
     let taken_over = tokio::select! {
         () = &mut accepting => false,

@@ -25,19 +25,27 @@ impl Session {
         // a value that was on a lost leg alone is lost
         self.state.user_variables.retain(|_, holders| holders.iter().any(|g| legs.contains(g)));
         let everything = may_assign_unseen(facts);
-        let mut wanted: Vec<(u64, Vec<Box<str>>)> = Vec::new();
+        let mut wanted: Vec<((u64, bool), Vec<Box<str>>)> = Vec::new();
         for (name, holders) in &self.state.user_variables {
-            if holders.contains(&here) || !(everything || facts.user_variables.contains(name)) {
+            let named = facts.user_variables.contains(name);
+            if holders.contains(&here) || !(everything || named) {
                 continue;
             }
             let Some(from) = holders.iter().find(|g| legs.contains(g)) else { continue };
-            match wanted.iter_mut().find(|(g, _)| g == from) {
+            match wanted.iter_mut().find(|(key, _)| *key == (*from, named)) {
                 Some((_, names)) => names.push(name.clone()),
-                None => wanted.push((*from, vec![name.clone()])),
+                None => wanted.push(((*from, named), vec![name.clone()])),
             }
         }
-        for (from, names) in wanted {
-            self.carry_variables(from, &names, at).await?;
+        for ((from, named), names) in wanted {
+            match self.carry_variables(from, &names, at).await {
+                // what cannot be had there matters only to a statement that names it
+                Err(Failure::Statement(error)) if !named => {
+                    let store = self.legs.get(at).map(|l| l.name.as_str());
+                    tracing::debug!(store, %error, "a user variable cannot follow");
+                }
+                other => other?,
+            }
         }
         // names that nobody was seen to assign: a routine or a trigger may have, the newest first
         let unknown: Vec<Box<str>> =
@@ -54,7 +62,7 @@ impl Session {
     }
 
     /// Reads variables on one leg and sets them on another; those that are NULL and not known to be are left alone.
-    async fn carry_variables(&mut self, from: u64, names: &[Box<str>], to: usize) -> Result<(), Failure> {
+    pub(crate) async fn carry_variables(&mut self, from: u64, names: &[Box<str>], to: usize) -> Result<(), Failure> {
         let (Some(at), Some(here)) =
             (self.legs.iter().position(|l| l.generation == from), self.legs.get(to).map(|l| l.generation))
         else {
@@ -197,7 +205,7 @@ fn plain_literal(rows: &Rows, from: usize) -> String {
 }
 
 /// The variable whose [`variable_expressions`] begin at column `from`, as a literal that keeps its type.
-fn variable_literal(rows: &Rows, from: usize) -> String {
+pub(crate) fn variable_literal(rows: &Rows, from: usize) -> String {
     let text = |at: usize| rows.first(from + at).map(|v| String::from_utf8_lossy(v).into_owned());
     let Some(value) = text(0) else { return "NULL".to_owned() };
     match rows.columns.get(from).map(|c: &Column| c.kind) {

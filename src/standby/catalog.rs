@@ -42,6 +42,8 @@ pub struct Description {
     pub columns: Vec<Column>,
     /// Columns of the key by which rows are found: the primary key, else a unique key without NULL; empty without either.
     pub key: Vec<usize>,
+    /// Whether that key is its only unique one, and the store is one where an upsert can then be nothing but an update.
+    pub only_key: bool,
     /// Keys that decide which transactions are in each other's way.
     pub uses: Vec<KeyUse>,
     /// What happens to other rows when one of this table goes, or its key changes: the engine does it, and no log has it.
@@ -246,12 +248,15 @@ async fn keys(
         index.prefix |= !cell(&row, 5).is_empty();
         index.columns.push(cell(&row, 4).to_owned());
     }
+    let version = rows(backend, "SELECT VERSION()").await?;
+    let maria = version.first().is_some_and(|row| cell(row, 0).to_lowercase().contains("mariadb"));
     // the primary key first, then the others by name
     let mut list: Vec<((TableName, String), Index)> = indexes.into_iter().filter(|(_, index)| index.unique).collect();
     list.sort_by_key(|((_, name), _)| name != "PRIMARY");
     for ((table, name), index) in list {
         let Some(table) = found.get_mut(&table) else { continue };
         let Some(columns) = positions(table, &index.columns) else { continue };
+        table.only_key = maria && table.uses.is_empty();
         if table.key.is_empty() && !index.nullable && (name == "PRIMARY" || !index.prefix) {
             table.key.clone_from(&columns);
         }

@@ -252,7 +252,10 @@ async fn difference(backend: &mut Backend, statement: &Statement, rows: u64, war
     let shown: String = String::from_utf8_lossy(&statement.sql).chars().take(400).collect();
     match statement.does {
         Does::Delete | Does::Update => Failed::Misfit {
-            what: format!("{table}: {} of {expected} rows are not on the standby: {shown}", expected.saturating_sub(rows)),
+            what: format!(
+                "{table}: {} rows are not on the standby as the authority had them: {shown}",
+                expected.saturating_sub(rows)
+            ),
             remedy: "put the row there as the authority had it before, then `switchover standby retry`; or pass the transaction \
                      over: `switchover standby skip`"
                 .to_owned(),

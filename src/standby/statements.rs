@@ -68,14 +68,14 @@ pub fn in_order(transaction: &Transaction, catalog: &Catalog) -> Result<Vec<Stat
             Change::Update(..) => {}
             Change::Clear => {
                 // TRUNCATE sets no cascade off, and is refused where one could be
-                let net = Net { table: Arc::clone(table), clear: true, removed, added };
+                let net = Net { table: Arc::clone(table), clear: true, removed, added, changed: Vec::new() };
                 out.push(foreign_key_checks(false));
                 checks = false;
                 out.extend(statements(&net));
                 continue;
             }
         }
-        let net = Net { table: Arc::clone(table), clear: false, removed, added };
+        let net = Net { table: Arc::clone(table), clear: false, removed, added, changed: Vec::new() };
         deletes(&net, &name, &mut out);
         out.extend(statements(&Net { removed: Vec::new(), ..net }));
     }
@@ -116,10 +116,11 @@ pub fn statements(net: &Net<'_>) -> Vec<Statement> {
         out.push(Statement { sql, rows: None, warnings: 0, table: table.clone(), does: Does::Clear });
     }
     deletes(net, &table, &mut out);
-    let (odd, usual): (Vec<&Row>, Vec<&Row>) =
-        net.added.iter().partition(|row| has_empty_enum(&net.table.columns, row));
-    inserts(net, "", &usual, &table, &mut out);
-    inserts(net, LAX, &odd, &table, &mut out);
+    for (rows, does) in [(&net.changed, Does::Update), (&net.added, Does::Insert)] {
+        let (odd, usual): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| has_empty_enum(&net.table.columns, row));
+        inserts(net, "", &usual, does, &mut out);
+        inserts(net, LAX, &odd, does, &mut out);
+    }
     out
 }
 
@@ -177,7 +178,16 @@ fn closed(mut statement: Statement, columns: usize) -> Statement {
     statement
 }
 
-fn inserts(net: &Net<'_>, prefix: &str, rows: &[&Row], table: &str, out: &mut Vec<Statement>) {
+/// Rows that come; or, as [`Does::Update`], rows that stay: where the only unique key is the one that finds the row, an upsert
+/// of a row that is there is an update of that row. It counts two rows, and one where the row was not there after all.
+fn inserts(net: &Net<'_>, prefix: &str, rows: &[&Row], does: Does, out: &mut Vec<Statement>) {
+    let table = net.table.name.to_string();
+    let (each, tail) = if does == Does::Update { (2, upsert(net)) } else { (1, String::new()) };
+    let close = |mut statement: Statement| {
+        statement.sql.extend(tail.bytes());
+        statement.rows = statement.rows.map(|n| n * each);
+        statement
+    };
     let columns: Vec<(usize, &Column)> = net.table.columns.iter().enumerate().filter(|(_, c)| !c.generated).collect();
     let names: Vec<String> = columns.iter().map(|(_, c)| quoted(&c.name)).collect();
     let head = format!("{prefix}INSERT INTO {} ({}) VALUES ", net.table.name.quoted(), names.join(","));
@@ -186,7 +196,7 @@ fn inserts(net: &Net<'_>, prefix: &str, rows: &[&Row], table: &str, out: &mut Ve
         let statement = open.get_or_insert_with(|| {
             let mut sql = Vec::with_capacity(4_096);
             sql.extend(head.bytes());
-            Statement { sql, rows: Some(0), warnings: 0, table: table.to_owned(), does: Does::Insert }
+            Statement { sql, rows: Some(0), warnings: 0, table: table.clone(), does }
         });
         let count = statement.rows.unwrap_or(0);
         let sql = &mut statement.sql;
@@ -201,10 +211,17 @@ fn inserts(net: &Net<'_>, prefix: &str, rows: &[&Row], table: &str, out: &mut Ve
         statement.rows = Some(count + 1);
         statement.warnings = statement.warnings.saturating_add(empty_enums(&net.table.columns, row));
         if statement.sql.len() >= FULL || count + 1 >= INSERTS as u64 {
-            out.extend(open.take());
+            out.extend(open.take().map(&close));
         }
     }
-    out.extend(open);
+    out.extend(open.map(close));
+}
+
+/// Every column, those of the key too: none is left to ON UPDATE CURRENT_TIMESTAMP.
+fn upsert(net: &Net<'_>) -> String {
+    let names =
+        net.table.columns.iter().filter(|c| !c.generated).map(|c| format!("{0} = VALUES({0})", quoted(&c.name)));
+    format!(" ON DUPLICATE KEY UPDATE {}", names.collect::<Vec<_>>().join(","))
 }
 
 #[cfg(test)]
@@ -226,6 +243,7 @@ mod tests {
             clear: false,
             removed: vec![&rows[0], &rows[1]],
             added: vec![&rows[1], &rows[2]],
+            changed: Vec::new(),
         };
         let text = |net: &Net<'_>| {
             let list = statements(net);
@@ -241,6 +259,11 @@ mod tests {
         assert_eq!(text(&net), [(delete.to_owned(), 2), (insert, 2)]);
         net.clear = true;
         assert_eq!(text(&net)[0].0, "DELETE FROM `d`.`t`");
+        let table = Arc::clone(&catalog()[&name()]);
+        let net =
+            Net { table, clear: false, removed: Vec::new(), added: Vec::new(), changed: vec![&rows[0], &rows[2]] };
+        let upsert = "INSERT INTO `d`.`t` (`id`,`u`) VALUES (1,'a'),(3,'c') ON DUPLICATE KEY UPDATE `id` = VALUES(`id`),`u` = VALUES(`u`)";
+        assert_eq!(text(&net), [(upsert.to_owned(), 4)]);
     }
 
     #[test]
@@ -251,6 +274,7 @@ mod tests {
             clear: false,
             removed: rows.iter().take(1_001).collect(),
             added: rows.iter().collect(),
+            changed: Vec::new(),
         };
         let list = statements(&net);
         let counts: Vec<u64> = list.iter().filter_map(|s| s.rows).collect();

@@ -74,6 +74,7 @@ fn rule_02_clients_that_never_log_in_are_bounded_and_leave_no_connection_behind(
     sixth.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
     read_packet(&mut sixth).expect("a greeting, when those before have left");
     drop(sixth);
+    let counted = store.status("Aborted_connects_preauth");
     // far more than max_connect_errors (100 by default), as a load balancer's checks make in a few minutes
     for _ in 0..150 {
         let mut socket = std::net::TcpStream::connect(("127.0.0.1", proxy.port)).unwrap();
@@ -82,6 +83,8 @@ fn rule_02_clients_that_never_log_in_are_bounded_and_leave_no_connection_behind(
     eventually("logins work again", || Raw::login(proxy.port, ORDINARY, "app", "app", "").is_ok());
     let sql = "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'unauthenticated user'";
     eventually("the store's connections are closed", || store.sql(sql) == [["0"]]);
+    // the proxy ended them in order: what the store counts against its address has not moved
+    assert_eq!(store.status("Aborted_connects_preauth"), counted);
 }
 
 #[test]

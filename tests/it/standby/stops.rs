@@ -49,7 +49,7 @@ fn a_missing_row_stops_and_can_be_passed_over() {
     kept.standby.sql("DELETE FROM d.t WHERE id = 2");
     kept.authority.sql_in("d", "UPDATE t SET v = 'z' WHERE id < 3");
     let standby = stopped(&kept);
-    says(&standby, &["1 of 2 rows are not on the standby", "`id` IN (1,2)"]);
+    says(&standby, &["1 rows are not on the standby", "VALUES (1,'z'),(2,'z')"]);
     // nothing of the transaction is there
     assert_eq!(kept.standby.sql("SELECT v FROM d.t WHERE id = 1")[0][0], "a");
     let wrong = kept.proxy.cli(&["standby", "skip", "analytics", "0-11-1", "--reason", "x"]);
