@@ -7,6 +7,7 @@ use super::control_flow::Failure;
 use crate::config::StoreId;
 use crate::sql::facts::{Access, Assignment, Facts, Flags, Kind};
 use crate::wire::ErrPacket;
+use crate::wire::Status;
 use crate::wire::reply::Outcome;
 
 /// Flags of statements that need nothing before or after them on their own leg.
@@ -168,10 +169,12 @@ impl Session {
 
     /// Takes a statement's end into account.
     pub(crate) fn after(&mut self, facts: &Facts, at: usize, outcome: &Outcome) {
+        let autocommit = self.home_status().contains(Status::AUTOCOMMIT);
         self.note(Some(facts), outcome);
         let Some(leg) = self.legs.get_mut(at) else { return };
         let generation = leg.generation;
         let store = leg.store();
+        leg.locks |= at != 0 && !autocommit && !facts.tables.is_empty();
         if writes(facts) {
             leg.wrote = true;
         }

@@ -46,6 +46,9 @@ pub(crate) struct Leg {
     pub(crate) wrote: bool,
     /// A statement of this transaction named a table here.
     pub(crate) touched: bool,
+    /// With autocommit = 0 a statement ran here that opened no transaction (it failed, or read nothing): the store keeps its metadata
+    /// locks all the same until COMMIT or ROLLBACK.
+    pub(crate) locks: bool,
     /// When it was last used.
     pub(crate) used: Instant,
 }
@@ -72,6 +75,7 @@ impl Leg {
             broken: false,
             wrote: false,
             touched: false,
+            locks: false,
             used: Instant::now(),
         }
     }

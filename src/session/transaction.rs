@@ -134,7 +134,7 @@ impl Session {
     /// Ends the transaction on every leg but `target`, before a statement there that ends it.
     pub(crate) async fn end_elsewhere(&mut self, target: usize, commit: bool) -> Result<(), Failure> {
         let mut order: Vec<usize> = (0..self.legs.len())
-            .filter(|i| *i != target && self.legs.get(*i).is_some_and(super::leg::Leg::in_transaction))
+            .filter(|i| *i != target && self.legs.get(*i).is_some_and(|l| l.in_transaction() || (l.locks && !l.broken)))
             .collect();
         order.sort_by_key(|i| !self.legs.get(*i).is_some_and(|l| l.wrote));
         for i in order {
@@ -145,6 +145,7 @@ impl Session {
             }
             if let Some(leg) = self.legs.get_mut(i) {
                 leg.wrote = false;
+                leg.locks = false;
             }
         }
         Ok(())

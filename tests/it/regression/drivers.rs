@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::time::Duration;
 
+use mysql_async::prelude::Queryable;
+
 use crate::support::raw::{ORDINARY, Raw};
 use crate::support::{Database, Proxy, clients, stores};
 
@@ -75,5 +77,25 @@ fn a_client_whose_store_timed_out_sees_what_it_would_see_of_the_store() {
         std::thread::sleep(Duration::from_millis(2500));
         let error = raw.socket.write_all(&[1, 0, 0, 0, 0x0e]).expect_err("a ping was sent");
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "port {port}");
+    }
+}
+
+/// SQLAlchemy's suite over PyMySQL (autocommit = 0) on a database of a group: a statement that fails, or reads nothing, opens no
+/// transaction, and its store keeps the table's metadata lock until ROLLBACK all the same; DROP TABLE of another session hung on it.
+#[tokio::test]
+async fn a_rollback_releases_what_statements_without_a_transaction_locked_on_another_store() {
+    let (database, proxy) = ground();
+    proxy.flag("analytics", "new");
+    let mut owner = proxy.connect(&database.name).await;
+    owner.query_drop("SET lock_wait_timeout = 2").await.unwrap();
+    for statement in ["SELECT nope FROM hits", "SELECT 1 FROM hits WHERE 1 = 0", "SELECT id FROM hits"] {
+        for end in ["ROLLBACK", "COMMIT", "SET autocommit = 1"] {
+            let mut conn = proxy.connect(&database.name).await;
+            conn.query_drop("SET autocommit = 0").await.unwrap();
+            let _ = conn.query_drop(statement).await;
+            conn.query_drop(end).await.unwrap();
+            let altered = owner.query_drop("ALTER TABLE hits COMMENT = 'x'").await;
+            assert!(altered.is_ok(), "{statement}, {end}: {altered:?}");
+        }
     }
 }
