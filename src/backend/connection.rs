@@ -174,6 +174,26 @@ impl Drop for Backend {
     }
 }
 
+/// A value in UTF-8 where character_set_results is one of the sets of two or four bytes per character.
+fn narrow(value: &[u8], collation: u16) -> Vec<u8> {
+    let pairs = |order: fn([u8; 2]) -> u16| {
+        let units =
+            value.chunks_exact(2).map(|c| order([c.first().copied().unwrap_or(0), c.last().copied().unwrap_or(0)]));
+        char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect::<String>().into_bytes()
+    };
+    match collation {
+        35 | 54 | 55 | 90 | 101..=124 | 128..=151 | 159 => pairs(u16::from_be_bytes),
+        56 | 62 => pairs(u16::from_le_bytes),
+        60 | 61 | 160..=183 => {
+            let code = |c: &[u8]| c.iter().fold(0, |n: u32, b| n << 8 | u32::from(*b));
+            let text: String =
+                value.chunks_exact(4).map(|c| char::from_u32(code(c)).unwrap_or(char::REPLACEMENT_CHARACTER)).collect();
+            text.into_bytes()
+        }
+        _ => value.to_vec(),
+    }
+}
+
 impl Rows {
     /// Takes a packet inside a result set: the column count, a column, the EOF after them, or a row.
     fn take(&mut self, payload: &[u8], was_in_rows: bool, in_rows: bool) -> Result<(), Malformed> {
@@ -181,7 +201,8 @@ impl Rows {
         if was_in_rows {
             let mut row = Vec::with_capacity(self.columns.len());
             while !r.is_empty() {
-                row.push(r.lenenc_bytes_or_null()?.map(<[u8]>::to_vec));
+                let collation = self.columns.get(row.len()).map_or(0, |c| c.collation);
+                row.push(r.lenenc_bytes_or_null()?.map(|v| narrow(v, collation)));
             }
             self.rows.push(row);
         } else if payload.len() > 9 && !(in_rows && payload.first() == Some(&0xFE)) {
@@ -203,5 +224,18 @@ impl Rows {
             self.columns.push(Column { name, kind: r.u8()?, collation });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wide_characters_become_utf8() {
+        assert_eq!(narrow(b"\0O\0N", 35), b"ON");
+        assert_eq!(narrow(b"O\0\xac\x20", 56), "O€".as_bytes());
+        assert_eq!(narrow(b"\0\0\0O\0\x01\xf6\0", 60), "O😀".as_bytes());
+        assert_eq!(narrow(b"\0O", 63), b"\0O");
     }
 }

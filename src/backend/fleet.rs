@@ -5,12 +5,10 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio_rustls::TlsConnector;
-
 use crate::auth::Stage2;
 use crate::config::StoreId;
 use crate::config::model::Store;
-use crate::net::tls::{self, TlsError};
+use crate::net::tls::{self, Connectors, TlsError};
 use crate::sql::dialect::Engine;
 use crate::wire::Capabilities;
 
@@ -32,7 +30,7 @@ pub struct StoreHandle {
     /// Its configuration.
     pub config: Store,
     /// TLS towards it; `None` when off.
-    pub tls: Option<TlsConnector>,
+    pub tls: Option<Connectors>,
     /// What the newest successful probe learned.
     probed: Mutex<Option<Probed>>,
     /// Hashes of accounts, by user name, read with the control account.
@@ -64,7 +62,7 @@ impl StoreHandle {
     /// [`TlsError`] when its TLS files cannot be used.
     pub fn new(config: Store) -> Result<StoreHandle, TlsError> {
         Ok(StoreHandle {
-            tls: tls::connector(&config.tls)?,
+            tls: tls::connectors(&config.tls)?,
             config,
             probed: Mutex::new(None),
             hashes: Mutex::default(),

@@ -93,10 +93,10 @@ pub const LOGIN_LIMIT: usize = 1 << 20;
 /// # Errors
 /// [`LoginError::NoTls`] where it must and cannot.
 pub fn wants_tls(store: &StoreHandle, offered: Capabilities, client_tls: bool, unix: bool) -> Result<bool, LoginError> {
-    let offered = offered.contains(Capabilities::SSL) && !unix;
+    let offered = offered.contains(Capabilities::SSL);
     match store.config.tls.mode {
         TlsMode::Off => Ok(false),
-        TlsMode::Preferred => Ok(offered),
+        TlsMode::Preferred => Ok(offered && !unix),
         TlsMode::FollowClient => Ok(offered && client_tls),
         TlsMode::Required if offered => Ok(true),
         TlsMode::Required => Err(LoginError::NoTls),
@@ -173,7 +173,7 @@ pub async fn answer_greeting(
     if let (true, Some(connector)) = (encrypt, &store.tls) {
         response.capabilities |= Capabilities::SSL;
         sequence = stream.write_message(sequence, &response.write_ssl_request()).await?;
-        tls::connect(&mut stream, connector, tls_host(store)).await?;
+        tls::connect(&mut stream, connector.any(), tls_host(store)).await?;
     }
     let secure = encrypt || stream.stream().is_unix();
     let mut plugin = greeting.plugin.clone();

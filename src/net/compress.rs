@@ -1,8 +1,8 @@
-//! The compressed protocol on a client's leg: zlib frames below the packets.
+//! The compressed protocol, on a client's leg and on that of the store it logged in at: zlib frames below the packets.
 //!
-//! The proxy does not offer it, since every other leg is plain; but mysqlnd (PHP) compresses whenever it is told to, whatever the
-//! server offered, and would wait for ever. Source: MySQL "Compression": 3 bytes compressed length, 1 byte sequence number,
-//! 3 bytes length before compression (0: not compressed).
+//! It is offered where that store offers it, and spoken on both legs or, with a client that compresses unasked (mysqlnd), on the
+//! client's. Frames are numbered from 0 with each command, apart from the packets in them. Source: MySQL "Compression": 3 bytes
+//! compressed length, 1 byte sequence number, 3 bytes length before compression (0: not compressed).
 
 use std::io::{self, Read, Write};
 use std::pin::Pin;
@@ -35,6 +35,44 @@ pub struct Compressed {
     out: Vec<u8>,
     written: usize,
     sequence: u8,
+    /// Towards a store: where its commands begin.
+    commands: Option<Commands>,
+}
+
+/// Finds the beginnings of commands in what is written to a store.
+#[derive(Debug, Default)]
+struct Commands {
+    /// Payload bytes of the packet under way that were not written yet.
+    left: usize,
+    /// Sequence number of the newest packet.
+    newest: u8,
+}
+
+impl Commands {
+    /// How many of `bytes` may go into one frame, and whether they begin a command.
+    fn stretch(&mut self, bytes: &[u8]) -> (usize, bool) {
+        let mut at = 0;
+        let mut begins = false;
+        loop {
+            let inside = self.left.min(bytes.len() - at);
+            self.left -= inside;
+            at += inside;
+            let rest = bytes.get(at..).unwrap_or_default();
+            let Some([l0, l1, l2, sequence]) = rest.first_chunk::<4>().copied() else {
+                // a header is not cut in two, unless the writer did
+                return (if at == 0 { bytes.len() } else { at }, begins);
+            };
+            // behind 255 the packets of LOAD DATA LOCAL go on with 0
+            let first = sequence == 0 && self.newest != u8::MAX;
+            if first && at > 0 {
+                return (at, begins);
+            }
+            begins |= first;
+            self.newest = sequence;
+            self.left = u32::from_le_bytes([l0, l1, l2, 0]) as usize;
+            at += 4;
+        }
+    }
 }
 
 fn split3(n: usize) -> [u8; 3] {
@@ -46,13 +84,28 @@ impl Compressed {
     /// Wraps `inner`; `read` was read from it already.
     #[must_use]
     pub fn new(inner: Stream, read: Vec<u8>) -> Compressed {
-        Compressed { inner, raw: read, plain: Vec::new(), taken: 0, out: Vec::new(), written: 0, sequence: 0 }
+        Compressed {
+            inner,
+            raw: read,
+            plain: Vec::new(),
+            taken: 0,
+            out: Vec::new(),
+            written: 0,
+            sequence: 0,
+            commands: None,
+        }
     }
 
-    /// Whether what carries the frames is encrypted.
+    /// Wraps the connection to a store.
     #[must_use]
-    pub fn is_tls(&self) -> bool {
-        self.inner.is_tls()
+    pub fn to_store(inner: Stream, read: Vec<u8>) -> Compressed {
+        Compressed { commands: Some(Commands::default()), ..Compressed::new(inner, read) }
+    }
+
+    /// What carries the frames.
+    #[must_use]
+    pub fn inner(&self) -> &Stream {
+        &self.inner
     }
 
     /// Opens the frame at the start of `raw`, if it is whole.
@@ -146,7 +199,14 @@ impl AsyncRead for Compressed {
 impl AsyncWrite for Compressed {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_out(cx))?;
-        let chunk = buf.get(..buf.len().min(CHUNK)).unwrap_or_default();
+        let mut chunk = buf.get(..buf.len().min(CHUNK)).unwrap_or_default();
+        if let Some(commands) = &mut self.commands {
+            let (n, begins) = commands.stretch(chunk);
+            chunk = chunk.get(..n).unwrap_or_default();
+            if begins {
+                self.sequence = 0;
+            }
+        }
         self.frame(chunk)?;
         // what cannot be written now is written by the next write or flush
         let _ = self.poll_out(cx)?;
@@ -182,6 +242,35 @@ mod tests {
         }
         assert_eq!(reader.plain, [b"short".as_slice(), &payload].concat());
         assert_eq!(reader.sequence, 2);
+    }
+
+    #[test]
+    fn frames_to_a_store_begin_with_commands() {
+        let packet = |sequence: u8, length: usize| {
+            let mut p = split3(length).to_vec();
+            p.push(sequence);
+            p.resize(4 + length, b'x');
+            p
+        };
+        let stretches = |bytes: &[u8]| {
+            let mut commands = Commands::default();
+            let mut at = 0;
+            let mut out = Vec::new();
+            while at < bytes.len() {
+                let (n, begins) = commands.stretch(&bytes[at..bytes.len().min(at + 1000)]);
+                out.push((n, begins));
+                at += n;
+            }
+            out
+        };
+        // two commands in one write; a command of two packets; one longer than a frame
+        assert_eq!(stretches(&[packet(0, 5), packet(0, 7)].concat()), [(9, true), (11, true)]);
+        assert_eq!(stretches(&[packet(0, 5), packet(1, 7)].concat()), [(20, true)]);
+        assert_eq!(stretches(&[packet(0, 1500), packet(0, 1)].concat()), [(1000, true), (504, false), (5, true)]);
+        // a header that a frame's end would cut goes into the next
+        assert_eq!(stretches(&[packet(0, 994), packet(0, 1)].concat()), [(998, true), (5, true)]);
+        // a file's packets behind number 255
+        assert_eq!(stretches(&[packet(255, 1), packet(0, 1), packet(1, 0)].concat()), [(14, false)]);
     }
 
     #[test]

@@ -71,6 +71,12 @@ impl PacketStream {
         self.put_back(Stream::Compressed(Box::new(Compressed::new(stream, rest))));
     }
 
+    /// From here on commands go to a store in the compressed protocol.
+    pub fn compress_to_store(&mut self) {
+        let (stream, rest) = self.take_stream();
+        self.put_back(Stream::Compressed(Box::new(Compressed::to_store(stream, rest))));
+    }
+
     /// Bytes read and not consumed.
     #[must_use]
     pub fn buffered(&self) -> &[u8] {

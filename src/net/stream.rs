@@ -115,7 +115,7 @@ pub enum Stream {
     Accepted(Box<tokio_rustls::server::TlsStream<Prefixed>>),
     /// A connection to a store over TLS.
     Connected(Box<tokio_rustls::client::TlsStream<Prefixed>>),
-    /// A client's connection, plain or over TLS, in the compressed protocol.
+    /// A connection, plain or over TLS, in the compressed protocol.
     Compressed(Box<super::compress::Compressed>),
     /// Between two of these: while TLS begins.
     Gone,
@@ -127,7 +127,7 @@ impl Stream {
     pub fn is_tls(&self) -> bool {
         match self {
             Stream::Accepted(_) | Stream::Connected(_) => true,
-            Stream::Compressed(c) => c.is_tls(),
+            Stream::Compressed(c) => c.inner().is_tls(),
             Stream::Plain(_) | Stream::Gone => false,
         }
     }
@@ -138,10 +138,27 @@ impl Stream {
         !matches!(self, Stream::Plain(_))
     }
 
-    /// Whether it is a unix socket.
+    /// Whether a unix socket carries it, whatever is spoken there.
     #[must_use]
     pub fn is_unix(&self) -> bool {
-        matches!(self, Stream::Plain(Socket::Unix(_)))
+        let socket = match self {
+            Stream::Plain(socket) => socket,
+            Stream::Accepted(tls) => &tls.get_ref().0.socket,
+            Stream::Connected(tls) => &tls.get_ref().0.socket,
+            Stream::Compressed(inner) => return inner.inner().is_unix(),
+            Stream::Gone => return false,
+        };
+        matches!(socket, Socket::Unix(_))
+    }
+
+    /// What a client's connection is encrypted with.
+    #[must_use]
+    pub fn cipher_suite(&self) -> Option<rustls::CipherSuite> {
+        match self {
+            Stream::Accepted(tls) => tls.get_ref().1.negotiated_cipher_suite().map(|s| s.suite()),
+            Stream::Compressed(inner) => inner.inner().cipher_suite(),
+            Stream::Plain(_) | Stream::Connected(_) | Stream::Gone => None,
+        }
     }
 }
 

@@ -7,9 +7,10 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{CipherSuite, ClientConfig, ProtocolVersion, RootCertStore, ServerConfig, SupportedCipherSuite};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::packet_stream::PacketStream;
@@ -98,24 +99,72 @@ fn self_signed() -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>
 }
 
 /// How a store is connected to over TLS.
+pub struct Connectors {
+    any: TlsConnector,
+    /// By what the client's own leg agreed on: the store is offered that before all else.
+    like: Vec<(CipherSuite, TlsConnector)>,
+}
+
+impl Connectors {
+    /// The store's choice.
+    #[must_use]
+    pub fn any(&self) -> &TlsConnector {
+        &self.any
+    }
+
+    /// As the client's own leg is encrypted, so that what the store says of the connection holds for the client's too, and
+    /// accounts that ask for a cipher get what they ask for.
+    #[must_use]
+    pub fn like(&self, client: &Stream) -> &TlsConnector {
+        let agreed = client.cipher_suite();
+        self.like.iter().find(|(suite, _)| Some(*suite) == agreed).map_or(&self.any, |(_, connector)| connector)
+    }
+}
+
+/// How a store is connected to over TLS; `None` when off.
 ///
 /// # Errors
 /// [`TlsError`] for unreadable files or a pair that does not fit.
-pub fn connector(tls: &StoreTls) -> Result<Option<TlsConnector>, TlsError> {
+pub fn connectors(tls: &StoreTls) -> Result<Option<Connectors>, TlsError> {
     if tls.mode == TlsMode::Off {
         return Ok(None);
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
-    let builder = match &tls.ca {
-        Some(ca) => builder.with_root_certificates(roots(ca)?),
-        None => builder.dangerous().with_custom_certificate_verifier(Arc::new(unverified::Unverified(provider))),
+    let provider = rustls::crypto::ring::default_provider();
+    let roots = tls.ca.as_deref().map(roots).transpose()?;
+    let pair = match (&tls.cert, &tls.key) {
+        (Some(cert), Some(k)) => Some((certificates(cert)?, key(k)?)),
+        _ => None,
     };
-    let config = match (&tls.cert, &tls.key) {
-        (Some(cert), Some(k)) => builder.with_client_auth_cert(certificates(cert)?, key(k)?)?,
-        _ => builder.with_no_client_auth(),
+    let make = |suites: Vec<SupportedCipherSuite>| {
+        let provider = Arc::new(CryptoProvider { cipher_suites: suites, ..provider.clone() });
+        let builder =
+            ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+        let builder = match &roots {
+            Some(roots) => builder.with_root_certificates(roots.clone()),
+            None => builder.dangerous().with_custom_certificate_verifier(Arc::new(unverified::Unverified(provider))),
+        };
+        let config = match &pair {
+            Some((chain, key)) => builder.with_client_auth_cert(chain.clone(), key.clone_key())?,
+            None => builder.with_no_client_auth(),
+        };
+        Ok::<_, TlsError>(TlsConnector::from(Arc::new(config)))
     };
-    Ok(Some(TlsConnector::from(Arc::new(config))))
+    let mut like = Vec::new();
+    for first in &provider.cipher_suites {
+        // a client of TLS 1.2 means 1.2; one of 1.3 takes what the store has
+        let old = first.version().version == ProtocolVersion::TLSv1_2;
+        let mut suites = provider.cipher_suites.clone();
+        suites.retain(|s| !old || s.version() == first.version());
+        // the store's key may be of another kind than the proxy's: its twin comes next
+        suites.sort_by_key(|s| (s != first, ciphers(*s) != ciphers(*first)));
+        like.push((first.suite(), make(suites)?));
+    }
+    Ok(Some(Connectors { any: make(provider.cipher_suites.clone())?, like }))
+}
+
+/// A suite's name without the kind of key.
+fn ciphers(suite: SupportedCipherSuite) -> String {
+    suite.suite().as_str().unwrap_or_default().replace("_ECDSA_", "_RSA_")
 }
 
 /// Answers a client's ClientHello; the connection is encrypted afterwards.
@@ -206,7 +255,7 @@ mod tests {
         assert!(acceptor(&ListenTls::default()).unwrap().is_some());
         assert!(acceptor(&ListenTls { mode: TlsMode::Off, ..ListenTls::default() }).unwrap().is_none());
         let missing = StoreTls { ca: Some("/nowhere/ca.pem".into()), ..StoreTls::default() };
-        let error = connector(&missing).err().map(|e| e.to_string()).unwrap_or_default();
+        let error = connectors(&missing).err().map(|e| e.to_string()).unwrap_or_default();
         assert!(error.contains("/nowhere/ca.pem"), "{error}");
     }
 }

@@ -246,6 +246,8 @@ impl Login<'_> {
         let lost = |error: io::Error| Fatal::Store { store: self.handle.name().to_owned(), error };
         let mut offered = shown.capabilities & self.live.fleet.common_capabilities();
         offered.set(Capabilities::SSL, self.live.acceptor.is_some());
+        // spoken on the client's leg and on this store's
+        offered.set(Capabilities::COMPRESS, shown.capabilities.contains(Capabilities::COMPRESS));
         // a MariaDB server says so by clearing this bit
         offered.set(Capabilities::LONG_PASSWORD, shown.capabilities.contains(Capabilities::LONG_PASSWORD));
         let masked = Greeting { capabilities: offered, ..shown.clone() };
@@ -256,7 +258,7 @@ impl Login<'_> {
             Err(e) => return Err(self.tell(client, sequence, malformed(e)).await),
         };
         let client_tls = client.stream().is_tls();
-        // not offered, but mysqlnd compresses all the same
+        // mysqlnd compresses whatever was offered
         let compresses = response.capabilities.contains(Capabilities::COMPRESS);
         response.capabilities &= offered | Capabilities::CLIENT_ONLY;
         response.capabilities.remove(Capabilities::SSL);
@@ -270,12 +272,12 @@ impl Login<'_> {
                 return Err(say(client, sequence.wrapping_add(1), error).await);
             }
         };
-        let capabilities = response.capabilities;
+        let capabilities = response.capabilities - Capabilities::COMPRESS;
         let mut next = 1;
         if let (true, Some(connector)) = (encrypt, &self.handle.tls) {
             response.capabilities.insert(Capabilities::SSL);
             next = server.write_message(next, &response.write_ssl_request()).await.map_err(lost)?;
-            tls::connect(server, connector, tls_host(self.handle)).await.map_err(lost)?;
+            tls::connect(server, connector.like(client.stream()), tls_host(self.handle)).await.map_err(lost)?;
         }
         server.write_message(next, &response.write()).await.map_err(lost)?;
         let plugin = response.plugin.clone().filter(|p| !p.is_empty()).unwrap_or_else(|| shown.plugin.clone());
@@ -294,7 +296,11 @@ impl Login<'_> {
             }
         };
         let status = OkPacket::read(&ok).map(|o| o.status).unwrap_or(Status::AUTOCOMMIT);
-        if server.stream().is_unix() {
+        let unix = server.stream().is_unix();
+        if response.capabilities.contains(Capabilities::COMPRESS) {
+            server.compress_to_store();
+        }
+        if unix {
             self.check_socket_account(client, server, sequence, capabilities).await?;
         }
         client.write_message(sequence, &ok).await.map_err(Fatal::client)?;

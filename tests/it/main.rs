@@ -26,6 +26,7 @@ mod support;
 
 mod chaos;
 mod clients;
+mod compression;
 mod demo;
 mod fidelity;
 mod hostile;
