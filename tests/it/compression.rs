@@ -11,13 +11,13 @@ fn exercise(port: u16, database: &str) -> String {
         writeln!(file.1, "{n}\t{}", "abcdefgh".repeat(n % 20)).unwrap();
     }
     file.1.flush().unwrap();
-    write!(
+    writeln!(
         script.1,
         "SHOW STATUS LIKE 'Compression'; \
          CREATE OR REPLACE TABLE c (id INT PRIMARY KEY, v LONGTEXT); \
          LOAD DATA LOCAL INFILE '{}' INTO TABLE c; \
          SELECT COUNT(*), SUM(LENGTH(v)), SUM(CRC32(v)) FROM c; \
-         SELECT CRC32('{}'); SELECT id, v FROM c ORDER BY id LIMIT 30000; SELECT 1; SELECT nope; SELECT 2;\n",
+         SELECT CRC32('{}'); SELECT id, v FROM c ORDER BY id LIMIT 30000; SELECT 1; SELECT nope; SELECT 2;",
         file.0.display(),
         "0123456789".repeat(30_000),
     )
