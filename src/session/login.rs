@@ -273,12 +273,7 @@ impl Login<'_> {
             }
         };
         let capabilities = response.capabilities - Capabilities::COMPRESS;
-        let mut next = 1;
-        if let (true, Some(connector)) = (encrypt, &self.handle.tls) {
-            response.capabilities.insert(Capabilities::SSL);
-            next = server.write_message(next, &response.write_ssl_request()).await.map_err(lost)?;
-            tls::connect(server, connector.like(client.stream()), tls_host(self.handle)).await.map_err(lost)?;
-        }
+        let next = if encrypt { self.encrypt(client, server, &mut response).await.map_err(lost)? } else { 1 };
         server.write_message(next, &response.write()).await.map_err(lost)?;
         let plugin = response.plugin.clone().filter(|p| !p.is_empty()).unwrap_or_else(|| shown.plugin.clone());
         let mut exchange = Exchange {
@@ -323,6 +318,20 @@ impl Login<'_> {
             thread_id: shown.thread_id,
             status,
         })
+    }
+
+    /// Turns the store's leg to TLS, like the client's; the next sequence number.
+    async fn encrypt(
+        &self,
+        client: &PacketStream,
+        server: &mut PacketStream,
+        response: &mut HandshakeResponse,
+    ) -> io::Result<u8> {
+        let Some(connectors) = &self.handle.tls else { return Ok(1) };
+        response.capabilities.insert(Capabilities::SSL);
+        let next = server.write_message(1, &response.write_ssl_request()).await?;
+        tls::connect(server, connectors.like(client.stream()), tls_host(self.handle)).await?;
+        Ok(next)
     }
 
     /// The client's login: behind TLS, where it asks for that first.

@@ -142,6 +142,9 @@ impl Scanner<'_> {
     /// The text of dynamic SQL: one literal (adjacent ones join), one variable, or an expression.
     fn dynamic_source(&mut self) -> DynamicSource {
         self.set_state(State::Rest);
+        if self.ended() {
+            return DynamicSource::Literal(Box::default());
+        }
         let first = self.cur.peek();
         let ahead = self.cur.ahead();
         match first.lexeme {
