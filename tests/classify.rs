@@ -116,7 +116,7 @@ fn assignment(a: &Assignment) -> String {
                 charset.as_deref().unwrap_or("default")
             )
         }
-        Assignment::NextTransaction => "next_transaction".into(),
+        Assignment::NextTransaction(_) => "next_transaction".into(),
         Assignment::SessionTransaction => "session_transaction".into(),
         Assignment::Other => "other".into(),
     }

@@ -49,7 +49,8 @@ def tls(group):
     own = {n: option(group, n) or option(common, n) or option(text, n) for n in ("ssl-ca", "ssl-cert", "ssl-key")}
     on = True
     for word in running(group):
-        name, _, value = re.sub(r"^--(loose[-_])?", "", word).replace("_", "-", 1).partition("=")
+        name, _, value = re.sub(r"^--(loose[-_])?", "", word).partition("=")
+        name = name.replace("_", "-")
         if name in own and value:
             own[name] = value
         elif name in ("skip-ssl", "disable-ssl") or name == "ssl" and value in ("0", "OFF"):

@@ -154,6 +154,14 @@ pub async fn account_hashes(
     Ok(hashes)
 }
 
+/// A global variable's value; nothing where it cannot be asked or is not known there.
+pub async fn setting(store: &Arc<StoreHandle>, name: &str, limit: Duration) -> Option<String> {
+    let mut backend = connect(store, limit).await.ok()?;
+    let rows = timeout(limit, backend.query(format!("SELECT @@GLOBAL.{name}").as_bytes())).await.ok()?;
+    quit(backend).await;
+    Some(String::from_utf8_lossy(rows.ok()?.first(0)?).into_owned())
+}
+
 /// `KILL [QUERY]` of a thread there; errors are logged, for nobody waits for them.
 pub async fn kill(store: &Arc<StoreHandle>, thread_id: u32, query: bool, limit: Duration) {
     let sql = format!("KILL {}{thread_id}", if query { "QUERY " } else { "" });

@@ -159,8 +159,10 @@ pub async fn answer_greeting(
         return Err(LoginError::Capabilities(lacking));
     }
     let encrypt = wants_tls(store, greeting.capabilities, login.client_tls, stream.stream().is_unix())?;
+    // always asked for: it is taken out of what a client gets that did not ask (RULES.md 16)
+    let capabilities = login.capabilities | greeting.capabilities & Capabilities::SESSION_TRACK;
     let mut response = HandshakeResponse {
-        capabilities: login.capabilities - Capabilities::CONNECT_WITH_DB,
+        capabilities: capabilities - Capabilities::CONNECT_WITH_DB,
         max_packet: login.max_packet,
         collation: login.collation,
         user: login.user.clone(),
@@ -193,7 +195,7 @@ pub async fn answer_greeting(
     stream.write_message(sequence, &response.write()).await?;
     let asked = Asked { plugin, scramble, secure };
     let status = decided(&mut stream, login, asked).await?;
-    Ok(Backend::new(id, Arc::clone(store), stream, greeting.thread_id, login.capabilities, status))
+    Ok(Backend::new(id, Arc::clone(store), stream, greeting.thread_id, capabilities, status))
 }
 
 /// What a store asked for last.

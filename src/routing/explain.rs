@@ -246,7 +246,7 @@ fn assignment(a: &Assignment) -> String {
         Assignment::Global { name } => format!("global {name}, on the default store"),
         Assignment::User { name } => format!("@{name}"),
         Assignment::Names { charset, .. } => format!("character set {}", charset.as_deref().unwrap_or("default")),
-        Assignment::NextTransaction => "characteristics of the next transaction".to_owned(),
+        Assignment::NextTransaction(_) => "characteristics of the next transaction".to_owned(),
         Assignment::SessionTransaction => "characteristics of the session's transactions".to_owned(),
         Assignment::Other => "something else of the session".to_owned(),
     }

@@ -227,6 +227,7 @@ impl Session {
         let framed = self.framed(frame).to_vec();
         self.consume(frame);
         let outcome = self.send_relay(&framed, 0, expect).await?;
+        self.reported(None, 0, &outcome);
         self.transaction_over();
         Ok(outcome)
     }
@@ -234,8 +235,10 @@ impl Session {
     /// COM_INIT_DB.
     async fn init_db(&mut self, frame: Frame) -> Result<(), Fatal> {
         let name = String::from_utf8_lossy(self.framed(frame).get(HEADER + 1..).unwrap_or_default()).into_owned();
+        let before = self.state.database.clone();
         let outcome = self.at_home(frame, Expect::Ok).await?;
-        if outcome.error.is_none() {
+        // what the store reports is better: it is spelled as the store spells it
+        if outcome.error.is_none() && self.state.database == before {
             self.state.database = Some(name);
         }
         Ok(())

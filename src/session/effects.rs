@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::Session;
 use super::control_flow::Failure;
 use crate::config::StoreId;
-use crate::sql::facts::{Access, Assignment, Facts, Flags, Kind};
+use crate::sql::facts::{Access, Facts, Flags, Kind};
 use crate::wire::ErrPacket;
 use crate::wire::reply::Outcome;
 
@@ -32,6 +32,17 @@ pub(crate) fn writes(facts: &Facts) -> bool {
     matches!(facts.kind, Kind::Write | Kind::Call)
 }
 
+/// Whether it may set session variables that its text does not name: in a routine, in a block, in dynamic SQL.
+pub(crate) fn may_change_unseen(facts: &Facts) -> bool {
+    facts.flags.contains(Flags::CALLS_ROUTINE)
+        || matches!(facts.kind, Kind::Call | Kind::Compound | Kind::Execute { .. } | Kind::ExecuteImmediate(_))
+}
+
+/// Whether it may assign user variables that its text does not name: a write may fire a trigger.
+pub(crate) fn may_assign_unseen(facts: &Facts) -> bool {
+    facts.kind == Kind::Write || may_change_unseen(facts)
+}
+
 impl Session {
     /// Makes the session's other stores, and this leg, ready for a statement there.
     pub(crate) async fn before(&mut self, facts: &Facts, at: usize) -> Result<(), Failure> {
@@ -54,8 +65,14 @@ impl Session {
                 _ => {}
             }
         }
+        if !alone {
+            self.settle(at).await?;
+        }
         if at != 0 {
             self.bring_in_step(at, Some(facts)).await?;
+        }
+        if !alone {
+            self.before_one_shot(facts, at).await?;
         }
         if !alone && !facts.flags.contains(Flags::IMPLICIT_COMMIT) && !facts.tables.is_empty() {
             self.may_cross(facts, at)?;
@@ -64,7 +81,9 @@ impl Session {
             self.join(at).await?;
         }
         if !alone {
-            if facts.flags.intersects(Flags::READS_USER_VARIABLES | Flags::WRITES_USER_VARIABLES) {
+            if facts.flags.intersects(Flags::READS_USER_VARIABLES | Flags::WRITES_USER_VARIABLES)
+                || may_assign_unseen(facts)
+            {
                 self.bring_variables(facts, at).await?;
             }
             self.bring_insert_id(facts, at).await?;
@@ -134,6 +153,13 @@ impl Session {
         if outcome.error.is_none() {
             self.succeeded(facts, generation, store, outcome);
         }
+        if outcome.error.is_none() && self.state.next_transaction.is_some() {
+            self.one_shot_used(facts, at);
+        }
+        self.reported(Some(facts), at, outcome);
+        if self.legs.len() > 1 && may_assign_unseen(facts) || may_change_unseen(facts) {
+            self.assigned_unseen(generation);
+        }
         self.transaction_over();
         self.publish_transaction();
     }
@@ -152,7 +178,7 @@ impl Session {
         }
         if facts.flags.contains(Flags::WRITES_USER_VARIABLES) {
             for name in &facts.user_variables {
-                self.state.user_variables.insert(name.clone(), generation);
+                self.state.user_variables.insert(name.clone(), vec![generation]);
             }
         }
         if facts.flags.contains(Flags::TEMPORARY_TABLE) {
@@ -167,9 +193,6 @@ impl Session {
             Kind::Set(list) => {
                 for assignment in list {
                     self.state.assigned(assignment, generation);
-                    if matches!(assignment, Assignment::SessionTransaction | Assignment::NextTransaction) {
-                        self.transaction.used = true;
-                    }
                 }
             }
             Kind::Use(database) => self.state.database = Some(database.to_string()),
@@ -198,6 +221,8 @@ impl Session {
                 | Kind::Xa
         ) {
             self.transaction_after(facts);
+        } else if facts.flags.contains(Flags::IMPLICIT_COMMIT) {
+            self.transaction.forget_savepoints_all();
         }
     }
 

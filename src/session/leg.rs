@@ -1,11 +1,12 @@
 //! A session's connection to one store, and how far it is in step with the session.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use crate::backend::Backend;
 use crate::config::StoreId;
-use crate::wire::Status;
+use crate::wire::tracking::Change;
+use crate::wire::{Capabilities, Status};
 
 /// One leg.
 pub(crate) struct Leg {
@@ -21,6 +22,16 @@ pub(crate) struct Leg {
     pub(crate) database: Option<String>,
     /// Session variables as this leg has them (legs other than home), by name.
     pub(crate) variables: HashMap<String, Option<Vec<u8>>>,
+    /// The client did not ask for SESSION_TRACK: what the store reports is taken out of what the client gets.
+    pub(crate) untracked: bool,
+    /// Changes that the store reported and the session has not looked at.
+    pub(crate) changes: Vec<Change>,
+    /// What ran there may have set what its text does not say.
+    pub(crate) suspect: bool,
+    /// Variables of which the store has another value than the session, in its place.
+    pub(crate) substituted: HashSet<String>,
+    /// It may still wait for a transaction to which SET TRANSACTION applies, though that has run on another leg.
+    pub(crate) stale_one_shot: bool,
     /// A command was sent whose response is not complete.
     pub(crate) busy: bool,
     /// Nothing can be sent any more.
@@ -34,7 +45,8 @@ pub(crate) struct Leg {
 }
 
 impl Leg {
-    pub(crate) fn new(backend: Backend, generation: u64) -> Leg {
+    /// A leg of a session whose client has these capabilities.
+    pub(crate) fn new(backend: Backend, generation: u64, client: Capabilities) -> Leg {
         Leg {
             name: backend.handle.name().to_owned(),
             backend,
@@ -42,6 +54,11 @@ impl Leg {
             synced: 0,
             database: None,
             variables: HashMap::new(),
+            untracked: !client.contains(Capabilities::SESSION_TRACK),
+            changes: Vec::new(),
+            suspect: false,
+            stale_one_shot: false,
+            substituted: HashSet::new(),
             busy: false,
             broken: false,
             wrote: false,

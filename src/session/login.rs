@@ -14,6 +14,7 @@ use std::time::Instant;
 use arc_swap::cache::Cache;
 
 use super::control_flow::Fatal;
+use super::home::{pass_proxy_header, reach, read_proxy_header};
 use super::leg::Leg;
 use super::query::Frame;
 use super::registry::SessionInfo;
@@ -21,16 +22,17 @@ use super::state::State;
 use super::{Core, Live, Session, Statements, Transaction};
 use crate::auth::{CACHING_SHA2, Seen};
 use crate::backend::connection::QueryError;
-use crate::backend::login::{LOGIN_LIMIT, LoginError, greeting, tls_host, wants_tls};
-use crate::backend::{Backend, StoreHandle, dial::dial};
+use crate::backend::login::{LOGIN_LIMIT, tls_host, wants_tls};
+use crate::backend::{Backend, StoreHandle};
 use crate::config::model::TlsMode;
-use crate::net::proxy_protocol::{self, Parsed};
+use crate::net::proxy_protocol;
 use crate::net::{PacketStream, Peer, tls};
 use crate::sql::dialect::{CharsetClass, Dialect, Engine};
 use crate::wire::handshake::{
     ChangeUser, Greeting, HandshakeResponse, SSL_REQUEST, client_capabilities, read_auth_switch,
 };
 use crate::wire::packet::HEADER;
+use crate::wire::tracking::without_changes;
 use crate::wire::{Capabilities, ErrPacket, OkPacket, Status};
 
 /// Who logged in, and how.
@@ -106,7 +108,10 @@ pub(crate) async fn login(core: Rc<Core>, mut client: PacketStream, peer: Peer) 
 
 /// What a login came to.
 struct Done {
+    /// The client's.
     capabilities: Capabilities,
+    /// Those of the connection to the store: with SESSION_TRACK, whatever the client asked for.
+    agreed: Capabilities,
     account: Account,
     database: Option<String>,
     thread_id: u32,
@@ -123,7 +128,7 @@ fn assemble(
     done: Done,
 ) -> Session {
     let store = live.config().default;
-    let backend = Backend::new(store, handle, server, done.thread_id, done.capabilities, done.status);
+    let backend = Backend::new(store, handle, server, done.thread_id, done.agreed, done.status);
     let mut state = State::default();
     let home = state.next_generation();
     state.reset(done.account.dialect, home);
@@ -151,7 +156,7 @@ fn assemble(
         peer,
         capabilities: done.capabilities,
         account: done.account,
-        legs: vec![Leg::new(backend, home)],
+        legs: vec![Leg::new(backend, home, done.capabilities)],
         state,
         transaction: Transaction::default(),
         statements: Statements::default(),
@@ -167,35 +172,6 @@ impl Drop for Session {
     }
 }
 
-/// Connects to the default store.
-async fn reach(
-    handle: &Arc<StoreHandle>,
-    peer: &Peer,
-    client: &PacketStream,
-    live: &Live,
-) -> Result<(PacketStream, Greeting), ErrPacket> {
-    let source = match peer {
-        Peer::Tcp(a) => Some(*a),
-        Peer::Unix(_) => None,
-    };
-    let cannot = |what: String| {
-        handle.unreachable(&what);
-        let message = format!("switchover: cannot connect to the default store {}: {what}", handle.name());
-        // not 2003: clients refuse a packet with one of their own codes as malformed (libmariadb: 2027)
-        ErrPacket { code: 1053, sqlstate: None, message: message.into_bytes() }
-    };
-    let limit = live.config().limits.connect_timeout;
-    let mut stream = dial(handle, source, client.buffers(), limit).await.map_err(|e| cannot(e.to_string()))?;
-    match greeting(&mut stream).await {
-        Ok(greeting) => {
-            handle.connected();
-            Ok((stream, greeting))
-        }
-        Err(LoginError::Refused(error)) => Err(error),
-        Err(other) => Err(cannot(other.to_string())),
-    }
-}
-
 /// Sends an error and ends the login.
 async fn say(client: &mut PacketStream, sequence: u8, error: ErrPacket) -> Fatal {
     let mut out = Vec::new();
@@ -203,24 +179,6 @@ async fn say(client: &mut PacketStream, sequence: u8, error: ErrPacket) -> Fatal
     let _ = client.write(&out).await;
     client.shutdown().await;
     Fatal::Closed(error)
-}
-
-async fn read_proxy_header(client: &mut PacketStream) -> Result<Option<std::net::SocketAddr>, Fatal> {
-    loop {
-        match proxy_protocol::parse(client.buffered()) {
-            Parsed::Header { length, source } => {
-                client.consume(length);
-                return Ok(source);
-            }
-            Parsed::Partial => {
-                client.fill().await.map_err(Fatal::client)?;
-            }
-            Parsed::Invalid => {
-                tracing::warn!("a connection from a trusted load balancer without a PROXY protocol header was closed");
-                return Err(Fatal::Quit);
-            }
-        }
-    }
 }
 
 /// How a session's statements are read before it sets anything.
@@ -232,6 +190,15 @@ fn dialect_of(shown: &Greeting, collation: u8, capabilities: Capabilities, statu
         engine: Engine::from_server_version(&String::from_utf8_lossy(&shown.version)),
         ..Dialect::default()
     }
+}
+
+/// The OK that ends a login, as a client of these capabilities is to see it.
+fn as_asked(ok: Vec<u8>, client: Capabilities) -> Vec<u8> {
+    let reports = OkPacket::read(&ok).is_ok_and(|o| o.status.contains(Status::SESSION_STATE_CHANGED));
+    if !reports || client.contains(Capabilities::SESSION_TRACK) {
+        return ok;
+    }
+    without_changes(&ok).unwrap_or(ok)
 }
 
 struct Login<'a> {
@@ -252,6 +219,7 @@ impl Login<'_> {
         offered.set(Capabilities::LONG_PASSWORD, shown.capabilities.contains(Capabilities::LONG_PASSWORD));
         let masked = Greeting { capabilities: offered, ..shown.clone() };
         client.write_message(0, &masked.write()).await.map_err(Fatal::client)?;
+        pass_proxy_header(client, server, self.peer, self.handle, self.live).await?;
         let (sequence, payload) = self.first_answer(client).await?;
         let mut response = match HandshakeResponse::read(&payload) {
             Ok(response) => response,
@@ -273,6 +241,9 @@ impl Login<'_> {
             }
         };
         let capabilities = response.capabilities - Capabilities::COMPRESS;
+        // always asked of stores, and taken out for a client that did not ask (RULES.md 16)
+        response.capabilities |= shown.capabilities & Capabilities::SESSION_TRACK;
+        let agreed = response.capabilities - Capabilities::COMPRESS;
         let next = if encrypt { self.encrypt(client, server, &mut response).await.map_err(lost)? } else { 1 };
         server.write_message(next, &response.write()).await.map_err(lost)?;
         let plugin = response.plugin.clone().filter(|p| !p.is_empty()).unwrap_or_else(|| shown.plugin.clone());
@@ -296,9 +267,9 @@ impl Login<'_> {
             server.compress_to_store();
         }
         if unix {
-            self.check_socket_account(client, server, sequence, capabilities).await?;
+            self.check_socket_account(client, server, sequence, agreed).await?;
         }
-        client.write_message(sequence, &ok).await.map_err(Fatal::client)?;
+        client.write_message(sequence, &as_asked(ok, capabilities)).await.map_err(Fatal::client)?;
         if compresses {
             client.compress();
         }
@@ -306,6 +277,7 @@ impl Login<'_> {
         let database = response.database.filter(|_| capabilities.contains(Capabilities::CONNECT_WITH_DB));
         Ok(Done {
             capabilities,
+            agreed,
             database: database.map(|d| String::from_utf8_lossy(&d).into_owned()),
             account: Account {
                 user: response.user,
@@ -575,6 +547,7 @@ impl Session {
             home.backend.status = read.status;
         }
         let seen = exchange.seen;
+        let ok = as_asked(ok, self.capabilities);
         client.write_message(sequence, &ok).await.map_err(Fatal::client)?;
         self.account.seen = seen;
         self.account.user = change.user;

@@ -12,15 +12,18 @@ mod control_flow;
 mod core;
 mod effects;
 mod figures;
+mod home;
 mod leg;
 mod login;
 mod multi;
+mod one_shot;
 mod prepared;
 mod query;
 mod registry;
 mod relay;
 mod state;
 mod sync;
+mod tracking;
 mod transaction;
 mod variables;
 

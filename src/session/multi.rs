@@ -196,7 +196,10 @@ impl Session {
 
     /// An OK packet of the proxy's own, with the session's flags.
     pub(crate) async fn send_ok(&mut self) -> Result<(), super::control_flow::Fatal> {
-        let ok = OkPacket { status: self.home_status() - Status::MORE_RESULTS, ..OkPacket::default() };
+        let ok = OkPacket {
+            status: self.home_status() - Status::MORE_RESULTS - Status::SESSION_STATE_CHANGED,
+            ..OkPacket::default()
+        };
         let mut out = Vec::new();
         ok.put(&mut out, 1);
         self.client.write(&out).await.map_err(super::control_flow::Fatal::client)

@@ -10,9 +10,9 @@ use std::task::Poll;
 use super::control_flow::Fatal;
 use super::leg::Leg;
 use crate::net::PacketStream;
-use crate::wire::packet::{HEADER, Header};
+use crate::wire::packet::{self, HEADER, Header};
 use crate::wire::reply::{Event, Expect, Outcome, Reply, Role};
-use crate::wire::{Capabilities, Status};
+use crate::wire::{Capabilities, Status, tracking};
 
 impl Leg {
     pub(crate) fn lost(&mut self, error: io::Error) -> Fatal {
@@ -67,6 +67,10 @@ pub(crate) async fn finish(client: &mut PacketStream, leg: &mut Leg, reply: &mut
             match step.event {
                 Event::More => break,
                 Event::LocalInfile => local_infile(client, leg).await?,
+                Event::Changed(length) => {
+                    let (sequence, payload) = changed(client, leg, length).await?;
+                    client.write_message(sequence, &payload).await.map_err(Fatal::client)?;
+                }
                 Event::Done | Event::Error => {
                     leg.learn(reply.outcome());
                     return Ok(step.event);
@@ -75,6 +79,34 @@ pub(crate) async fn finish(client: &mut PacketStream, leg: &mut Leg, reply: &mut
         }
         fill_watching(client, leg).await?;
     }
+}
+
+/// Takes the OK packet that stands next, of `length` bytes: what it reports is kept on the leg; its sequence number, and its
+/// payload as the client is to see it.
+async fn changed(client: &mut PacketStream, leg: &mut Leg, length: usize) -> Result<(u8, Vec<u8>), Fatal> {
+    if length > tracking::LIMIT {
+        return Err(leg.nonsense(crate::wire::codec::Malformed("an OK packet of more than 1 MiB")));
+    }
+    let mut packet = Vec::with_capacity(length);
+    while packet.len() < length {
+        let buffered = leg.backend.stream.buffered();
+        let part = buffered.get(..buffered.len().min(length - packet.len())).unwrap_or_default();
+        let n = part.len();
+        packet.extend_from_slice(part);
+        leg.backend.stream.consume(n);
+        if packet.len() < length {
+            fill_watching(client, leg).await?;
+        }
+    }
+    let sequence = packet.get(3).copied().unwrap_or(0);
+    let payload = packet.split_off(HEADER);
+    let changes = tracking::changes(&payload).map_err(|e| leg.nonsense(e))?;
+    leg.changes.extend(changes);
+    if !leg.untracked {
+        return Ok((sequence, payload));
+    }
+    let payload = tracking::without_changes(&payload).map_err(|e| leg.nonsense(e))?;
+    Ok((sequence, payload))
 }
 
 /// Reads from the store, unless something is left of an earlier read that was not looked at; a client that closes ends it.
@@ -165,6 +197,15 @@ pub(crate) async fn relay_part(
         let prefix: Vec<u8> =
             leg.backend.stream.buffered().get(HEADER..HEADER + header.len().min(32)).unwrap_or_default().to_vec();
         let role = reply.packet(header, &prefix).map_err(|e| leg.nonsense(e))?;
+        if reply.reports_changes() {
+            let (_, payload) = changed(client, leg, HEADER + header.len()).await?;
+            let mut packet = Vec::with_capacity(HEADER + payload.len());
+            packet::put(&mut packet, *sequence, &payload);
+            mark(&mut packet, *sequence, more && role == Role::Last, leg.backend.capabilities);
+            *sequence = sequence.wrapping_add(1);
+            client.write(&packet).await.map_err(Fatal::client)?;
+            continue;
+        }
         mark(leg.backend.stream.buffered_mut(), *sequence, more && role == Role::Last, leg.backend.capabilities);
         *sequence = sequence.wrapping_add(1);
         let mut left = HEADER + header.len();

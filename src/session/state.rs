@@ -6,8 +6,34 @@ use std::rc::Rc;
 use super::query::Plan;
 use crate::routing::TempTables;
 use crate::sql::dialect::{CharsetClass, Dialect};
-use crate::sql::facts::Assignment;
+use crate::sql::facts::{Assignment, Characteristics};
 use crate::wire::Status;
+
+/// Variables of the connection, not of the session's meaning: they stay each store's own.
+pub(crate) const STAY: &[&str] = &[
+    "wait_timeout",
+    "interactive_timeout",
+    "net_read_timeout",
+    "net_write_timeout",
+    "net_buffer_length",
+    "max_allowed_packet",
+    "session_track_gtids",
+    "session_track_schema",
+    "session_track_state_change",
+    "session_track_system_variables",
+    "session_track_transaction_info",
+    "timestamp",
+    "last_gtid",
+    "gtid_seq_no",
+    "gtid_domain_id",
+    "server_id",
+    "pseudo_thread_id",
+    "last_insert_id",
+    "identity",
+    "insert_id",
+    "rand_seed1",
+    "rand_seed2",
+];
 
 /// A statement that was prepared by text (`PREPARE name FROM …`).
 pub(crate) struct TextStatement {
@@ -30,8 +56,10 @@ pub(crate) struct State {
     pub(crate) version: u64,
     /// Session variables that the client has set, in lower case.
     pub(crate) set: BTreeSet<Box<str>>,
-    /// Generation of the leg on which a user variable was assigned last.
-    pub(crate) user_variables: HashMap<Box<str>, u64>,
+    /// Generations of the legs that hold the newest value of a user variable.
+    pub(crate) user_variables: HashMap<Box<str>, Vec<u64>>,
+    /// Generations of the legs on which user variables may have been assigned by what the text does not say, the newest last.
+    pub(crate) assigned_unseen: Vec<u64>,
     /// Temporary tables, and where they are.
     pub(crate) temporary: TempTables,
     /// Statements prepared by text.
@@ -46,6 +74,8 @@ pub(crate) struct State {
     pub(crate) last_insert: u64,
     /// Assignments that count for the next statement only, wherever it runs.
     pub(crate) one_shots: Vec<String>,
+    /// What SET TRANSACTION has said of the next transaction; home knows it.
+    pub(crate) next_transaction: Option<Characteristics>,
     /// LOCK TABLES is in force.
     pub(crate) tables_locked: bool,
     /// Grows with every leg.
@@ -92,19 +122,41 @@ impl State {
                     }
                     _ => {}
                 }
-                if self.set.len() < 256 {
-                    self.set.insert(name.clone());
-                }
+                self.follows(name);
             }
             Assignment::Names { charset, .. } => {
                 self.version += 1;
                 self.client_charset(charset.as_deref());
             }
             Assignment::User { name } => {
-                self.user_variables.insert(name.clone(), home);
+                self.user_variables.insert(name.clone(), vec![home]);
             }
-            Assignment::SessionTransaction | Assignment::NextTransaction | Assignment::Other => self.version += 1,
+            Assignment::NextTransaction(said) => {
+                let before = self.next_transaction.unwrap_or_default();
+                self.next_transaction = Some(before.then(*said));
+            }
+            Assignment::SessionTransaction | Assignment::Other => self.version += 1,
             Assignment::Global { .. } => {}
+        }
+    }
+
+    /// A variable that other stores get from now on.
+    pub(crate) fn follows(&mut self, name: &str) {
+        if self.set.len() < 256 && !self.set.contains(name) {
+            self.set.insert(name.into());
+        }
+    }
+
+    /// Takes a value into account that home has, as it was reported or read.
+    pub(crate) fn reported(&mut self, name: &str, value: &[u8]) {
+        self.version += 1;
+        match (name, std::str::from_utf8(value)) {
+            ("sql_mode", Ok(modes)) => self.sql_mode(Some(modes)),
+            ("character_set_client", Ok(charset)) => self.client_charset(Some(charset)),
+            _ => {}
+        }
+        if !STAY.contains(&name) {
+            self.follows(name);
         }
     }
 

@@ -18,7 +18,7 @@ use crate::sql::Facts;
 use crate::wire::ErrPacket;
 
 /// Variables that decide what a statement means or returns; read on home, set on the others where they differ.
-const FOLLOW: &[&str] = &[
+pub(crate) const FOLLOW: &[&str] = &[
     "sql_mode",
     "time_zone",
     "character_set_client",
@@ -64,7 +64,7 @@ impl Session {
             Err(error) => return Err(error.into()),
         };
         let generation = self.state.next_generation();
-        self.legs.push(Leg::new(backend, generation));
+        self.legs.push(Leg::new(backend, generation, self.capabilities));
         self.publish_legs();
         Ok(self.legs.len() - 1)
     }
@@ -231,6 +231,7 @@ impl Session {
     }
 
     async fn follow_variables(&mut self, at: usize) -> Result<(), Failure> {
+        self.look_home_over().await?;
         let mut names: Vec<String> = FOLLOW.iter().map(|n| (*n).to_owned()).collect();
         let own = |n: &&str| !FOLLOW.contains(n) && *n != "timestamp";
         names.extend(self.state.set.iter().map(AsRef::as_ref).filter(own).map(str::to_owned));
@@ -286,6 +287,9 @@ impl Session {
         }
         let signed = if wanted.starts_with('-') { wanted.clone() } else { format!("+{wanted}") };
         self.tell(at, &format!("SET time_zone = '{signed}'")).await??;
+        if let Some(leg) = self.legs.get_mut(at) {
+            leg.substituted.insert("time_zone".to_owned());
+        }
         let store = self.legs.get(at).map(|l| l.name.as_str());
         tracing::warn!(
             store,
@@ -313,7 +317,7 @@ impl Session {
     /// Session variables of a leg by name in lower case; those that its store does not know are absent.
     ///
     /// One row whatever `sql_select_limit` says, unlike SHOW VARIABLES; a name that is unknown is named by the error.
-    async fn read_variables(
+    pub(crate) async fn read_variables(
         &mut self,
         at: usize,
         names: &[String],
@@ -364,11 +368,14 @@ impl Session {
 
     async fn set_variable(&mut self, at: usize, name: &str, value: &Option<Vec<u8>>) -> Result<(), Failure> {
         let mut text = literal(name, value.as_deref());
+        let wanted = text.clone();
+        let mut substituted = false;
         for _ in 0..32 {
             let answer = self.tell(at, &format!("SET SESSION {name} = {text}")).await?;
             let Err(error) = answer else { break };
             if name == "time_zone" && error.code == 1298 {
                 self.follow_offset(at).await?;
+                substituted = true;
                 break;
             }
             match instead(name, &text, &error) {
@@ -377,12 +384,18 @@ impl Session {
                 None => {
                     let store = self.legs.get(at).map(|l| l.name.as_str());
                     tracing::warn!(store, name, value = text, %error, "a session variable cannot follow");
+                    substituted = true;
                     break;
                 }
             }
         }
         if let Some(leg) = self.legs.get_mut(at) {
             leg.variables.insert(name.to_owned(), value.clone());
+            if substituted || text != wanted {
+                leg.substituted.insert(name.to_owned());
+            } else {
+                leg.substituted.remove(name);
+            }
         }
         Ok(())
     }
@@ -458,7 +471,7 @@ fn alias(name: &str) -> Option<&'static str> {
 }
 
 /// A value of SHOW VARIABLES as a literal for SET.
-fn literal(name: &str, value: Option<&[u8]>) -> String {
+pub(crate) fn literal(name: &str, value: Option<&[u8]>) -> String {
     let Some(value) = value else { return "NULL".to_owned() };
     let text = String::from_utf8_lossy(value);
     if text.is_empty() && name.starts_with("character_set_") {

@@ -7,7 +7,7 @@
 use super::Session;
 use super::control_flow::{Failure, Fatal};
 use super::relay::swallow;
-use crate::sql::facts::{Facts, Kind};
+use crate::sql::facts::{Characteristics, Facts, Kind};
 use crate::wire::ErrPacket;
 use crate::wire::Status;
 use crate::wire::command::COM_QUERY;
@@ -22,6 +22,8 @@ pub(crate) struct Transaction {
     pub(crate) explicit: bool,
     /// READ ONLY was said.
     pub(crate) read_only: bool,
+    /// What SET TRANSACTION said of it.
+    pub(crate) characteristics: Characteristics,
     /// It stays on home: the reason (a consistent snapshot, XA).
     pub(crate) only_home: Option<&'static str>,
     /// A group that took part and refuses to share its transactions with another store.
@@ -30,6 +32,13 @@ pub(crate) struct Transaction {
     savepoints: Vec<Box<str>>,
     /// Tables that it wrote: a read of them never goes to a copy (RULES.md 8).
     pub(crate) written: Vec<(crate::config::StoreId, Box<str>)>,
+}
+
+impl Transaction {
+    /// The transaction has ended, and its savepoints with it.
+    pub(crate) fn forget_savepoints_all(&mut self) {
+        self.savepoints.clear();
+    }
 }
 
 /// A savepoint's name as SQL.
@@ -61,7 +70,8 @@ impl Session {
     /// Brings a leg other than home into the open transaction, if there is one.
     pub(crate) async fn join(&mut self, at: usize) -> Result<(), Failure> {
         let Some(home) = self.legs.first() else { return Ok(()) };
-        if at == 0 || !home.in_transaction() && !self.transaction.explicit {
+        let open = self.transaction.explicit || self.in_transaction() || !self.transaction.savepoints.is_empty();
+        if at == 0 || !open {
             return Ok(());
         }
         if let Some(why) = self.transaction.only_home {
@@ -80,10 +90,7 @@ impl Session {
         if self.legs.get(at).is_none_or(super::leg::Leg::in_transaction) {
             return Ok(());
         }
-        if self.transaction.explicit {
-            let sql = if self.transaction.read_only { "START TRANSACTION READ ONLY" } else { "START TRANSACTION" };
-            self.tell(at, sql).await??;
-        }
+        self.open_there(at).await?;
         for i in 0..self.transaction.savepoints.len() {
             let name = self.transaction.savepoints.get(i).map(|n| quoted(n)).unwrap_or_default();
             self.tell(at, &format!("SAVEPOINT {name}")).await??;
@@ -164,24 +171,27 @@ impl Session {
                 self.transaction.only_home = Some("an XA transaction");
             }
             Kind::Commit { chain: true, .. } | Kind::Rollback { chain: true, .. } => {
-                let read_only = self.transaction.read_only;
                 self.transaction = Transaction {
                     used: true,
-                    explicit: self.transaction.explicit,
-                    read_only,
+                    explicit: true,
+                    read_only: self.transaction.read_only,
+                    characteristics: self.transaction.characteristics,
                     ..Transaction::default()
                 };
                 for leg in &mut self.legs {
                     leg.wrote = false;
                 }
             }
+            Kind::Commit { .. } | Kind::Rollback { .. } => self.transaction.forget_savepoints_all(),
             _ => {}
         }
     }
 
     /// Forgets the transaction when the stores say that none is open.
     pub(crate) fn transaction_over(&mut self) {
-        if self.in_transaction() || !self.transaction.used {
+        // with autocommit = 0 savepoints may stand before the first statement that opens it: no flag tells of that
+        let waits = !self.transaction.savepoints.is_empty() && !self.home_status().contains(Status::AUTOCOMMIT);
+        if self.in_transaction() || !self.transaction.used || waits {
             return;
         }
         self.transaction = Transaction::default();

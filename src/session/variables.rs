@@ -1,45 +1,103 @@
 //! User variables and LAST_INSERT_ID on a store other than the one that has them: read there, set here (RULES.md 16, 17).
+//!
+//! For each variable the session knows the legs that hold its newest value. A routine or a trigger may read and assign variables
+//! that the text does not name: before it runs, its leg gets all of them; afterwards only that leg is believed.
 
 use super::Session;
 use super::control_flow::Failure;
-use crate::backend::connection::{QueryError, Rows};
+use super::effects::may_assign_unseen;
+use super::transaction::quoted;
+use crate::backend::connection::{Column, QueryError, Rows};
 use crate::sql::facts::{Facts, Flags};
 use crate::wire::ErrPacket;
 
+/// Columns of a variable in [`variable_expressions`].
+const PARTS: usize = 4;
+
 impl Session {
-    /// Brings the user variables that a statement mentions to the leg where it runs.
+    /// Brings the user variables that a statement may look at to the leg where it runs.
     pub(crate) async fn bring_variables(&mut self, facts: &Facts, at: usize) -> Result<(), Failure> {
         let Some(here) = self.legs.get(at).map(|l| l.generation) else { return Ok(()) };
-        for name in &facts.user_variables {
-            let Some(there) = self.state.user_variables.get(name).copied() else { continue };
-            if there == here {
+        let legs: Vec<u64> = self.legs.iter().map(|l| l.generation).collect();
+        // a value that was on a lost leg alone is lost
+        self.state.user_variables.retain(|_, holders| holders.iter().any(|g| legs.contains(g)));
+        let everything = may_assign_unseen(facts);
+        let mut wanted: Vec<(u64, Vec<Box<str>>)> = Vec::new();
+        for (name, holders) in &self.state.user_variables {
+            if holders.contains(&here) || !(everything || facts.user_variables.contains(name)) {
                 continue;
             }
-            let Some(from) = self.legs.iter().position(|l| l.generation == there) else {
-                self.state.user_variables.remove(name);
-                continue;
-            };
-            let literal = self.read_user_variable(from, name).await?;
-            let sql = format!("SET @{} = {literal}", super::transaction::quoted(name));
-            self.tell(at, &sql).await??;
-            self.state.user_variables.insert(name.clone(), here);
+            let Some(from) = holders.iter().find(|g| legs.contains(g)) else { continue };
+            match wanted.iter_mut().find(|(g, _)| g == from) {
+                Some((_, names)) => names.push(name.clone()),
+                None => wanted.push((*from, vec![name.clone()])),
+            }
+        }
+        for (from, names) in wanted {
+            self.carry_variables(from, &names, at).await?;
+        }
+        // names that nobody was seen to assign: a routine or a trigger may have, the newest first
+        let unknown: Vec<Box<str>> =
+            facts.user_variables.iter().filter(|n| !self.state.user_variables.contains_key(*n)).cloned().collect();
+        for from in self.state.assigned_unseen.clone().into_iter().rev() {
+            let left: Vec<Box<str>> =
+                unknown.iter().filter(|n| !self.state.user_variables.contains_key(*n)).cloned().collect();
+            if from == here || left.is_empty() {
+                break;
+            }
+            self.carry_variables(from, &left, at).await?;
         }
         Ok(())
     }
 
-    /// The value of a user variable, as a literal that keeps its type.
-    async fn read_user_variable(&mut self, at: usize, name: &str) -> Result<String, Failure> {
-        let v = format!("@{}", super::transaction::quoted(name));
-        let rows = self.ask(at, &format!("SELECT {v}, HEX({v}), CHARSET({v}), COLLATION({v})")).await?;
-        Ok(variable_literal(&rows))
+    /// Reads variables on one leg and sets them on another; those that are NULL and not known to be are left alone.
+    async fn carry_variables(&mut self, from: u64, names: &[Box<str>], to: usize) -> Result<(), Failure> {
+        let (Some(at), Some(here)) =
+            (self.legs.iter().position(|l| l.generation == from), self.legs.get(to).map(|l| l.generation))
+        else {
+            return Ok(());
+        };
+        for names in names.chunks(64) {
+            let list: Vec<String> = names.iter().map(|n| variable_expressions(n)).collect();
+            let rows = self.ask(at, &format!("SELECT {}", list.join(", "))).await?;
+            let mut sets = Vec::new();
+            for (name, part) in names.iter().zip(0..) {
+                let known = self.state.user_variables.contains_key(name);
+                let literal = variable_literal(&rows, part * PARTS);
+                if literal != "NULL" || known {
+                    sets.push(format!("@{} = {literal}", quoted(name)));
+                    let holders = self.state.user_variables.entry(name.clone()).or_insert_with(|| vec![from]);
+                    holders.push(here);
+                }
+            }
+            if !sets.is_empty() {
+                self.tell(to, &format!("SET {}", sets.join(", "))).await??;
+            }
+        }
+        Ok(())
+    }
+
+    /// What a statement may have assigned beyond its text is where it ran.
+    pub(crate) fn assigned_unseen(&mut self, generation: u64) {
+        for holders in self.state.user_variables.values_mut() {
+            if holders.contains(&generation) {
+                holders.clear();
+                holders.push(generation);
+            }
+        }
+        let legs = &mut self.state.assigned_unseen;
+        if legs.last() != Some(&generation) {
+            legs.retain(|g| *g != generation);
+            legs.push(generation);
+        }
     }
 
     /// The text of a user variable, for dynamic SQL.
     pub(crate) async fn user_variable_text(&mut self, name: &str) -> Result<Option<Vec<u8>>, Failure> {
-        let home = self.legs.first().map_or(0, |l| l.generation);
-        let there = self.state.user_variables.get(name).copied().unwrap_or(home);
-        let at = self.legs.iter().position(|l| l.generation == there).unwrap_or(0);
-        let rows = self.ask(at, &format!("SELECT @{}", super::transaction::quoted(name))).await?;
+        let known = self.state.user_variables.get(name).and_then(|h| h.first()).copied();
+        let there = known.or_else(|| self.state.assigned_unseen.last().copied());
+        let at = self.legs.iter().position(|l| Some(l.generation) == there).unwrap_or(0);
+        let rows = self.ask(at, &format!("SELECT @{}", quoted(name))).await?;
         Ok(rows.first(0).map(<[u8]>::to_vec))
     }
 
@@ -93,11 +151,17 @@ impl Session {
     }
 }
 
-/// From `SELECT @v, HEX(@v), CHARSET(@v), COLLATION(@v)`.
-fn variable_literal(rows: &Rows) -> String {
-    let text = |at: usize| rows.first(at).map(|v| String::from_utf8_lossy(v).into_owned());
+/// What a variable is, as columns of a SELECT.
+fn variable_expressions(name: &str) -> String {
+    let v = format!("@{}", quoted(name));
+    format!("{v}, HEX({v}), CHARSET({v}), COLLATION({v})")
+}
+
+/// The variable whose [`variable_expressions`] begin at column `from`, as a literal that keeps its type.
+fn variable_literal(rows: &Rows, from: usize) -> String {
+    let text = |at: usize| rows.first(from + at).map(|v| String::from_utf8_lossy(v).into_owned());
     let Some(value) = text(0) else { return "NULL".to_owned() };
-    match rows.columns.first().map(|c| c.kind) {
+    match rows.columns.get(from).map(|c: &Column| c.kind) {
         // TINY … LONG, LONGLONG, INT24, DECIMAL, NEWDECIMAL
         Some(0x00..=0x03 | 0x08 | 0x09 | 0xF6) => value,
         Some(0x04 | 0x05) if value.contains(['e', 'E']) => value,
@@ -116,7 +180,6 @@ fn variable_literal(rows: &Rows) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::connection::Column;
 
     fn rows(kind: u8, values: &[Option<&str>]) -> Rows {
         Rows {
@@ -127,11 +190,11 @@ mod tests {
 
     #[test]
     fn variables_keep_their_type() {
-        assert_eq!(variable_literal(&rows(8, &[Some("5"), Some("5"), Some("binary"), Some("binary")])), "5");
-        assert_eq!(variable_literal(&rows(0xF6, &[Some("1.50")])), "1.50");
-        assert_eq!(variable_literal(&rows(5, &[Some("1.5")])), "1.5e0");
-        assert_eq!(variable_literal(&rows(0xFB, &[None])), "NULL");
+        assert_eq!(variable_literal(&rows(8, &[Some("5"), Some("5"), Some("binary"), Some("binary")]), 0), "5");
+        assert_eq!(variable_literal(&rows(0xF6, &[Some("1.50")]), 0), "1.50");
+        assert_eq!(variable_literal(&rows(5, &[Some("1.5")]), 0), "1.5e0");
+        assert_eq!(variable_literal(&rows(0xFB, &[None]), 0), "NULL");
         let s = rows(0xFA, &[Some("é"), Some("C3A9"), Some("utf8mb4"), Some("utf8mb4_bin")]);
-        assert_eq!(variable_literal(&s), "_utf8mb4 X'C3A9' COLLATE utf8mb4_bin");
+        assert_eq!(variable_literal(&s, 0), "_utf8mb4 X'C3A9' COLLATE utf8mb4_bin");
     }
 }

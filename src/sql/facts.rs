@@ -87,6 +87,8 @@ bitflags::bitflags! {
         const IF_EXISTS = 1 << 18;
         /// DROP TABLE or DROP TEMPORARY TABLE: temporary tables of these names are gone afterwards.
         const DROPS_TABLES = 1 << 19;
+        /// An expression calls what may be a stored function: it may set what the text does not say.
+        const CALLS_ROUTINE = 1 << 20;
     }
 }
 
@@ -99,6 +101,41 @@ pub enum DynamicSource {
     Variable(Box<str>),
     /// Any other expression: its text, where evaluating it once more does no harm.
     Expression(Option<Box<[u8]>>),
+}
+
+/// What SET TRANSACTION says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Characteristics {
+    /// The isolation level, in the words of SET TRANSACTION; `None` where it is not said, or not by a literal.
+    pub isolation: Option<&'static str>,
+    /// READ ONLY (or READ WRITE).
+    pub read_only: Option<bool>,
+}
+
+impl Characteristics {
+    /// An isolation level as the variables spell it, by name or number.
+    #[must_use]
+    pub fn level(value: &str) -> Option<&'static str> {
+        const LEVELS: [&str; 4] = ["READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"];
+        let words = value.replace('-', " ");
+        let by_name = LEVELS.iter().find(|l| l.eq_ignore_ascii_case(&words));
+        by_name.or_else(|| LEVELS.get(value.parse::<usize>().ok()?)).copied()
+    }
+
+    /// What holds when `newer` is said after this.
+    #[must_use]
+    pub fn then(self, newer: Characteristics) -> Characteristics {
+        Characteristics { isolation: newer.isolation.or(self.isolation), read_only: newer.read_only.or(self.read_only) }
+    }
+
+    /// The SET TRANSACTION that says it; `None` if it says nothing.
+    #[must_use]
+    pub fn statement(self) -> Option<String> {
+        let isolation = self.isolation.map(|l| format!("ISOLATION LEVEL {l}"));
+        let access = self.read_only.map(|ro| if ro { "READ ONLY" } else { "READ WRITE" }.to_owned());
+        let said: Vec<String> = [isolation, access].into_iter().flatten().collect();
+        (!said.is_empty()).then(|| format!("SET TRANSACTION {}", said.join(", ")))
+    }
 }
 
 /// One assignment of a SET statement.
@@ -129,7 +166,7 @@ pub enum Assignment {
         character_set_form: bool,
     },
     /// `SET TRANSACTION …` without scope, or `@@tx_isolation` without scope: for the next transaction only.
-    NextTransaction,
+    NextTransaction(Characteristics),
     /// `SET SESSION TRANSACTION …`.
     SessionTransaction,
     /// SET ROLE, SET DEFAULT ROLE, SET PASSWORD, SET STATEMENT … FOR, SET RESOURCE GROUP and anything else.

@@ -9,6 +9,7 @@
 //! | [`response`] | OkPacket, ErrPacket, EofPacket |
 //! | [`command`] | command bytes, COM_STMT_EXECUTE |
 //! | [`reply`] | where a response ends |
+//! | [`tracking`] | session state in OK packets |
 
 pub mod capability;
 pub mod codec;
@@ -17,6 +18,7 @@ pub mod handshake;
 pub mod packet;
 pub mod reply;
 pub mod response;
+pub mod tracking;
 
 pub use capability::{Capabilities, Status};
 pub use command::Command;

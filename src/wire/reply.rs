@@ -67,6 +67,9 @@ pub enum Event {
     LocalInfile,
     /// The next packet is the ERR that ends the response; seen only with [`Reply::hold_errors`], and not consumed yet.
     Error,
+    /// The next packet, of so many bytes with its header, is an OK that reports changes of session state. It is not consumed, and
+    /// the machine has passed it: the caller takes it whole ([`super::tracking`]) and goes on behind it.
+    Changed(usize),
 }
 
 /// Progress of [`Reply::feed`].
@@ -121,6 +124,8 @@ pub struct Outcome {
     pub result_set: bool,
     /// The answer to COM_STMT_PREPARE.
     pub prepared: Option<Prepared>,
+    /// Some OK or EOF says that session state has changed; an EOF cannot say what.
+    pub changed: bool,
 }
 
 /// The machine; one per response.
@@ -134,6 +139,8 @@ pub struct Reply {
     continues: bool,
     hold_errors: bool,
     may_open_cursor: bool,
+    /// The newest packet is an OK that reports changes.
+    reports: bool,
     outcome: Outcome,
 }
 
@@ -156,6 +163,7 @@ impl Reply {
             continues: false,
             hold_errors: false,
             may_open_cursor: expect == Expect::Cursor,
+            reports: false,
             outcome: Outcome::default(),
         }
     }
@@ -181,6 +189,11 @@ impl Reply {
     #[must_use]
     pub fn in_rows(&self) -> bool {
         self.state == State::Rows
+    }
+
+    /// Whether the packet that [`Reply::packet`] took last is an OK that reports changes of session state.
+    pub fn reports_changes(&mut self) -> bool {
+        std::mem::take(&mut self.reports)
     }
 
     /// Passes over the response bytes at the start of `bytes`.
@@ -223,6 +236,9 @@ impl Reply {
                 *self = before;
                 self.outcome.error = error;
                 return Ok(Step { consumed: at, event: Event::Error });
+            }
+            if self.reports_changes() {
+                return Ok(Step { consumed: at, event: Event::Changed(HEADER + header.len()) });
             }
             at += HEADER;
             self.skip = header.len();
@@ -432,6 +448,7 @@ impl Reply {
 
     fn ok(&mut self, prefix: &[u8]) -> Result<(), Malformed> {
         let ok = OkPacket::read(prefix)?;
+        self.see(ok.status, true);
         self.outcome.status = Some(ok.status);
         if ok.last_insert_id != 0 {
             self.outcome.insert_id = ok.last_insert_id;
@@ -446,11 +463,23 @@ impl Reply {
             return Err(Malformed("no EOF where one must stand"));
         }
         if self.deprecate_eof() && prefix.len() >= 7 {
-            return OkPacket::read(prefix).map(|ok| ok.status);
+            let status = OkPacket::read(prefix)?.status;
+            self.see(status, true);
+            return Ok(status);
         }
         let mut r = Reader::new(prefix.get(3..).unwrap_or_default());
         // EOF packets of the oldest form carry nothing
-        Ok(r.u16().map(Status::from_bits_retain).unwrap_or_default())
+        let status = r.u16().map(Status::from_bits_retain).unwrap_or_default();
+        self.see(status, false);
+        Ok(status)
+    }
+
+    /// Takes note of SERVER_SESSION_STATE_CHANGED; `ok` where the changes follow.
+    fn see(&mut self, status: Status, ok: bool) {
+        if status.contains(Status::SESSION_STATE_CHANGED) {
+            self.outcome.changed = true;
+            self.reports = ok && self.capabilities.contains(Capabilities::SESSION_TRACK);
+        }
     }
 
     fn result_end(&mut self, status: Status) -> Role {

@@ -53,6 +53,7 @@ impl Scanner<'_> {
         }
         let database = qualified.then(|| self.cur.earlier().span());
         let query = self.new_query();
+        self.flags |= Flags::CALLS_ROUTINE;
         self.add(database, tok.span(), Access::Call, query);
     }
 

@@ -2,7 +2,7 @@
 
 use super::Scanner;
 use super::query::State;
-use crate::sql::facts::{Assignment, Flags, Kind};
+use crate::sql::facts::{Assignment, Characteristics, Flags, Kind};
 use crate::sql::lex::Lexeme;
 use crate::sql::word;
 
@@ -12,6 +12,16 @@ enum Scope {
     None,
     Session,
     Global,
+}
+
+/// `SET @@tx_isolation = …`, `SET @@tx_read_only = …`
+fn one_characteristic(name: &str, value: Option<&str>) -> Characteristics {
+    let Some(value) = value else { return Characteristics::default() };
+    if name.ends_with("isolation") {
+        return Characteristics { isolation: Characteristics::level(value), read_only: None };
+    }
+    let on = ["1", "on", "true"].iter().any(|v| v.eq_ignore_ascii_case(value));
+    Characteristics { isolation: None, read_only: Some(on) }
 }
 
 impl Scanner<'_> {
@@ -89,10 +99,7 @@ impl Scanner<'_> {
                 self.cur.bump();
                 self.names(true)
             }
-            word::TRANSACTION => {
-                self.whole_rest();
-                Assignment::NextTransaction
-            }
+            word::TRANSACTION => Assignment::NextTransaction(self.characteristics()),
             word::PASSWORD => {
                 self.flags |= Flags::IMPLICIT_COMMIT;
                 self.whole_rest();
@@ -114,6 +121,21 @@ impl Scanner<'_> {
                 self.variable(scope, false)
             }
         }
+    }
+
+    /// `TRANSACTION ISOLATION LEVEL x, READ ONLY`
+    fn characteristics(&mut self) -> Characteristics {
+        let mut words = Vec::new();
+        self.cur.bump();
+        while !self.ended() {
+            let tok = self.cur.bump();
+            words.push(String::from_utf8_lossy(self.cur.bytes(tok.span())).to_ascii_uppercase());
+        }
+        let text = words.join(" ");
+        let level = text.split_once("LEVEL ").map(|(_, rest)| rest.split(',').next().unwrap_or_default().trim());
+        let read_only =
+            if text.contains("READ ONLY") { Some(true) } else { text.contains("READ WRITE").then_some(false) };
+        Characteristics { isolation: level.and_then(Characteristics::level), read_only }
     }
 
     /// SET ROLE, SET TRANSACTION … take the rest of the statement, commas included.
@@ -156,7 +178,8 @@ impl Scanner<'_> {
             "tx_isolation" | "transaction_isolation" | "tx_read_only" | "transaction_read_only"
         );
         if at_signs && scope == Scope::None && transactional {
-            return Assignment::NextTransaction;
+            let value = self.plain_value();
+            return Assignment::NextTransaction(one_characteristic(&name, value.as_deref()));
         }
         let value = self.plain_value();
         Assignment::Session { name: name.into(), value }

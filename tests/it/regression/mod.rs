@@ -9,4 +9,5 @@ mod operating;
 mod prepared;
 mod retries;
 mod session_state;
+mod session_tracking;
 mod transactions;

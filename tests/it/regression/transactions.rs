@@ -121,7 +121,7 @@ async fn rule_06_an_ordinary_error_leaves_the_transaction_open_on_both() {
 }
 
 #[tokio::test]
-#[ignore = "finding T6: SET TRANSACTION reaches home only"]
+
 async fn rule_07_one_shots_bind_to_the_next_transaction_wherever_it_runs() {
     let (database, proxy) = ground();
     let mut conn = proxy.connect(&database.name).await;

@@ -1,0 +1,124 @@
+//! Before a login: where the client comes from, and the connection to the default store that will be the session's home.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Live;
+use super::control_flow::Fatal;
+use crate::backend::login::{LoginError, greeting};
+use crate::backend::{StoreHandle, control, dial::dial};
+use crate::net::proxy_protocol::{self, Parsed};
+use crate::net::{PacketStream, Peer};
+use crate::wire::ErrPacket;
+use crate::wire::handshake::Greeting;
+
+/// Connects to the default store.
+pub(super) async fn reach(
+    handle: &Arc<StoreHandle>,
+    peer: &Peer,
+    client: &PacketStream,
+    live: &Live,
+) -> Result<(PacketStream, Greeting), ErrPacket> {
+    let source = match peer {
+        Peer::Tcp(a) => Some(*a),
+        Peer::Unix(_) => None,
+    };
+    let cannot = |what: String| {
+        handle.unreachable(&what);
+        let message = format!("switchover: cannot connect to the default store {}: {what}", handle.name());
+        // not 2003: clients refuse a packet with one of their own codes as malformed (libmariadb: 2027)
+        ErrPacket { code: 1053, sqlstate: None, message: message.into_bytes() }
+    };
+    let limit = live.config().limits.connect_timeout;
+    let mut stream = patiently(handle, source, client, limit).await.map_err(|e| cannot(e.to_string()))?;
+    match greeting(&mut stream).await {
+        Ok(greeting) => {
+            handle.connected();
+            Ok((stream, greeting))
+        }
+        Err(LoginError::Refused(error)) => Err(error),
+        Err(other) => Err(cannot(other.to_string())),
+    }
+}
+
+/// How often a store that does not listen is tried again.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// Connects to a store. One where nobody listens is being restarted, as far as one can tell: the client waits, most of the
+/// time that a login may take, because it cannot tell an error said by the proxy from one that no retry mends.
+async fn patiently(
+    handle: &StoreHandle,
+    source: Option<std::net::SocketAddr>,
+    client: &PacketStream,
+    limit: Duration,
+) -> io::Result<PacketStream> {
+    let until = Instant::now() + limit.mul_f32(0.9);
+    loop {
+        match dial(handle, source, client.buffers(), limit).await {
+            Err(e)
+                if matches!(e.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
+                    && Instant::now() < until => {}
+            done => return done,
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// The header that a trusted load balancer sends first.
+pub(super) async fn read_proxy_header(client: &mut PacketStream) -> Result<Option<std::net::SocketAddr>, Fatal> {
+    loop {
+        match proxy_protocol::parse(client.buffered()) {
+            Parsed::Header { length, source } => {
+                client.consume(length);
+                return Ok(source);
+            }
+            Parsed::Partial => {
+                client.fill().await.map_err(Fatal::client)?;
+            }
+            Parsed::Invalid => {
+                tracing::warn!("a connection from a trusted load balancer without a PROXY protocol header was closed");
+                return Err(Fatal::Quit);
+            }
+        }
+    }
+}
+
+/// A PROXY header that comes with the login is the store's, if the store takes one from where the client is: with
+/// `proxy_protocol_networks` MariaDB reads one after its greeting, from those who send it.
+pub(super) async fn pass_proxy_header(
+    client: &mut PacketStream,
+    server: &mut PacketStream,
+    peer: &Peer,
+    handle: &Arc<StoreHandle>,
+    live: &Live,
+) -> Result<(), Fatal> {
+    // no login looks like one: its length and sequence number would be the header's first four bytes
+    while client.buffered().len() < 4 {
+        client.fill().await.map_err(Fatal::client)?;
+    }
+    let length = loop {
+        match proxy_protocol::parse(client.buffered()) {
+            Parsed::Header { length, .. } => break length,
+            Parsed::Partial => client.fill().await.map_err(Fatal::client)?,
+            Parsed::Invalid => return Ok(()),
+        };
+    };
+    let asked = control::setting(handle, "proxy_protocol_networks", live.config().limits.connect_timeout).await;
+    let networks: Vec<String> = asked.unwrap_or_default().split(',').map(|n| n.trim().to_owned()).collect();
+    let named = |name: &str| networks.iter().any(|n| n == name);
+    let taken = match peer {
+        Peer::Tcp(a) => named("*") || proxy_protocol::trusted(a.ip(), &networks),
+        Peer::Unix(_) => named("*") || named("localhost"),
+    };
+    if !taken {
+        let peer = peer.to_string();
+        tracing::warn!(peer, store = handle.name(), "a PROXY protocol header from where the store takes none");
+        return Err(Fatal::Quit);
+    }
+    let header = client.buffered().get(..length).unwrap_or_default().to_vec();
+    client.consume(length);
+    server.write(&header).await.map_err(|error| Fatal::Store { store: handle.name().to_owned(), error })
+}
