@@ -23,7 +23,7 @@ demo:
 lint:
 	cargo fmt --check
 	cargo clippy $(PROFILE) --quiet --all-targets -- -D warnings
-	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check bans licenses sources; else echo "cargo-deny is not installed: dependencies not checked"; fi
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --log-level error check bans licenses sources; else echo "cargo-deny is not installed: dependencies not checked"; fi
 
 # A failed test says where and what; backtraces would bury it.
 test chaos: export RUST_BACKTRACE := 0

@@ -257,6 +257,12 @@ fn many(count: usize) -> String {
     (0..count).map(|i| format!("t{i}, ")).collect()
 }
 
+/// Of this thread: a busy machine makes nobody slow.
+fn cpu_time() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
+    Duration::from_nanos(text.split_whitespace().next().and_then(|ns| ns.parse().ok()).expect("nanoseconds"))
+}
+
 #[test]
 fn hostile_files_are_refused_quickly() {
     let bomb: String =
@@ -296,10 +302,11 @@ fn hostile_files_are_refused_quickly() {
         format!("users: {{{}}}", (0..100_000).map(|i| format!("u{i}: {{password: x}}, ")).collect::<String>()),
     ];
     for file in files {
-        let started = std::time::Instant::now();
+        let before = cpu_time();
         let found = load(&file).expect_err("is refused");
         assert!(!config::problem::render(&found[..found.len().min(50)]).is_empty());
-        assert!(started.elapsed() < Duration::from_secs(10), "{:?} for {:?}", started.elapsed(), file.get(..40));
+        let took = cpu_time() - before;
+        assert!(took < Duration::from_secs(5), "{took:?} for {:?}", file.get(..40));
     }
 }
 

@@ -19,7 +19,7 @@ if not proxy or not settings or not test or re.search(r"include/(check|force)", 
     os.execv(real, [real, *arguments])
 
 LOOPBACK = "127.0.0.1"
-text = open(settings).read()
+text = open(settings, encoding="latin-1").read()
 groups = re.split(r"(?m)^(?=\[)", text)
 
 
@@ -39,7 +39,7 @@ def running(group):
     """The command line of a server's process; mtr gives combinations and .opt files there."""
     try:
         pid = open(option(group, "pid-file", "")).read().strip()
-        return open(f"/proc/{pid}/cmdline").read().split("\0")
+        return open(f"/proc/{pid}/cmdline", encoding="latin-1").read().split("\0")
     except OSError:
         return []
 
@@ -105,10 +105,10 @@ def start(base, listen, address, head):
         f"{routing()}"
         f"default: legacy\n"
     )
-    if alive(base) and open(base + ".yaml").read() == config:
+    if alive(base) and open(base + ".yaml", encoding="latin-1").read() == config:
         return
     stop(base)
-    with open(base + ".yaml", "w") as f:
+    with open(base + ".yaml", "w", encoding="latin-1") as f:
         f.write(config)
     child = subprocess.Popen(
         [proxy, "serve", "--config", base + ".yaml"],
@@ -161,7 +161,7 @@ def swap(value):
     return anything.sub(lambda m: swaps[m[0]], value)
 
 
-with open(mine, "w") as f:
+with open(mine, "w", encoding="latin-1") as f:
     f.write("".join(g if g.startswith("[mysqld") else swap(g) for g in groups))
 # the commands that start a server keep the server's own settings
 server_side = re.compile(r"MYSQLD|MYSQL_PLUGIN|MYSQL_TMP_DIR|VARDIR|_TOPDIR|_DATADIR|PROXY|MTR_WORK|SECOND_STORE")

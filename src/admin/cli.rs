@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::client::{ClientError, ask};
 use super::outcome::{Code, Outcome};
-use super::protocol::{DrainRequest, ExplainRequest, Explained, FlagRequest, Reply, Request};
+use super::protocol::{Cause, DrainRequest, ExplainRequest, Explained, FlagRequest, Reply, Request};
 use super::{check, flag, show};
 use crate::config::{self, Config, load};
 
@@ -54,6 +54,9 @@ enum Command {
         /// For the log and the history.
         #[arg(long, value_name = "TEXT")]
         why: Option<String>,
+        /// Even where views, triggers, routines, events or foreign keys tie the group to other tables.
+        #[arg(long)]
+        force: bool,
     },
     /// Make the running proxy read the configuration file again.
     Reload {
@@ -149,8 +152,9 @@ fn outcome(config: &std::path::Path, json: bool, command: Command, explain: Opti
             let timeout_ms = timeout.map(|seconds| seconds.saturating_mul(1_000));
             show::drain(&socket, DrainRequest { cause: flag::cause(why), timeout_ms }, json)
         }
-        Command::Flag { group, store, wait, why } => {
-            let request = FlagRequest { group, store, cause: flag::cause(why) };
+        Command::Flag { group, store, wait, why, force } => {
+            let cause = Cause { force, ..flag::cause(why) };
+            let request = FlagRequest { group, store, cause };
             let wait = wait.map(Duration::from_secs);
             flag::flag(&flag::Flag { config, socket: &socket, request, wait, json })
         }

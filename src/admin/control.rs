@@ -48,6 +48,12 @@ pub trait Running: Send + Sync + 'static {
     /// The file is about to change for this cause: a watcher that sees the change first logs it with this cause.
     fn announce(&self, cause: &Cause);
 
+    /// What the operator should know before the flag of `group` moves to `store`; says so too where either is not known.
+    ///
+    /// # Errors
+    /// [`FailureKind::Config`] where the flip would tear apart what the stores tie together.
+    fn may_flip<'a>(&'a self, group: &'a str, store: &'a str) -> BoxFuture<'a, Result<Vec<String>, Failure>>;
+
     /// Begins to drain; done when that has begun.
     fn drain(&self, request: DrainRequest) -> BoxFuture<'_, Result<(), Failure>>;
 
@@ -267,6 +273,8 @@ fn signed(mut cause: Cause, uid: Option<u32>) -> Cause {
 /// # Errors
 /// [`FailureKind::File`] where this process may not write the file; the caller may be able to.
 pub async fn flag(request: FlagRequest, running: &Arc<dyn Running>) -> Result<Flagged, Failure> {
+    // Before the file is touched: a refused flip leaves it as it was.
+    let ties = if request.cause.force { Vec::new() } else { running.may_flip(&request.group, &request.store).await? };
     running.announce(&request.cause);
     let path = running.config_path().to_owned();
     let FlagRequest { group, store, cause } = request;
@@ -278,6 +286,7 @@ pub async fn flag(request: FlagRequest, running: &Arc<dyn Running>) -> Result<Fl
         edit_failure(&error)
     })?;
     let reloaded = running.reload(cause).await?;
+    let notes = edit.notes.into_iter().chain(ties).collect();
     Ok(Flagged {
         group: edit.group,
         from: edit.from,
@@ -285,7 +294,7 @@ pub async fn flag(request: FlagRequest, running: &Arc<dyn Running>) -> Result<Fl
         changed: edit.changed,
         epoch: reloaded.epoch,
         file: edit.file,
-        notes: edit.notes,
+        notes,
     })
 }
 

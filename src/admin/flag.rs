@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::check;
 use super::client::{ClientError, ask};
 use super::outcome::{Code, Outcome};
 use super::protocol::{Cause, FailureKind, FlagRequest, Flagged, Reply, Request};
@@ -106,14 +107,34 @@ fn wait_for_older(socket: &Path, patience: Duration) -> u64 {
 /// Edits the file with nobody to follow at once. Who waits for a proxy waits in vain: that is another exit code.
 fn file_alone(command: &Flag<'_>, note: &str) -> Outcome {
     let request = &command.request;
+    let ties = match ties(command) {
+        Ok(notes) => notes,
+        Err(why) => return Outcome::failed(Code::Refused, command.json, &why),
+    };
     let mut flagged = match edit::set_connection(command.config, &request.group, &request.store) {
         Ok(edit) => from_edit(edit),
         Err(error) => return refused(&error, command.json),
     };
     flagged.notes.push(note.to_owned());
+    flagged.notes.extend(ties);
     let code = if command.wait.is_some() { Code::NotRunning } else { Code::Done };
     let answer = Answer { flagged: &flagged, in_force: false, older_transactions: None };
     Outcome::new(code, command.json, &answer, || describe(&flagged, "in the file"))
+}
+
+/// What the stores say of the flip, where there is no proxy to ask them. A file that does not check is the edit's to refuse.
+fn ties(command: &Flag<'_>) -> Result<Vec<String>, String> {
+    let request = &command.request;
+    let Ok(config) = crate::config::load(command.config) else { return Ok(Vec::new()) };
+    if request.cause.force {
+        return Ok(Vec::new());
+    }
+    let moved = check::moved(&config, &request.group, &request.store);
+    let ties = check::ties_blocking(&moved, &request.group);
+    match ties.refusal(&request.group, &request.store) {
+        Some(why) => Err(why),
+        None => Ok(ties.notes),
+    }
 }
 
 fn describe(flagged: &Flagged, state: &str) -> String {
@@ -155,5 +176,5 @@ pub fn cause(why: Option<String>) -> Cause {
     let name = ["SUDO_USER", "USER", "LOGNAME"]
         .iter()
         .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
-    Cause { by: name.unwrap_or_default(), why }
+    Cause { by: name.unwrap_or_default(), why, force: false }
 }

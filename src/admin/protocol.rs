@@ -40,6 +40,9 @@ pub struct Cause {
     pub by: String,
     /// Their words.
     pub why: Option<String>,
+    /// Flips are not held up by what they would tear apart.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
 }
 
 /// Set the flag of `group` to `store` by editing the proxy's configuration file.
@@ -360,7 +363,7 @@ mod tests {
 
     #[test]
     fn requests_are_flat_objects() {
-        let cause = Cause { by: "alice".into(), why: None };
+        let cause = Cause { by: "alice".into(), ..Cause::default() };
         let flag = FlagRequest { group: "a".into(), store: "new".into(), cause };
         let text = serde_json::to_string(&Request::Flag(flag.clone())).unwrap();
         assert_eq!(text, r#"{"request":"flag","group":"a","store":"new","by":"alice","why":null}"#);

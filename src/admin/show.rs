@@ -102,6 +102,7 @@ fn render(status: &Status, now_ms: u64) -> String {
         } else {
             format!("by {}", flip.cause.by)
         };
+        let by = if flip.cause.force { format!("{by}, by force") } else { by };
         let why = flip.cause.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
         let _ = writeln!(
             text,

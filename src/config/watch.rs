@@ -213,6 +213,7 @@ fn folders(path: &Path) -> BTreeSet<PathBuf> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::io::Write as _;
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -247,7 +248,8 @@ mod tests {
         fs::write(&path, "2").unwrap();
         assert!(eye.sees());
         fs::write(folder.path().join("other"), "x").unwrap();
-        fs::write(&path, "2").unwrap();
+        // (in place: an emptied file may be seen for what it is)
+        fs::File::options().write(true).open(&path).unwrap().write_all(b"2").unwrap();
         assert!(eye.sees_nothing());
         fs::write(folder.path().join("new"), "3").unwrap();
         fs::rename(folder.path().join("new"), &path).unwrap();

@@ -11,6 +11,7 @@ mod reindex;
 mod running;
 mod status;
 mod takeover;
+mod ties;
 mod worker;
 
 use std::collections::HashMap;

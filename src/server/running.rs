@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use crate::admin::check;
 use crate::admin::control::{BoxFuture, Running};
 use crate::admin::protocol::{
     Cause, ConfigError, DrainRequest, ExplainRequest, Explained, Failure, FailureKind, FlipRecord, Reloaded,
@@ -21,6 +22,8 @@ use crate::net::tls;
 use crate::routing::Snapshot;
 use crate::session::{CoreFigures, Figures, Live, Registry};
 use crate::wire::Capabilities;
+
+use super::ties::KnownTies;
 
 /// How long a probe of a store may take at start and at a reload.
 const PROBE: Duration = Duration::from_secs(3);
@@ -56,6 +59,7 @@ pub(super) struct Proxy {
     /// Hash of the file's bytes when it was read last.
     read_last: AtomicU64,
     reloading: tokio::sync::Mutex<()>,
+    ties: KnownTies,
     drain: watch::Sender<bool>,
     drain_override_ms: AtomicU64,
     pub(super) draining: AtomicBool,
@@ -91,6 +95,7 @@ impl Proxy {
             announced: Mutex::default(),
             read_last: AtomicU64::new(content(&path_of_start)),
             reloading: tokio::sync::Mutex::default(),
+            ties: KnownTies::default(),
             drain,
             drain_override_ms: AtomicU64::new(0),
             draining: AtomicBool::new(false),
@@ -159,6 +164,11 @@ impl Proxy {
         };
         if let Some(text) = unavailable(&new) {
             return Err(failed(&text));
+        }
+        for flip in changes.flips.iter().filter(|_| !cause.force) {
+            if let Some(text) = self.ties.of(&new, &flip.group).await.refusal(&flip.group, &flip.to) {
+                return Err(failed(&text));
+            }
         }
         let fleet = Fleet::build(&new.stores, &old.fleet).map_err(|e| failed(&e))?;
         probe_unknown(&fleet).await;
@@ -298,6 +308,17 @@ impl Running for Proxy {
 
     fn reload(&self, cause: Cause) -> BoxFuture<'_, Result<Reloaded, Failure>> {
         Box::pin(self.load_again(cause))
+    }
+
+    fn may_flip<'a>(&'a self, group: &'a str, store: &'a str) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
+        Box::pin(async move {
+            let moved = check::moved(self.live.load().config(), group, store);
+            let ties = self.ties.of(&moved, group).await;
+            match ties.refusal(group, store) {
+                Some(text) => Err(Failure::new(FailureKind::Config, text)),
+                None => Ok(ties.notes.clone()),
+            }
+        })
     }
 
     fn announce(&self, cause: &Cause) {

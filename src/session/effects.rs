@@ -21,6 +21,10 @@ const SPECIAL: Flags = Flags::READS_LAST_INSERT_ID
     .union(Flags::DYNAMIC_SQL)
     .union(Flags::IMPLICIT_COMMIT);
 
+/// What a statement of the proxy's own would change on the leg of the session's last one.
+pub(crate) const OF_LAST_STATEMENT: Flags =
+    Flags::READS_ROW_COUNT.union(Flags::READS_FOUND_ROWS).union(Flags::READS_DIAGNOSTICS);
+
 /// Whether a statement of these facts needs nothing but its store.
 pub(crate) fn is_plain(facts: &Facts) -> bool {
     matches!(facts.kind, Kind::Read | Kind::Write | Kind::Show | Kind::Empty | Kind::Unknown)
@@ -86,7 +90,12 @@ impl Session {
             {
                 self.bring_variables(facts, at).await?;
             }
-            self.bring_insert_id(facts, at).await?;
+            if facts.flags.contains(Flags::READS_LAST_INSERT_ID) || may_change_unseen(facts) {
+                self.settle_insert_ids(facts).await?;
+                self.bring_insert_id(at).await?;
+            } else if self.state.insert_doubts.len() >= 16 && !facts.flags.intersects(OF_LAST_STATEMENT) {
+                self.settle_insert_ids(facts).await?;
+            }
         }
         Ok(())
     }
@@ -173,8 +182,12 @@ impl Session {
     }
 
     fn succeeded(&mut self, facts: &Facts, generation: u64, store: StoreId, outcome: &Outcome) {
-        if outcome.insert_id != 0 || matches!(facts.kind, Kind::Call) {
+        if may_change_unseen(facts) && self.legs.len() > 1 {
+            // it was given the session's id before it ran: whether it made one or not, its leg has the newest
+            self.state.insert_doubts.clear();
             self.state.last_insert = generation;
+        } else if outcome.insert_id != 0 {
+            self.insert_id_reported(generation, outcome.insert_id);
         }
         if facts.flags.contains(Flags::WRITES_USER_VARIABLES) {
             for name in &facts.user_variables {

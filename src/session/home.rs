@@ -87,14 +87,14 @@ pub(super) async fn read_proxy_header(client: &mut PacketStream) -> Result<Optio
 }
 
 /// A PROXY header that comes with the login is the store's, if the store takes one from where the client is: with
-/// `proxy_protocol_networks` MariaDB reads one after its greeting, from those who send it.
+/// `proxy_protocol_networks` MariaDB reads one after its greeting, from those who send it. Returned is what to tell others.
 pub(super) async fn pass_proxy_header(
     client: &mut PacketStream,
     server: &mut PacketStream,
     peer: &Peer,
     handle: &Arc<StoreHandle>,
     live: &Live,
-) -> Result<(), Fatal> {
+) -> Result<Option<ErrPacket>, Fatal> {
     // no login looks like one: its length and sequence number would be the header's first four bytes
     while client.buffered().len() < 4 {
         client.fill().await.map_err(Fatal::client)?;
@@ -103,7 +103,7 @@ pub(super) async fn pass_proxy_header(
         match proxy_protocol::parse(client.buffered()) {
             Parsed::Header { length, .. } => break length,
             Parsed::Partial => client.fill().await.map_err(Fatal::client)?,
-            Parsed::Invalid => return Ok(()),
+            Parsed::Invalid => return Ok(None),
         };
     };
     let asked = control::setting(handle, "proxy_protocol_networks", live.config().limits.connect_timeout).await;
@@ -113,12 +113,16 @@ pub(super) async fn pass_proxy_header(
         Peer::Tcp(a) => named("*") || proxy_protocol::trusted(a.ip(), &networks),
         Peer::Unix(_) => named("*") || named("localhost"),
     };
-    if !taken {
-        let peer = peer.to_string();
-        tracing::warn!(peer, store = handle.name(), "a PROXY protocol header from where the store takes none");
-        return Err(Fatal::Quit);
-    }
     let header = client.buffered().get(..length).unwrap_or_default().to_vec();
     client.consume(length);
-    server.write(&header).await.map_err(|error| Fatal::Store { store: handle.name().to_owned(), error })
+    if !taken {
+        let from = match peer {
+            Peer::Tcp(a) => a.ip().to_string(),
+            Peer::Unix(_) => "localhost".to_owned(),
+        };
+        // the store's words
+        return Ok(Some(ErrPacket::new(1105, b"HY000", format!("Proxy header is not accepted from {from}"))));
+    }
+    server.write(&header).await.map_err(|error| Fatal::Store { store: handle.name().to_owned(), error })?;
+    Ok(None)
 }

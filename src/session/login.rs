@@ -219,8 +219,11 @@ impl Login<'_> {
         offered.set(Capabilities::LONG_PASSWORD, shown.capabilities.contains(Capabilities::LONG_PASSWORD));
         let masked = Greeting { capabilities: offered, ..shown.clone() };
         client.write_message(0, &masked.write()).await.map_err(Fatal::client)?;
-        pass_proxy_header(client, server, self.peer, self.handle, self.live).await?;
+        let not_taken = pass_proxy_header(client, server, self.peer, self.handle, self.live).await?;
         let (sequence, payload) = self.first_answer(client).await?;
+        if let Some(error) = not_taken {
+            return Err(say(client, sequence.wrapping_add(1), error).await);
+        }
         let mut response = match HandshakeResponse::read(&payload) {
             Ok(response) => response,
             Err(e) => return Err(self.tell(client, sequence, malformed(e)).await),

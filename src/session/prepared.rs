@@ -13,10 +13,11 @@ use super::query::{Frame, Plan};
 use super::relay::{self, relay};
 use crate::backend::connection::QueryError;
 use crate::sql::Facts;
-use crate::sql::facts::Kind;
+use crate::sql::classify::{AskedParameter, asked_parameters};
+use crate::sql::facts::{Access, Flags, Kind, TableRef};
 use crate::wire::ErrPacket;
 use crate::wire::codec::Reader;
-use crate::wire::command::{COM_STMT_CLOSE, COM_STMT_PREPARE, Command, LAST_PREPARED, execute_types};
+use crate::wire::command::{COM_STMT_CLOSE, COM_STMT_PREPARE, Command, LAST_PREPARED, execute_text, execute_types};
 use crate::wire::packet::{self, HEADER};
 use crate::wire::reply::{Event, Expect, Outcome, Prepared, Reply};
 
@@ -31,6 +32,8 @@ pub(crate) struct Statement {
     last: u64,
     /// Parameter types as the client sent them last.
     types: Vec<u8>,
+    /// Parameters by which it asks information_schema for a table.
+    asked: Vec<AskedParameter>,
     /// COM_STMT_SEND_LONG_DATA payloads that wait for the execute.
     long_data: Vec<Vec<u8>>,
 }
@@ -138,7 +141,10 @@ impl Session {
         };
         if let Some(Prepared { id: there, parameters, .. }) = outcome.prepared {
             self.statements.last_prepared = Some(id);
+            let asks = plan.single().is_some_and(|f| f.flags.contains(Flags::SYSTEM_TABLES));
+            let asked = if asks { asked_parameters(&sql, &self.state.dialect) } else { Vec::new() };
             let statement = Statement {
+                asked,
                 sql,
                 plan: Rc::clone(&plan),
                 parameters,
@@ -182,7 +188,7 @@ impl Session {
         let [home] = self.legs.as_slice() else { return None };
         let statement = self.statements.by_id.get(&id)?;
         let facts = statement.plan.single()?;
-        if !statement.long_data.is_empty() || !statement.plan.is_plain() {
+        if !(statement.long_data.is_empty() && statement.asked.is_empty() && statement.plan.is_plain()) {
             return None;
         }
         let (_, there) = statement.legs.iter().find(|(g, _)| *g == home.generation)?;
@@ -235,9 +241,10 @@ impl Session {
         let Some(statement) = self.statements.by_id.get(&id) else { return Ok(()) };
         let plan = Rc::clone(&statement.plan);
         let mut payload = packet::payload(&framed).into_owned();
-        let facts: Option<Facts> = plan.single().cloned();
+        let asked = asked_tables(statement, &payload, command);
+        let facts: Option<Facts> = plan.single().map(|f| with_asked(f, &asked));
         let at = match &facts {
-            Some(facts) => self.target(facts, Some(&plan)).await?,
+            Some(facts) => self.target(facts, asked.is_empty().then_some(&*plan)).await?,
             None => 0,
         };
         if let Some(facts) = &facts {
@@ -372,6 +379,43 @@ fn expected(payload: &[u8], command: Command) -> Expect {
     }
 }
 
+/// The tables that an execute asks information_schema for by its parameters (RULES.md 25).
+fn asked_tables(statement: &Statement, payload: &[u8], command: Command) -> Vec<TableRef> {
+    if statement.asked.is_empty() || command != Command::StmtExecute {
+        return Vec::new();
+    }
+    let bound = execute_types(payload, statement.parameters)
+        .filter(|t| t.bound)
+        .and_then(|t| payload.get(t.flag_at + 1..t.flag_at + 1 + t.bytes));
+    let types = bound.unwrap_or(&statement.types);
+    let long = |at: usize| {
+        let number = u16::try_from(at).unwrap_or(u16::MAX).to_le_bytes();
+        statement.long_data.iter().any(|data| data.get(5..7) == Some(&number))
+    };
+    let value = |a: &AskedParameter| {
+        let text = execute_text(payload, statement.parameters, types, long, a.index)?;
+        Some(String::from_utf8_lossy(text).into_owned()).filter(|t| !t.contains('%'))
+    };
+    let database = statement.asked.iter().find(|a| !a.names_table).and_then(value);
+    let names = statement.asked.iter().filter(|a| a.names_table).filter_map(value);
+    names
+        .map(|name| TableRef {
+            database: database.as_deref().map(Into::into),
+            name: name.into(),
+            access: Access::Describe,
+            span: Default::default(),
+        })
+        .collect()
+}
+
+fn with_asked(facts: &Facts, asked: &[TableRef]) -> Facts {
+    let mut facts = facts.clone();
+    if !asked.is_empty() {
+        facts.tables = facts.tables.iter().chain(asked).cloned().collect();
+    }
+    facts
+}
+
 fn remember_types(statement: &mut Statement, payload: &[u8], command: Command) {
     let types = match command {
         Command::StmtExecute => execute_types(payload, statement.parameters)
@@ -446,6 +490,7 @@ mod tests {
             plan,
             parameters,
             legs: vec![],
+            asked: vec![],
             last: 0,
             types: types.to_vec(),
             long_data: vec![],

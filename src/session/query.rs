@@ -184,6 +184,7 @@ impl Session {
                 return Ok(by_generation(&self.legs, self.state.last));
             }
             if facts.flags.contains(Flags::READS_LAST_INSERT_ID) {
+                self.settle_insert_ids(facts).await?;
                 return Ok(by_generation(&self.legs, self.state.last_insert));
             }
         }

@@ -72,6 +72,8 @@ pub(crate) struct State {
     pub(crate) last: u64,
     /// Generation of the leg of the newest statement that made an insert id.
     pub(crate) last_insert: u64,
+    /// (leg, id) of OK packets whose id may be one that was given, not generated, the newest last.
+    pub(crate) insert_doubts: Vec<(u64, u64)>,
     /// Assignments that count for the next statement only, wherever it runs.
     pub(crate) one_shots: Vec<String>,
     /// What SET TRANSACTION has said of the next transaction; home knows it.
@@ -118,6 +120,7 @@ impl State {
                     }
                     "last_insert_id" | "identity" => {
                         self.last_insert = home;
+                        self.insert_doubts.clear();
                         return;
                     }
                     _ => {}

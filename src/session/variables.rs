@@ -3,12 +3,14 @@
 //! For each variable the session knows the legs that hold its newest value. A routine or a trigger may read and assign variables
 //! that the text does not name: before it runs, its leg gets all of them; afterwards only that leg is believed.
 
+use std::collections::HashMap;
+
 use super::Session;
 use super::control_flow::Failure;
-use super::effects::may_assign_unseen;
+use super::effects::{OF_LAST_STATEMENT, may_assign_unseen};
 use super::transaction::quoted;
 use crate::backend::connection::{Column, QueryError, Rows};
-use crate::sql::facts::{Facts, Flags};
+use crate::sql::facts::Facts;
 use crate::wire::ErrPacket;
 
 /// Columns of a variable in [`variable_expressions`].
@@ -120,20 +122,52 @@ impl Session {
         }
     }
 
-    /// A statement that reads LAST_INSERT_ID() on another store than the one that made the id gets it there first.
-    pub(crate) async fn bring_insert_id(&mut self, facts: &Facts, at: usize) -> Result<(), Failure> {
-        if !facts.flags.contains(Flags::READS_LAST_INSERT_ID) {
-            return Ok(());
+    /// An OK packet came with an insert id: one that LAST_INSERT_ID() knows only if the store generated it (RULES.md 17). On the
+    /// leg that has the session's newest id that makes no difference; elsewhere it is a doubt, until somebody asks.
+    pub(crate) fn insert_id_reported(&mut self, generation: u64, id: u64) {
+        if self.legs.len() < 2 || self.state.insert_doubts.is_empty() && self.state.last_insert == generation {
+            return;
         }
+        self.state.insert_doubts.push((generation, id));
+    }
+
+    /// Finds out which leg generated the newest insert id: the newest report that its leg's LAST_INSERT_ID() agrees with.
+    pub(crate) async fn settle_insert_ids(&mut self, facts: &Facts) -> Result<(), Failure> {
+        let mut known: HashMap<u64, u64> = HashMap::new();
+        for (leg, id) in std::mem::take(&mut self.state.insert_doubts).into_iter().rev() {
+            let Some(at) = self.legs.iter().position(|l| l.generation == leg) else { continue };
+            // a question there would change what this very statement asks for: the likelier answer is taken
+            if leg == self.state.last && facts.flags.intersects(OF_LAST_STATEMENT) {
+                self.state.last_insert = leg;
+                break;
+            }
+            let there = match known.get(&leg) {
+                Some(there) => *there,
+                None => self.insert_id_of(at).await?,
+            };
+            known.insert(leg, there);
+            if there == id {
+                self.state.last_insert = leg;
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn insert_id_of(&mut self, at: usize) -> Result<u64, Failure> {
+        let rows = self.ask(at, "SELECT LAST_INSERT_ID()").await?;
+        Ok(rows.first(0).and_then(|v| std::str::from_utf8(v).ok()).and_then(|v| v.parse().ok()).unwrap_or(0))
+    }
+
+    /// LAST_INSERT_ID() of the leg that has the session's newest id becomes that of another.
+    pub(crate) async fn bring_insert_id(&mut self, at: usize) -> Result<(), Failure> {
         let Some(here) = self.legs.get(at).map(|l| l.generation) else { return Ok(()) };
         let there = self.state.last_insert;
         if there == here {
             return Ok(());
         }
         let Some(from) = self.legs.iter().position(|l| l.generation == there) else { return Ok(()) };
-        let rows = self.ask(from, "SELECT LAST_INSERT_ID()").await?;
-        let id =
-            rows.first(0).and_then(|v| std::str::from_utf8(v).ok()).and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
+        let id = self.insert_id_of(from).await?;
         self.tell(at, &format!("SET last_insert_id = {id}")).await??;
         self.state.last_insert = here;
         Ok(())

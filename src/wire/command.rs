@@ -2,6 +2,8 @@
 //!
 //! Source: MySQL "Command Phase"; MariaDB COM_STMT_BULK_EXECUTE.
 
+use super::codec::Reader;
+
 /// A command's first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
@@ -134,9 +136,63 @@ pub fn execute_types(payload: &[u8], parameters: u16) -> Option<ExecuteTypes> {
     Some(ExecuteTypes { flag_at, bound, bytes: usize::from(parameters) * 2 })
 }
 
+/// The text bound to parameter `index` of a COM_STMT_EXECUTE payload; `None` if it is NULL, no text, or sent as long data.
+///
+/// `types` are two bytes a parameter; `long` tells which parameters came by COM_STMT_SEND_LONG_DATA: their values are not here.
+#[must_use]
+pub fn execute_text<'a>(
+    payload: &'a [u8],
+    parameters: u16,
+    types: &[u8],
+    long: impl Fn(usize) -> bool,
+    index: usize,
+) -> Option<&'a [u8]> {
+    let place = execute_types(payload, parameters)?;
+    let nulls = payload.get(EXECUTE_FIXED..place.flag_at)?;
+    let mut values = Reader::new(payload.get(place.flag_at + 1 + if place.bound { place.bytes } else { 0 }..)?);
+    for at in 0..=index {
+        let null = nulls.get(at / 8)? >> (at % 8) & 1 == 1;
+        if null || long(at) {
+            if at == index {
+                return None;
+            }
+            continue;
+        }
+        let text = match *types.get(at * 2)? {
+            // TINY; SHORT, YEAR; LONG, FLOAT, INT24; LONGLONG, DOUBLE
+            0x01 => values.bytes(1).ok().map(|_| None)?,
+            0x02 | 0x0D => values.bytes(2).ok().map(|_| None)?,
+            0x03 | 0x04 | 0x09 => values.bytes(4).ok().map(|_| None)?,
+            0x05 | 0x08 => values.bytes(8).ok().map(|_| None)?,
+            0x06 => None,
+            // DATE, DATETIME, TIMESTAMP, TIME, and everything of variable length
+            kind => {
+                let value = values.lenenc_bytes().ok()?;
+                (!matches!(kind, 0x07 | 0x0A..=0x0C)).then_some(value)
+            }
+        };
+        if at == index {
+            return text;
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bound_text_is_found_behind_values_of_every_kind() {
+        // BIGINT, NULL, DATE, long data, two texts
+        let mut p = vec![0x17, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0b10, 1, 8, 0, 15, 0, 10, 0, 0xFC, 0, 0xFD, 0, 15, 0];
+        let types = p[12..].to_vec();
+        p.extend([5, 0, 0, 0, 0, 0, 0, 0, 4, 0xE6, 7, 1, 2, 2, b'a', b'b', 4, b'h', b'i', b't', b's']);
+        let text = |index| execute_text(&p, 6, &types, |at| at == 3, index);
+        assert_eq!([0, 1, 2, 3].map(text), [None; 4]);
+        assert_eq!((text(4), text(5), text(6)), (Some(&b"ab"[..]), Some(&b"hits"[..]), None));
+        assert_eq!(execute_text(&p[..p.len() - 2], 6, &types, |at| at == 3, 5), None);
+    }
 
     #[test]
     fn types_of_an_execute_are_found() {

@@ -138,6 +138,8 @@ pub struct Reply {
     /// The packet in flight is of the longest size: the next packet continues its payload.
     continues: bool,
     hold_errors: bool,
+    /// The packet in flight is a LOCAL INFILE request.
+    asks_for_file: bool,
     may_open_cursor: bool,
     /// The newest packet is an OK that reports changes.
     reports: bool,
@@ -162,6 +164,7 @@ impl Reply {
             skip: 0,
             continues: false,
             hold_errors: false,
+            asks_for_file: false,
             may_open_cursor: expect == Expect::Cursor,
             reports: false,
             outcome: Outcome::default(),
@@ -211,6 +214,9 @@ impl Reply {
                 if self.skip > 0 {
                     return Ok(Step { consumed: at, event: Event::More });
                 }
+                if std::mem::take(&mut self.asks_for_file) {
+                    return Ok(Step { consumed: at, event: Event::LocalInfile });
+                }
                 continue;
             }
             if self.state == State::End && !self.continues {
@@ -242,16 +248,8 @@ impl Reply {
             }
             at += HEADER;
             self.skip = header.len();
-            if role == Role::LocalInfile {
-                // short by nature: its bytes are all here, or the next round passes over them
-                let n = self.skip.min(bytes.len() - at);
-                self.skip -= n;
-                at += n;
-                if self.skip == 0 {
-                    return Ok(Step { consumed: at, event: Event::LocalInfile });
-                }
-                return Err(Malformed("a LOCAL INFILE request with a name beyond one read"));
-            }
+            // the client answers when it has the whole name of the file, which may come in several reads
+            self.asks_for_file = role == Role::LocalInfile;
         }
     }
 
@@ -600,6 +598,21 @@ mod tests {
         assert_eq!(reply.feed(&ask), Ok(Step { consumed: ask.len(), event: Event::LocalInfile }));
         let ok = stream(&[OK]);
         assert_eq!(reply.feed(&ok), Ok(Step { consumed: ok.len(), event: Event::Done }));
+    }
+
+    /// Found by `make fuzz`: a name beyond the 32 bytes that the machine looks at was refused if it came in two reads.
+    #[test]
+    fn a_file_request_with_a_long_name_may_come_in_pieces() {
+        let name = [&b"\xfb"[..], &[b'x'; 200]].concat();
+        let ask = stream(&[&name]);
+        for cut in 1..ask.len() {
+            let mut reply = Reply::new(Expect::Results, OLD);
+            let first = reply.feed(&ask[..cut]).unwrap();
+            assert_eq!(first.event, Event::More, "cut at {cut}");
+            let rest = &ask[first.consumed..];
+            assert_eq!(reply.feed(rest), Ok(Step { consumed: rest.len(), event: Event::LocalInfile }), "cut at {cut}");
+            assert_eq!(reply.feed(&stream(&[OK])).unwrap().event, Event::Done);
+        }
     }
 
     #[test]

@@ -70,6 +70,13 @@ impl Grammar {
         // An alias may have a table's name, as long as no other alias of the statement has it.
         match self.random.below(6) {
             0 if self.aliases < 6 => format!("`al {}`", self.aliases),
+            // words that open a clause elsewhere
+            1 if self.aliases < 10 => {
+                format!("{}{}", self.random.pick(&["value", "end", "share", "full"]), self.aliases)
+            }
+            2 if self.aliases == 1 => {
+                self.random.pick(&["value", "end", "begin", "share", "offset_", "data"]).to_owned()
+            }
             _ => format!("a{}", self.aliases),
         }
     }
@@ -107,6 +114,13 @@ impl Grammar {
             let (left, alias) = self.factor(depth - 1);
             let (right, _) = self.factor(depth - 1);
             return (format!("({left} {} {right})", self.random.pick(&["JOIN", "CROSS JOIN", "INNER JOIN"])), alias);
+        }
+        if depth > 0 && self.random.one_in(16) {
+            let (alias, value) = (self.alias(), self.scalar(depth - 1));
+            return (
+                format!("(SELECT 1 AS id, 2 AS x, 3 AS y, 'a' AS s UNION VALUES (1, {value}, 3, 'FROM t9')) {alias}"),
+                alias,
+            );
         }
         let alias = self.alias();
         if !self.ctes.is_empty() && self.random.one_in(3) {
@@ -244,6 +258,9 @@ impl Grammar {
             3 => format!("CASE WHEN {value} > 1 THEN {value} ELSE 0 END"),
             4 => format!("IF({value} > 1, {value}, 'FROM t9')"),
             5 if depth > 0 => self.scalar(depth - 1),
+            7 => format!("IF(@@version > '1', {value}, @`FROM t9`)"),
+            8 => format!("{value} + (SELECT SUM(1) OVER (PARTITION BY 1 ORDER BY 1) LIMIT 1)"),
+            9 if depth > 0 => format!("{value} + (NOW() + INTERVAL {} DAY > '2020-01-01')", self.scalar(depth - 1)),
             6 if depth > 0 => format!("COALESCE({}, {value})", self.scalar(depth - 1)),
             _ => value.to_owned(),
         }
@@ -286,7 +303,15 @@ impl Grammar {
     fn insert_select(&mut self) -> String {
         let table = self.table();
         let verb = self.random.pick(&["INSERT IGNORE INTO", "REPLACE INTO"]);
-        format!("{verb} {table} (id, x, y, s) {}", self.query(2, false))
+        let query = self.query(2, false);
+        // Behind a select list with FROM, the assignments are told from a join's condition by two words.
+        let tail = match verb {
+            "INSERT IGNORE INTO" if self.random.one_in(2) => {
+                format!(" ON DUPLICATE KEY UPDATE x = VALUES(x), y = 2, s = {}", self.expression(1, "'FROM t9, t8'"))
+            }
+            _ => String::new(),
+        };
+        format!("{verb} {table} (id, x, y, s) {query}{tail}")
     }
 
     fn update_one(&mut self) -> String {

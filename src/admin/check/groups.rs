@@ -88,7 +88,7 @@ fn tables(findings: &mut Vec<Finding>, group: &Group, home: Option<&Probe>, flag
 }
 
 /// What on one store ties the group to others.
-fn dependencies(findings: &mut Vec<Finding>, config: &Config, group: &Group, probe: &Probe) {
+pub(super) fn dependencies(findings: &mut Vec<Finding>, config: &Config, group: &Group, probe: &Probe) {
     let Some(catalog) = &probe.catalog else { return };
     let eye = Eye {
         group,

@@ -2,6 +2,7 @@
 //! what mends it.
 
 mod catalog;
+mod flip;
 mod groups;
 mod names;
 mod store;
@@ -10,6 +11,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
+
+pub(crate) use flip::{Ties, moved, ties, ties_blocking};
 
 use super::outcome::{Code, Outcome};
 use crate::config::{self, Config, Problem, problem};

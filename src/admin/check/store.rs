@@ -77,6 +77,30 @@ pub(super) async fn probe(config: &Config, store: &Store) -> Probe {
     probe
 }
 
+/// Only what is on a store, or why that is not known.
+pub(super) async fn catalog(config: &Config, store: &Store) -> Result<Probe, String> {
+    let unread = |why: &str| format!("what is tied to the group on {} was not read: {why}", store.name);
+    let Some(control) = &store.control else { return Err(unread("it has no control account")) };
+    let mut last = String::new();
+    for address in &store.addresses {
+        match connect(config, store, control, address).await {
+            Ok(mut conn) => {
+                let mut probe = Probe::new(store);
+                let read = async {
+                    probe.lower_case_table_names = variable(&mut conn, "lower_case_table_names").await?;
+                    Catalog::read(&mut conn).await
+                };
+                let read = read.await;
+                drop(conn.disconnect().await);
+                probe.catalog = Some(read.map_err(|error| unread(&plain(&error)))?);
+                return Ok(probe);
+            }
+            Err(error) => last = plain(&error),
+        }
+    }
+    Err(unread(&last))
+}
+
 async fn connect(config: &Config, store: &Store, control: &Credentials, address: &Address) -> Result<Conn, Error> {
     let wanted = match store.tls.mode {
         TlsMode::Off | TlsMode::FollowClient => vec![false],

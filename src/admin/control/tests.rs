@@ -30,6 +30,10 @@ impl Running for Fake {
         vec![SessionInfo::default(); 20_000]
     }
 
+    fn may_flip<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
     fn reload(&self, cause: Cause) -> BoxFuture<'_, Result<Reloaded, Failure>> {
         self.causes.lock().unwrap().push(cause);
         Box::pin(async move {
@@ -118,7 +122,7 @@ fn requests_are_answered() {
 #[test]
 fn a_flag_is_edited_announced_and_in_force() {
     let served = Served::start();
-    let cause = Cause { by: "alice".into(), why: Some("tests".into()) };
+    let cause = Cause { by: "alice".into(), why: Some("tests".into()), force: false };
     let request = Request::Flag(FlagRequest { group: "a".into(), store: "new".into(), cause: cause.clone() });
     let Ok(Reply::Flagged(flagged)) = ask(&served.socket, &request) else { panic!() };
     assert_eq!((flagged.from.as_str(), flagged.to.as_str(), flagged.epoch), ("legacy", "new", 2));

@@ -130,7 +130,9 @@ impl Scanner<'_> {
     /// Words that may stand where a table is expected without being one.
     fn is_factor_keyword(&self, tok: Tok) -> bool {
         match tok.word {
-            word::LATERAL | word::SELECT => true,
+            word::SELECT => true,
+            // MariaDB has tables of that name.
+            word::LATERAL => self.cur.peek2().is_op(b'('),
             word::OJ => self.cur.previous().is_op(b'{'),
             _ => false,
         }
@@ -261,7 +263,7 @@ impl Scanner<'_> {
                 self.begin_select();
                 self.set_state(State::Factor);
             }
-            word::VALUES | word::VALUE => self.set_state(State::Rest),
+            word::VALUES => self.set_state(State::Rest),
             word::ALL | word::DISTINCT => {}
             _ => {
                 self.leave_start();
@@ -323,6 +325,8 @@ impl Scanner<'_> {
     fn word_in_from(&mut self, tok: Tok) {
         match tok.word {
             word::JOIN | word::STRAIGHT_JOIN => self.set_state(State::Factor),
+            // INSERT … SELECT … ON DUPLICATE KEY UPDATE: what follows are assignments.
+            word::ON if self.cur.is(word::DUPLICATE) && self.cur.next_is(word::KEY) => self.set_state(State::Rest),
             word::ON => self.set_state(State::On),
             word::USING => self.set_state(State::On),
             word::INNER | word::CROSS | word::LEFT | word::RIGHT | word::OUTER | word::NATURAL | word::FULL => {}
@@ -334,6 +338,12 @@ impl Scanner<'_> {
                 }
             }
             word::PARTITION => {}
+            // Not reserved by every server: an alias, or a column in ON.
+            word::OFFSET | word::WINDOW | word::RETURNING if self.name_ends() => {
+                if self.state() == State::Joined {
+                    self.alias(tok);
+                }
+            }
             word::FOR if self.cur.is_any(&[word::SYSTEM_TIME, word::PORTION]) => {
                 self.cur.bump();
                 self.cur.eat(word::AS);
@@ -358,8 +368,35 @@ impl Scanner<'_> {
         }
     }
 
+    /// What comes next cannot follow the first word of a clause: that word was a name.
+    fn name_ends(&self) -> bool {
+        const FOLLOWS: [Word; 12] = [
+            word::JOIN,
+            word::INNER,
+            word::CROSS,
+            word::LEFT,
+            word::RIGHT,
+            word::NATURAL,
+            word::STRAIGHT_JOIN,
+            word::ON,
+            word::USING,
+            word::SET,
+            word::WHERE,
+            word::IS,
+        ];
+        self.ended()
+            || matches!(self.cur.peek().lexeme, Lexeme::Op(b',' | b')' | b'.' | b'=' | b'<' | b'>' | b'!'))
+            || self.cur.is_any(&FOLLOWS)
+    }
+
     fn word_in_rest(&mut self, tok: Tok) {
-        self.query_clause(tok);
+        match tok.word {
+            // Reserved everywhere: wherever it was lost, a table follows.
+            word::JOIN => self.set_state(State::Factor),
+            _ => {
+                self.query_clause(tok);
+            }
+        }
     }
 
     /// Words that mean the same in every part of a query; false if this is none of them.

@@ -64,7 +64,6 @@ async fn rule_25_questions_about_a_table_go_where_it_is() {
 }
 
 #[tokio::test]
-#[ignore = "finding T1: a parameter is not looked at"]
 async fn rule_25_a_table_name_may_be_a_parameter() {
     let database = ground();
     let proxy = Proxy::pair(&["hits"]);

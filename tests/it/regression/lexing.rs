@@ -7,7 +7,7 @@
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error};
 
-use crate::support::{Database, Proxy, stores};
+use crate::support::{Database, Proxy, eventually, stores};
 
 /// `hits` is grouped, and on the new store; `sites` is not. `server` tells the rows apart.
 fn ground() -> (Database, Proxy) {
@@ -150,17 +150,83 @@ async fn rule_11_a_hint_says_where_dynamic_sql_runs() {
     assert_eq!(number(&mut conn, hinted).await, Some(2));
 }
 
+/// Tables that no other test's group names: what is tied to them would hold up those tests' flips too.
+fn tied() -> (Database, Proxy) {
+    let database = stores().database();
+    for table in ["tied", "strangers"] {
+        database.on_both(&format!("CREATE TABLE {table} (id INT PRIMARY KEY AUTO_INCREMENT, s VARCHAR(100))"));
+    }
+    (database, Proxy::pair(&["tied"]))
+}
+
 #[tokio::test]
 async fn rule_11_check_names_views_and_triggers_that_a_group_does_not_list() {
-    let (database, proxy) = ground();
-    database.on_legacy("CREATE VIEW busy_sites AS SELECT h.id FROM hits h");
-    database
-        .on_legacy("CREATE TRIGGER count_hits AFTER INSERT ON hits FOR EACH ROW INSERT INTO sites (s) VALUES ('t')");
+    let (database, proxy) = tied();
+    database.on_legacy("CREATE VIEW busy_sites AS SELECT h.id FROM tied h");
+    database.on_legacy(
+        "CREATE TRIGGER count_hits AFTER INSERT ON tied FOR EACH ROW INSERT INTO strangers (s) VALUES ('t')",
+    );
     let output = proxy.cli(&["check"]);
     let text = output.stdout + &output.stderr;
     for name in ["busy_sites", "count_hits"] {
         assert!(text.contains(name), "{name} is not named:\n{text}");
     }
+    database.on_legacy("DROP VIEW busy_sites");
+    database.on_legacy("DROP TRIGGER count_hits");
+}
+
+/// One proxy for all of it: the tied tables are in one database, and each flip looks at all databases.
+#[tokio::test]
+async fn rule_11_a_flip_is_refused_while_something_that_the_group_does_not_list_uses_its_tables() {
+    let database = stores().database();
+    for table in ["bound", "others"] {
+        database.on_both(&format!("CREATE TABLE {table} (id INT PRIMARY KEY, s VARCHAR(100))"));
+    }
+    let proxy = Proxy::pair(&["bound"]);
+    let (before, epoch) = (std::fs::read_to_string(&proxy.config_path).unwrap(), proxy.status()["epoch"].clone());
+    for (make, drop) in [
+        ("CREATE VIEW knot AS SELECT b.id FROM others JOIN bound AS b ON b.id = others.id", "DROP VIEW knot"),
+        ("CREATE TRIGGER knot AFTER INSERT ON bound FOR EACH ROW DELETE FROM others", "DROP TRIGGER knot"),
+        ("CREATE TRIGGER knot AFTER INSERT ON others FOR EACH ROW DELETE FROM `bound`", "DROP TRIGGER knot"),
+        ("CREATE PROCEDURE knot() BEGIN IF 1 THEN SELECT COUNT(*) FROM bound; END IF; END", "DROP PROCEDURE knot"),
+        ("CREATE FUNCTION knot() RETURNS INT READS SQL DATA RETURN (SELECT COUNT(*) FROM bound)", "DROP FUNCTION knot"),
+        ("CREATE EVENT knot ON SCHEDULE EVERY 1 DAY DO DELETE FROM bound", "DROP EVENT knot"),
+        (
+            "ALTER TABLE bound ADD CONSTRAINT knot FOREIGN KEY (id) REFERENCES others (id)",
+            "ALTER TABLE bound DROP FOREIGN KEY knot",
+        ),
+        (
+            "ALTER TABLE others ADD CONSTRAINT knot FOREIGN KEY (id) REFERENCES bound (id)",
+            "ALTER TABLE others DROP FOREIGN KEY knot",
+        ),
+    ] {
+        database.on_legacy(make);
+        let output = proxy.cli(&["flag", "analytics", "new"]);
+        assert!(!output.ok, "{make}: {}", output.stdout);
+        let text = output.stderr + &output.stdout;
+        assert!(text.contains("knot") && text.contains("--force"), "{make}: {text}");
+        assert_eq!(std::fs::read_to_string(&proxy.config_path).unwrap(), before, "{make}: the file was touched");
+        assert_eq!((&proxy.status()["epoch"], &proxy.status()["config_error"]), (&epoch, &serde_json::Value::Null));
+        database.on_legacy(drop);
+    }
+    // a saved file is refused as one that does not check is
+    database.on_legacy("CREATE VIEW knot AS SELECT * FROM bound");
+    proxy.edit_config(|text| text.replace("connection: legacy", "connection: new"));
+    eventually("the refusal is told", || proxy.status()["config_error"].to_string().contains("knot"));
+    assert_eq!((&proxy.status()["epoch"], &proxy.status()["groups"][0]["connection"]), (&epoch, &"legacy".into()));
+    let forced = proxy.cli(&["flag", "analytics", "new", "--force", "--why", "the view is not used"]);
+    assert!(forced.ok, "{}", forced.stderr);
+    let status = proxy.status();
+    assert_eq!(
+        (&status["groups"][0]["connection"], &status["config_error"]),
+        (&"new".into(), &serde_json::Value::Null)
+    );
+    assert_eq!(status["last_flips"][0]["force"], true, "who skipped the check is on record");
+    // the way back is never held up, and what is listed does not hold up either
+    proxy.flag("analytics", "legacy");
+    proxy.edit_config(|text| text.replace("tables: [bound]", "tables: [bound, knot]"));
+    eventually("the view is in the group", || proxy.cli(&["flag", "analytics", "new"]).ok);
+    database.on_legacy("DROP VIEW knot");
 }
 
 #[tokio::test]
