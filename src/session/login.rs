@@ -211,12 +211,7 @@ struct Login<'a> {
 impl Login<'_> {
     async fn run(&self, client: &mut PacketStream, server: &mut PacketStream, shown: Greeting) -> Result<Done, Fatal> {
         let lost = |error: io::Error| Fatal::Store { store: self.handle.name().to_owned(), error };
-        let mut offered = shown.capabilities & self.live.fleet.common_capabilities();
-        offered.set(Capabilities::SSL, self.live.acceptor.is_some());
-        // spoken on the client's leg and on this store's
-        offered.set(Capabilities::COMPRESS, shown.capabilities.contains(Capabilities::COMPRESS));
-        // a MariaDB server says so by clearing this bit
-        offered.set(Capabilities::LONG_PASSWORD, shown.capabilities.contains(Capabilities::LONG_PASSWORD));
+        let offered = self.offered(shown.capabilities);
         let masked = Greeting { capabilities: offered, ..shown.clone() };
         client.write_message(0, &masked.write()).await.map_err(Fatal::client)?;
         let not_taken = pass_proxy_header(client, server, self.peer, self.handle, self.live).await?;
@@ -293,6 +288,17 @@ impl Login<'_> {
             thread_id: shown.thread_id,
             status,
         })
+    }
+
+    /// What the client is offered of what this store has.
+    fn offered(&self, shown: Capabilities) -> Capabilities {
+        let mut offered = shown & self.live.fleet.common_capabilities();
+        offered.set(Capabilities::SSL, self.live.acceptor.is_some());
+        // spoken on the client's leg and on this store's
+        offered.set(Capabilities::COMPRESS, shown.contains(Capabilities::COMPRESS));
+        // a MariaDB server says so by clearing this bit
+        offered.set(Capabilities::LONG_PASSWORD, shown.contains(Capabilities::LONG_PASSWORD));
+        offered
     }
 
     /// Turns the store's leg to TLS, like the client's; the next sequence number.
