@@ -14,7 +14,9 @@
 #   ROUTING=1   the proxy has a second store (a server of its own), ten groups and a thousand tables, none of which a test
 #               uses: everything is classified, and stays at home. What is lost by that only is a fault of classification.
 #   WORK=DIR    data, sockets and the proxies' logs (WORK/proxy-PORT*.log); kept. Default: a temporary folder.
-#   MINUTES=N   per test (3)          MTR_DIR=DIR  where the suite is          DIRECT=1  only straight, for a full baseline
+#   MINUTES=N   per test (3); tests that time out fail: give more on a busy machine
+#   FAST=1      without mtr's checks between tests; tests that print thread ids then fail straight, and so are not compared
+#   DIRECT=1    only straight, for a full baseline            MTR_DIR=DIR  where the suite is
 #
 # mtr starts, restarts and configures its servers as it always does; only `mariadb-test` is replaced by a wrapper
 # (mtr_client.py) that rewrites ports and sockets, so that every connection of a test, and of the tools that it calls
@@ -79,7 +81,7 @@ run() { # results file, the proxy or nothing, mtr's arguments
   export MTR_WORK=$work PROXY=$2
   shift 2
   (cd "$b/share/mysql/mysql-test" && perl ./mysql-test-run.pl --vardir="$work/var" --force --max-test-fail=0 --retry=0 \
-    --nocheck-testcases --nowarnings --testcase-timeout="${MINUTES:-3}" --suite-timeout=600 --skip-rpl "$@") >"$results.log" 2>&1
+    --nowarnings ${FAST:+--nocheck-testcases} --testcase-timeout="${MINUTES:-3}" --suite-timeout=600 --skip-rpl "$@") >"$results.log" 2>&1
   stop_proxies
   sed -nE "s/^([a-z0-9_-]+\.[A-Za-z0-9_.-]+( '[^']*')?) +(w[0-9]+ )?\[ (pass|fail|skipped|disabled|retry-[a-z]*|exp-fail).*/\4\t\1/p" "$results.log" |
     sed -e 's/^pass/PASS/' -e 's/^fail/FAIL/' -e 's/^skipped/SKIP/' -e 's/^disabled/SKIP/' | sort -u >"$results"

@@ -8,7 +8,8 @@ use tokio::time::Instant;
 
 use super::Live;
 use super::control_flow::Fatal;
-use crate::backend::login::{LoginError, greeting};
+use super::login::say;
+use crate::backend::login::{LOGIN_LIMIT, LoginError, greeting};
 use crate::backend::{StoreHandle, control, dial::dial};
 use crate::net::proxy_protocol::{self, Parsed};
 use crate::net::{PacketStream, Peer};
@@ -87,14 +88,14 @@ pub(super) async fn read_proxy_header(client: &mut PacketStream) -> Result<Optio
 }
 
 /// A PROXY header that comes with the login is the store's, if the store takes one from where the client is: with
-/// `proxy_protocol_networks` MariaDB reads one after its greeting, from those who send it. Returned is what to tell others.
+/// `proxy_protocol_networks` MariaDB reads one after its greeting, from those who send it.
 pub(super) async fn pass_proxy_header(
     client: &mut PacketStream,
     server: &mut PacketStream,
     peer: &Peer,
     handle: &Arc<StoreHandle>,
     live: &Live,
-) -> Result<Option<ErrPacket>, Fatal> {
+) -> Result<(), Fatal> {
     // no login looks like one: its length and sequence number would be the header's first four bytes
     while client.buffered().len() < 4 {
         client.fill().await.map_err(Fatal::client)?;
@@ -103,7 +104,7 @@ pub(super) async fn pass_proxy_header(
         match proxy_protocol::parse(client.buffered()) {
             Parsed::Header { length, .. } => break length,
             Parsed::Partial => client.fill().await.map_err(Fatal::client)?,
-            Parsed::Invalid => return Ok(None),
+            Parsed::Invalid => return Ok(()),
         };
     };
     let asked = control::setting(handle, "proxy_protocol_networks", live.config().limits.connect_timeout).await;
@@ -120,9 +121,12 @@ pub(super) async fn pass_proxy_header(
             Peer::Tcp(a) => a.ip().to_string(),
             Peer::Unix(_) => "localhost".to_owned(),
         };
-        // the store's words
-        return Ok(Some(ErrPacket::new(1105, b"HY000", format!("Proxy header is not accepted from {from}"))));
+        // the store's words, as the answer to the login that comes behind
+        let login = tokio::time::timeout(Duration::from_secs(1), client.read_message(LOGIN_LIMIT)).await;
+        let sequence = login.ok().and_then(Result::ok).map_or(1, |(sequence, _)| sequence.wrapping_add(1));
+        let error = ErrPacket::new(1105, b"HY000", format!("Proxy header is not accepted from {from}"));
+        return Err(say(client, sequence, error).await);
     }
     server.write(&header).await.map_err(|error| Fatal::Store { store: handle.name().to_owned(), error })?;
-    Ok(None)
+    Ok(())
 }

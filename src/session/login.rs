@@ -173,7 +173,7 @@ impl Drop for Session {
 }
 
 /// Sends an error and ends the login.
-async fn say(client: &mut PacketStream, sequence: u8, error: ErrPacket) -> Fatal {
+pub(super) async fn say(client: &mut PacketStream, sequence: u8, error: ErrPacket) -> Fatal {
     let mut out = Vec::new();
     error.put(&mut out, sequence);
     let _ = client.write(&out).await;
@@ -214,11 +214,8 @@ impl Login<'_> {
         let offered = self.offered(shown.capabilities);
         let masked = Greeting { capabilities: offered, ..shown.clone() };
         client.write_message(0, &masked.write()).await.map_err(Fatal::client)?;
-        let not_taken = pass_proxy_header(client, server, self.peer, self.handle, self.live).await?;
+        pass_proxy_header(client, server, self.peer, self.handle, self.live).await?;
         let (sequence, payload) = self.first_answer(client).await?;
-        if let Some(error) = not_taken {
-            return Err(say(client, sequence.wrapping_add(1), error).await);
-        }
         let mut response = match HandshakeResponse::read(&payload) {
             Ok(response) => response,
             Err(e) => return Err(self.tell(client, sequence, malformed(e)).await),

@@ -60,7 +60,12 @@ impl Raw {
         password: &str,
         database: &str,
     ) -> Result<Raw, ErrPacket> {
-        let mut raw = Raw::connect(port);
+        Raw::connect(port).answer(wanted, user, password, database)
+    }
+
+    /// Answers the greeting with `mysql_native_password`.
+    pub fn answer(self, wanted: Capabilities, user: &str, password: &str, database: &str) -> Result<Raw, ErrPacket> {
+        let mut raw = self;
         let mut capabilities = wanted & (raw.greeting.capabilities | Capabilities::CLIENT_ONLY);
         capabilities.set(Capabilities::CONNECT_WITH_DB, !database.is_empty());
         let answer = |scramble: &[u8]| match password {
