@@ -1,8 +1,9 @@
-//! The compressed protocol, on a client's leg and on that of the store it logged in at: zlib frames below the packets.
+//! The compressed protocol: zlib frames below the packets, on a client's leg and on that session's leg to its home store.
 //!
-//! It is offered where that store offers it, and spoken on both legs or, with a client that compresses unasked (mysqlnd), on the
-//! client's. Frames are numbered from 0 with each command, apart from the packets in them. Source: MySQL "Compression": 3 bytes
-//! compressed length, 1 byte sequence number, 3 bytes length before compression (0: not compressed).
+//! mysqlnd (PHP) compresses whenever it is told to, whatever the server offered. The home store's leg compresses as well, so that the
+//! store's own `Compression` status tells the client the truth. Source: MySQL "Compression": 3 bytes compressed length, 1 byte sequence
+//! number, 3 bytes length before compression (0: not compressed). A command starts at frame 0 (MariaDB 10.11 drops a connection that
+//! goes on counting); an answer goes on from the command's frames.
 
 use std::io::{self, Read, Write};
 use std::pin::Pin;
@@ -14,6 +15,7 @@ use flate2::write::ZlibEncoder;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::stream::Stream;
+use crate::wire::packet::{HEADER as PACKET_HEADER, MAX_PAYLOAD};
 
 /// Bytes of a frame's header.
 const HEADER: usize = 7;
@@ -22,10 +24,32 @@ const WORTH: usize = 50;
 /// Payload bytes of one frame that is written.
 const CHUNK: usize = 64 * 1024;
 
+/// Who the peer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// A client: what is written answers it.
+    Client,
+    /// A store: what is written are commands.
+    Store,
+}
+
+/// Where the packets stand in what is written to a store: the first packet of a command has sequence number 0.
+#[derive(Debug, Default)]
+struct Packets {
+    /// Bytes of the current packet's payload still to come.
+    left: usize,
+    /// The current packet fills its length: the next one goes on with it, and libmariadb numbers that one anew.
+    continues: bool,
+    /// The start of a header that a write cut in two.
+    cut: Vec<u8>,
+}
+
 /// A stream whose bytes travel in compressed frames.
 #[derive(Debug)]
 pub struct Compressed {
     inner: Stream,
+    peer: Peer,
+    packets: Packets,
     /// Bytes read that are no whole frame yet.
     raw: Vec<u8>,
     /// Bytes of whole frames that were not taken yet.
@@ -35,44 +59,6 @@ pub struct Compressed {
     out: Vec<u8>,
     written: usize,
     sequence: u8,
-    /// Towards a store: where its commands begin.
-    commands: Option<Commands>,
-}
-
-/// Finds the beginnings of commands in what is written to a store.
-#[derive(Debug, Default)]
-struct Commands {
-    /// Payload bytes of the packet under way that were not written yet.
-    left: usize,
-    /// Sequence number of the newest packet.
-    newest: u8,
-}
-
-impl Commands {
-    /// How many of `bytes` may go into one frame, and whether they begin a command.
-    fn stretch(&mut self, bytes: &[u8]) -> (usize, bool) {
-        let mut at = 0;
-        let mut begins = false;
-        loop {
-            let inside = self.left.min(bytes.len() - at);
-            self.left -= inside;
-            at += inside;
-            let rest = bytes.get(at..).unwrap_or_default();
-            let Some([l0, l1, l2, sequence]) = rest.first_chunk::<4>().copied() else {
-                // a header is not cut in two, unless the writer did
-                return (if at == 0 { bytes.len() } else { at }, begins);
-            };
-            // behind 255 the packets of LOAD DATA LOCAL go on with 0
-            let first = sequence == 0 && self.newest != u8::MAX;
-            if first && at > 0 {
-                return (at, begins);
-            }
-            begins |= first;
-            self.newest = sequence;
-            self.left = u32::from_le_bytes([l0, l1, l2, 0]) as usize;
-            at += 4;
-        }
-    }
 }
 
 fn split3(n: usize) -> [u8; 3] {
@@ -83,23 +69,18 @@ fn split3(n: usize) -> [u8; 3] {
 impl Compressed {
     /// Wraps `inner`; `read` was read from it already.
     #[must_use]
-    pub fn new(inner: Stream, read: Vec<u8>) -> Compressed {
+    pub fn new(inner: Stream, peer: Peer, read: Vec<u8>) -> Compressed {
         Compressed {
             inner,
+            peer,
+            packets: Packets::default(),
             raw: read,
             plain: Vec::new(),
             taken: 0,
             out: Vec::new(),
             written: 0,
             sequence: 0,
-            commands: None,
         }
-    }
-
-    /// Wraps the connection to a store.
-    #[must_use]
-    pub fn to_store(inner: Stream, read: Vec<u8>) -> Compressed {
-        Compressed { commands: Some(Commands::default()), ..Compressed::new(inner, read) }
     }
 
     /// What carries the frames.
@@ -153,6 +134,36 @@ impl Compressed {
         Ok(())
     }
 
+    /// Frames for the packets in `payload`: a command begins a frame, and the count of frames.
+    fn frames(&mut self, payload: &[u8]) -> io::Result<()> {
+        if self.peer == Peer::Client {
+            return self.frame(payload);
+        }
+        let bytes = [std::mem::take(&mut self.packets.cut).as_slice(), payload].concat();
+        let mut rest = bytes.as_slice();
+        let mut at = self.packets.left.min(rest.len());
+        self.packets.left -= at;
+        while let Some(&[l0, l1, l2, sequence]) = rest.get(at..).and_then(<[u8]>::first_chunk) {
+            let payload = u32::from_le_bytes([l0, l1, l2, 0]) as usize;
+            if sequence == 0 && !self.packets.continues {
+                let (before, command) = rest.split_at(at);
+                if !before.is_empty() {
+                    self.frame(before)?;
+                }
+                (rest, at) = (command, 0);
+                self.sequence = 0;
+            }
+            self.packets.continues = payload == MAX_PAYLOAD;
+            let length = PACKET_HEADER + payload;
+            let here = length.min(rest.len() - at);
+            self.packets.left = length - here;
+            at += here;
+        }
+        let (whole, cut) = rest.split_at(at);
+        self.packets.cut = cut.to_vec();
+        if whole.is_empty() { Ok(()) } else { self.frame(whole) }
+    }
+
     fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(rest) = self.out.get(self.written..).filter(|r| !r.is_empty()) {
             let n = ready!(Pin::new(&mut self.inner).poll_write(cx, rest))?;
@@ -199,15 +210,8 @@ impl AsyncRead for Compressed {
 impl AsyncWrite for Compressed {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_out(cx))?;
-        let mut chunk = buf.get(..buf.len().min(CHUNK)).unwrap_or_default();
-        if let Some(commands) = &mut self.commands {
-            let (n, begins) = commands.stretch(chunk);
-            chunk = chunk.get(..n).unwrap_or_default();
-            if begins {
-                self.sequence = 0;
-            }
-        }
-        self.frame(chunk)?;
+        let chunk = buf.get(..buf.len().min(CHUNK)).unwrap_or_default();
+        self.frames(chunk)?;
         // what cannot be written now is written by the next write or flush
         let _ = self.poll_out(cx)?;
         Poll::Ready(Ok(chunk.len()))
@@ -230,12 +234,12 @@ mod tests {
 
     #[test]
     fn frames_round_trip_in_any_split() {
-        let mut writer = Compressed::new(Stream::Gone, Vec::new());
+        let mut writer = Compressed::new(Stream::Gone, Peer::Client, Vec::new());
         let payload: Vec<u8> = (0..100_000u32).map(|n| n.to_le_bytes()[0] % 7).collect();
         writer.frame(b"short").unwrap();
         writer.frame(&payload).unwrap();
         assert!(writer.out.len() < payload.len() / 2);
-        let mut reader = Compressed::new(Stream::Gone, Vec::new());
+        let mut reader = Compressed::new(Stream::Gone, Peer::Client, Vec::new());
         for byte in &writer.out {
             reader.raw.push(*byte);
             while reader.open().unwrap() {}
@@ -244,43 +248,55 @@ mod tests {
         assert_eq!(reader.sequence, 2);
     }
 
+    /// The frames' sequence numbers and the bytes in them.
+    fn read_frames(out: &[u8]) -> Vec<(u8, Vec<u8>)> {
+        let mut reader = Compressed::new(Stream::Gone, Peer::Client, out.to_vec());
+        let mut frames = Vec::new();
+        while reader.open().unwrap() {
+            frames.push((reader.sequence.wrapping_sub(1), std::mem::take(&mut reader.plain)));
+        }
+        frames
+    }
+
     #[test]
-    fn frames_to_a_store_begin_with_commands() {
-        let packet = |sequence: u8, length: usize| {
-            let mut p = split3(length).to_vec();
-            p.push(sequence);
-            p.resize(4 + length, b'x');
-            p
-        };
-        let stretches = |bytes: &[u8]| {
-            let mut commands = Commands::default();
-            let mut at = 0;
-            let mut out = Vec::new();
-            while at < bytes.len() {
-                let (n, begins) = commands.stretch(&bytes[at..bytes.len().min(at + 1000)]);
-                out.push((n, begins));
-                at += n;
+    fn commands_to_a_store_begin_at_frame_0_however_the_writes_cut_them() {
+        let ping = [1, 0, 0, 0, 0x0e];
+        let long = [[60, 0, 0, 0].as_slice(), &[9; 60]].concat();
+        let data = [5, 0, 0, 3, 1, 2, 3, 4, 5];
+        let all = [ping.as_slice(), &long, &data, &ping].concat();
+        let mut whole = Compressed::new(Stream::Gone, Peer::Store, Vec::new());
+        whole.frames(&all).unwrap();
+        let commands = [(0, ping.to_vec()), (0, [long.as_slice(), &data].concat()), (0, ping.to_vec())];
+        assert_eq!(read_frames(&whole.out), commands);
+        for cut in 1..all.len() {
+            let mut writer = Compressed::new(Stream::Gone, Peer::Store, Vec::new());
+            let (head, tail) = all.split_at(cut);
+            writer.frames(head).unwrap();
+            writer.frames(tail).unwrap();
+            let frames = read_frames(&writer.out);
+            let mut expected: Vec<(u8, Vec<u8>)> = Vec::new();
+            for (sequence, bytes) in frames {
+                match expected.last_mut() {
+                    Some((last, so_far)) if sequence > 0 => {
+                        assert_eq!(sequence, 1, "cut at {cut}: only one frame is added by one cut");
+                        assert_eq!(*last, 0);
+                        so_far.extend(bytes);
+                    }
+                    _ => expected.push((sequence, bytes)),
+                }
             }
-            out
-        };
-        // two commands in one write; a command of two packets; one longer than a frame
-        assert_eq!(stretches(&[packet(0, 5), packet(0, 7)].concat()), [(9, true), (11, true)]);
-        assert_eq!(stretches(&[packet(0, 5), packet(1, 7)].concat()), [(20, true)]);
-        assert_eq!(stretches(&[packet(0, 1500), packet(0, 1)].concat()), [(1000, true), (504, false), (5, true)]);
-        // a header that a frame's end would cut goes into the next
-        assert_eq!(stretches(&[packet(0, 994), packet(0, 1)].concat()), [(998, true), (5, true)]);
-        // a file's packets behind number 255
-        assert_eq!(stretches(&[packet(255, 1), packet(0, 1), packet(1, 0)].concat()), [(14, false)]);
+            assert_eq!(expected, commands, "cut at {cut}");
+        }
     }
 
     #[test]
     fn a_frame_that_lies_is_refused() {
-        let mut writer = Compressed::new(Stream::Gone, Vec::new());
+        let mut writer = Compressed::new(Stream::Gone, Peer::Client, Vec::new());
         writer.frame(&[7; 5000]).unwrap();
         let mut lies = writer.out.clone();
         lies[4] = 1;
-        assert!(Compressed::new(Stream::Gone, lies).open().is_err());
+        assert!(Compressed::new(Stream::Gone, Peer::Client, lies).open().is_err());
         let garbage = vec![4, 0, 0, 0, 9, 0, 0, 1, 2, 3, 4];
-        assert!(Compressed::new(Stream::Gone, garbage).open().is_err());
+        assert!(Compressed::new(Stream::Gone, Peer::Client, garbage).open().is_err());
     }
 }

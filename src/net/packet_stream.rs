@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::buffer::Buffers;
-use super::compress::Compressed;
+use super::compress::{Compressed, Peer};
 use super::stream::Stream;
 use crate::wire::packet::{self, HEADER, Header};
 
@@ -66,15 +66,9 @@ impl PacketStream {
     }
 
     /// From here on the peer speaks the compressed protocol.
-    pub fn compress(&mut self) {
+    pub fn compress(&mut self, peer: Peer) {
         let (stream, rest) = self.take_stream();
-        self.put_back(Stream::Compressed(Box::new(Compressed::new(stream, rest))));
-    }
-
-    /// From here on commands go to a store in the compressed protocol.
-    pub fn compress_to_store(&mut self) {
-        let (stream, rest) = self.take_stream();
-        self.put_back(Stream::Compressed(Box::new(Compressed::to_store(stream, rest))));
+        self.put_back(Stream::Compressed(Box::new(Compressed::new(stream, peer, rest))));
     }
 
     /// Bytes read and not consumed.

@@ -138,17 +138,28 @@ impl Stream {
         !matches!(self, Stream::Plain(_))
     }
 
+    /// The socket at the bottom.
+    fn socket(&self) -> Option<&Socket> {
+        match self {
+            Stream::Plain(s) => Some(s),
+            Stream::Accepted(s) => Some(&s.get_ref().0.socket),
+            Stream::Connected(s) => Some(&s.get_ref().0.socket),
+            Stream::Compressed(c) => c.inner().socket(),
+            Stream::Gone => None,
+        }
+    }
+
+    /// When it is dropped, the peer shall see a reset instead of an orderly end (TCP only).
+    pub fn reset_on_drop(&self) {
+        if let Some(Socket::Tcp(s)) = self.socket() {
+            let _ = s.set_zero_linger();
+        }
+    }
+
     /// Whether a unix socket carries it, whatever is spoken there.
     #[must_use]
     pub fn is_unix(&self) -> bool {
-        let socket = match self {
-            Stream::Plain(socket) => socket,
-            Stream::Accepted(tls) => &tls.get_ref().0.socket,
-            Stream::Connected(tls) => &tls.get_ref().0.socket,
-            Stream::Compressed(inner) => return inner.inner().is_unix(),
-            Stream::Gone => return false,
-        };
-        matches!(socket, Socket::Unix(_))
+        matches!(self.socket(), Some(Socket::Unix(_)))
     }
 
     /// What a client's connection is encrypted with.

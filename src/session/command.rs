@@ -206,7 +206,8 @@ impl Session {
             match (i, leg.backend.stream.poll_fill(cx)) {
                 (_, Poll::Pending) => {}
                 (0, Poll::Ready(Ok(n))) if n > 0 => return Poll::Ready(Ok(Woken::Home)),
-                (0, Poll::Ready(_)) => return Poll::Ready(Err(leg.lost(io::ErrorKind::UnexpectedEof.into()))),
+                (0, Poll::Ready(Err(e))) => return Poll::Ready(Err(leg.lost(e))),
+                (0, Poll::Ready(Ok(_))) => return Poll::Ready(Err(leg.lost(io::ErrorKind::UnexpectedEof.into()))),
                 // an unsolicited error or end of stream closes the lease (RULES.md 21)
                 (_, Poll::Ready(_)) => leg.broken = true,
             }

@@ -54,6 +54,11 @@ impl Fatal {
         }
     }
 
+    /// Whether a store broke its connection off: MariaDB does so after `wait_timeout`, and libmariadb's next send fails at once (2006).
+    pub(crate) fn is_reset(&self) -> bool {
+        matches!(self, Fatal::Store { error, .. } if error.kind() == io::ErrorKind::ConnectionReset)
+    }
+
     /// Whether a store may still be working for a client that is gone.
     pub(crate) fn leaves_query_running(&self) -> bool {
         matches!(self, Fatal::Client(_))

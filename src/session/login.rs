@@ -18,16 +18,17 @@ use super::home::{pass_proxy_header, reach, read_proxy_header};
 use super::leg::Leg;
 use super::query::Frame;
 use super::registry::SessionInfo;
-use super::state::State;
+use super::state::{State, dialect_of};
 use super::{Core, Live, Session, Statements, Transaction};
 use crate::auth::{CACHING_SHA2, Seen};
 use crate::backend::connection::QueryError;
 use crate::backend::login::{LOGIN_LIMIT, tls_host, wants_tls};
 use crate::backend::{Backend, StoreHandle};
 use crate::config::model::TlsMode;
+use crate::net::compress::Peer as Frames;
 use crate::net::proxy_protocol;
 use crate::net::{PacketStream, Peer, tls};
-use crate::sql::dialect::{CharsetClass, Dialect, Engine};
+use crate::sql::dialect::{CharsetClass, Dialect};
 use crate::wire::handshake::{
     ChangeUser, Greeting, HandshakeResponse, SSL_REQUEST, client_capabilities, read_auth_switch,
 };
@@ -181,17 +182,6 @@ pub(super) async fn say(client: &mut PacketStream, sequence: u8, error: ErrPacke
     Fatal::Closed(error)
 }
 
-/// How a session's statements are read before it sets anything.
-fn dialect_of(shown: &Greeting, collation: u8, capabilities: Capabilities, status: Status) -> Dialect {
-    Dialect {
-        charset: CharsetClass::from_collation_id(u16::from(collation)),
-        ignore_space: capabilities.contains(Capabilities::IGNORE_SPACE),
-        no_backslash_escapes: status.contains(Status::NO_BACKSLASH_ESCAPES),
-        engine: Engine::from_server_version(&String::from_utf8_lossy(&shown.version)),
-        ..Dialect::default()
-    }
-}
-
 /// The OK that ends a login, as a client of these capabilities is to see it.
 fn as_asked(ok: Vec<u8>, client: Capabilities) -> Vec<u8> {
     let reports = OkPacket::read(&ok).is_ok_and(|o| o.status.contains(Status::SESSION_STATE_CHANGED));
@@ -221,8 +211,8 @@ impl Login<'_> {
             Err(e) => return Err(self.tell(client, sequence, malformed(e)).await),
         };
         let client_tls = client.stream().is_tls();
-        // mysqlnd compresses whatever was offered
-        let compresses = response.capabilities.contains(Capabilities::COMPRESS);
+        // mysqlnd compresses even where it is not offered
+        let client_compresses = response.capabilities.contains(Capabilities::COMPRESS);
         response.capabilities &= offered | Capabilities::CLIENT_ONLY;
         response.capabilities.remove(Capabilities::SSL);
         if !response.capabilities.contains(Capabilities::CONNECT_ATTRS) {
@@ -256,17 +246,16 @@ impl Login<'_> {
                 return Err(Fatal::Closed(error));
             }
         };
-        let status = OkPacket::read(&ok).map(|o| o.status).unwrap_or(Status::AUTOCOMMIT);
-        let unix = server.stream().is_unix();
         if response.capabilities.contains(Capabilities::COMPRESS) {
-            server.compress_to_store();
+            server.compress(Frames::Store);
         }
-        if unix {
+        let status = OkPacket::read(&ok).map(|o| o.status).unwrap_or(Status::AUTOCOMMIT);
+        if server.stream().is_unix() {
             self.check_socket_account(client, server, sequence, agreed).await?;
         }
         client.write_message(sequence, &as_asked(ok, capabilities)).await.map_err(Fatal::client)?;
-        if compresses {
-            client.compress();
+        if client_compresses {
+            client.compress(Frames::Client);
         }
         let dialect = dialect_of(&shown, response.collation, capabilities, status);
         let database = response.database.filter(|_| capabilities.contains(Capabilities::CONNECT_WITH_DB));
@@ -287,17 +276,6 @@ impl Login<'_> {
         })
     }
 
-    /// What the client is offered of what this store has.
-    fn offered(&self, shown: Capabilities) -> Capabilities {
-        let mut offered = shown & self.live.fleet.common_capabilities();
-        offered.set(Capabilities::SSL, self.live.acceptor.is_some());
-        // spoken on the client's leg and on this store's
-        offered.set(Capabilities::COMPRESS, shown.contains(Capabilities::COMPRESS));
-        // a MariaDB server says so by clearing this bit
-        offered.set(Capabilities::LONG_PASSWORD, shown.contains(Capabilities::LONG_PASSWORD));
-        offered
-    }
-
     /// Turns the store's leg to TLS, like the client's; the next sequence number.
     async fn encrypt(
         &self,
@@ -310,6 +288,15 @@ impl Login<'_> {
         let next = server.write_message(1, &response.write_ssl_request()).await?;
         tls::connect(server, connectors.like(client.stream()), tls_host(self.handle)).await?;
         Ok(next)
+    }
+
+    /// What the client is offered of what the store has.
+    fn offered(&self, store: Capabilities) -> Capabilities {
+        // compression is a leg's own affair; a MariaDB server is one that clears LONG_PASSWORD
+        let own = Capabilities::COMPRESS | Capabilities::LONG_PASSWORD;
+        let mut offered = store & (self.live.fleet.common_capabilities() | own);
+        offered.set(Capabilities::SSL, self.live.acceptor.is_some());
+        offered
     }
 
     /// The client's login: behind TLS, where it asks for that first.

@@ -106,6 +106,11 @@ impl Session {
             error.put(&mut out, 0);
             let _ = self.client.write(&out).await;
         }
+        if why.is_reset() && !self.legs.iter().any(|l| l.busy) {
+            // between commands nothing is on its way to the client: it sees what it would see of the store itself
+            self.client.stream().reset_on_drop();
+            return self.legs.clear();
+        }
         if why.leaves_query_running() {
             let limit = self.live.config().limits.connect_timeout;
             for leg in self.legs.iter().filter(|l| l.busy) {

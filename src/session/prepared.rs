@@ -171,6 +171,10 @@ impl Session {
             let what = if command == Command::StmtExecute { "mysqld_stmt_execute" } else { "mysqld_stmt_bulk_execute" };
             return self.send_error(&unknown(asked, what)).await;
         };
+        if asked == LAST_PREPARED && command == Command::StmtExecute && self.lacks_types(id, frame) {
+            self.consume(frame);
+            return self.send_error(&ErrPacket::new(1835, b"HY000", "Malformed communication packet")).await;
+        }
         if let Some(there) = self.executes_at_home(id) {
             return self.execute_in_place(frame, id, there, command, started).await;
         }
@@ -181,6 +185,13 @@ impl Session {
             Err(Failure::Session(fatal)) => Err(fatal),
             Err(Failure::Statement(error)) => self.refuse(&error).await,
         }
+    }
+
+    /// A store that is asked to execute "the one prepared last" wants types with it; it gets the id itself from us, and would not mind.
+    fn lacks_types(&self, id: u32, frame: Frame) -> bool {
+        let parameters = self.statements.by_id.get(&id).map_or(0, |s| s.parameters);
+        let payload = self.framed(frame).get(HEADER..).unwrap_or_default();
+        parameters > 0 && !execute_types(payload, parameters).is_some_and(|t| t.bound)
     }
 
     /// The hot path's condition: one leg, a plain statement that belongs there and is prepared there; its id there.

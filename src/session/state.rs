@@ -5,9 +5,10 @@ use std::rc::Rc;
 
 use super::query::Plan;
 use crate::routing::TempTables;
-use crate::sql::dialect::{CharsetClass, Dialect};
+use crate::sql::dialect::{CharsetClass, Dialect, Engine};
 use crate::sql::facts::{Assignment, Characteristics};
-use crate::wire::Status;
+use crate::wire::handshake::Greeting;
+use crate::wire::{Capabilities, Status};
 
 /// Variables of the connection, not of the session's meaning: they stay each store's own.
 pub(crate) const STAY: &[&str] = &[
@@ -181,6 +182,17 @@ impl State {
 
     fn client_charset(&mut self, name: Option<&str>) {
         self.dialect.charset = name.map_or(CharsetClass::Safe, CharsetClass::from_charset_name);
+    }
+}
+
+/// How a session's statements are read before it sets anything.
+pub(super) fn dialect_of(shown: &Greeting, collation: u8, agreed: Capabilities, status: Status) -> Dialect {
+    Dialect {
+        charset: CharsetClass::from_collation_id(u16::from(collation)),
+        ignore_space: agreed.contains(Capabilities::IGNORE_SPACE),
+        no_backslash_escapes: status.contains(Status::NO_BACKSLASH_ESCAPES),
+        engine: Engine::from_server_version(&String::from_utf8_lossy(&shown.version)),
+        ..Dialect::default()
     }
 }
 

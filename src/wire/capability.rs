@@ -86,7 +86,7 @@ bitflags::bitflags! {
 }
 
 impl Capabilities {
-    /// What the proxy cannot relay, or speaks on each leg of its own (compression): query attributes (they would stand before the
+    /// What the proxy cannot relay: compression (below the packets: a leg's own affair), query attributes (they would stand before the
     /// statement), cached and optional metadata (a re-prepare on another store changes types), multi-factor exchanges.
     pub const NEVER_RELAYED: Capabilities = Capabilities::COMPRESS
         .union(Capabilities::ZSTD_COMPRESSION)
