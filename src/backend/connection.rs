@@ -175,7 +175,11 @@ impl Drop for Backend {
 }
 
 /// A value in UTF-8 where character_set_results is one of the sets of two or four bytes per character.
-fn narrow(value: &[u8], collation: u16) -> Vec<u8> {
+fn narrow(value: &[u8], kind: u8, collation: u16) -> Vec<u8> {
+    // numbers say that they are binary, and come in that set all the same
+    if matches!(kind, 0x00..=0x05 | 0x08 | 0x09 | 0x0D | 0xF6) {
+        return value.iter().copied().filter(|b| *b != 0).collect();
+    }
     let pairs = |order: fn([u8; 2]) -> u16| {
         let units =
             value.chunks_exact(2).map(|c| order([c.first().copied().unwrap_or(0), c.last().copied().unwrap_or(0)]));
@@ -201,8 +205,11 @@ impl Rows {
         if was_in_rows {
             let mut row = Vec::with_capacity(self.columns.len());
             while !r.is_empty() {
-                let collation = self.columns.get(row.len()).map_or(0, |c| c.collation);
-                row.push(r.lenenc_bytes_or_null()?.map(|v| narrow(v, collation)));
+                let column = self.columns.get(row.len());
+                row.push(
+                    r.lenenc_bytes_or_null()?
+                        .map(|v| column.map_or_else(|| v.to_vec(), |c| narrow(v, c.kind, c.collation))),
+                );
             }
             self.rows.push(row);
         } else if payload.len() > 9 && !(in_rows && payload.first() == Some(&0xFE)) {
@@ -233,9 +240,10 @@ mod tests {
 
     #[test]
     fn wide_characters_become_utf8() {
-        assert_eq!(narrow(b"\0O\0N", 35), b"ON");
-        assert_eq!(narrow(b"O\0\xac\x20", 56), "O€".as_bytes());
-        assert_eq!(narrow(b"\0\0\0O\0\x01\xf6\0", 60), "O😀".as_bytes());
-        assert_eq!(narrow(b"\0O", 63), b"\0O");
+        assert_eq!(narrow(b"\0O\0N", 0xFD, 35), b"ON");
+        assert_eq!(narrow(b"O\0\xac\x20", 0xFD, 56), "O€".as_bytes());
+        assert_eq!(narrow(b"\0\0\0O\0\x01\xf6\0", 0xFD, 60), "O😀".as_bytes());
+        assert_eq!(narrow(b"\01\00", 0x03, 63), b"10");
+        assert_eq!(narrow(b"\0O", 0xFC, 63), b"\0O");
     }
 }

@@ -42,6 +42,10 @@ struct Packets {
     continues: bool,
     /// The start of a header that a write cut in two.
     cut: Vec<u8>,
+    /// The store has said something since the newest packet.
+    heard: bool,
+    /// What follows goes on with what the store asked for (a file of LOAD DATA LOCAL, a password): its numbers may come back to 0.
+    asked: bool,
 }
 
 /// A stream whose bytes travel in compressed frames.
@@ -110,6 +114,7 @@ impl Compressed {
             }
         }
         self.sequence = sequence.wrapping_add(1);
+        self.packets.heard = true;
         self.raw.drain(..HEADER + length);
         Ok(true)
     }
@@ -145,7 +150,10 @@ impl Compressed {
         self.packets.left -= at;
         while let Some(&[l0, l1, l2, sequence]) = rest.get(at..).and_then(<[u8]>::first_chunk) {
             let payload = u32::from_le_bytes([l0, l1, l2, 0]) as usize;
-            if sequence == 0 && !self.packets.continues {
+            if std::mem::take(&mut self.packets.heard) {
+                self.packets.asked = sequence != 0;
+            }
+            if sequence == 0 && !self.packets.continues && !self.packets.asked {
                 let (before, command) = rest.split_at(at);
                 if !before.is_empty() {
                     self.frame(before)?;
@@ -287,6 +295,24 @@ mod tests {
             }
             assert_eq!(expected, commands, "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn a_file_of_many_packets_is_no_command() {
+        let mut writer = Compressed::new(Stream::Gone, Peer::Store, Vec::new());
+        let query = [1, 0, 0, 0, 3];
+        writer.frames(&query).unwrap();
+        // the store asks for the file in its frame 1
+        writer.raw = vec![5, 0, 0, 1, 0, 0, 0, 1, 0, 0, 1, 0xFB];
+        assert!(writer.open().unwrap());
+        for sequence in [2, 3, 255, 0, 1, 0] {
+            writer.frames(&[1, 0, 0, sequence, b'x']).unwrap();
+        }
+        writer.raw = vec![5, 0, 0, 8, 0, 0, 0, 1, 0, 0, 1, 0];
+        assert!(writer.open().unwrap());
+        writer.frames(&query).unwrap();
+        let numbers: Vec<u8> = read_frames(&writer.out).into_iter().map(|(sequence, _)| sequence).collect();
+        assert_eq!(numbers, [0, 2, 3, 4, 5, 6, 7, 0]);
     }
 
     #[test]

@@ -137,7 +137,8 @@ async fn rule_11_dynamic_sql_is_routed_by_what_its_expression_comes_to() {
     assert_eq!(database.on_legacy("SELECT server FROM hits"), [["1"]]);
     // what is wrong is said by the store
     conn.query_drop("SET character_set_results = utf8mb4").await.unwrap();
-    assert_eq!(refused(&mut conn, "EXECUTE IMMEDIATE CONCAT(nowhere)").await.0, 1054);
+    let (code, message) = refused(&mut conn, "EXECUTE IMMEDIATE CONCAT(nowhere)").await;
+    assert_eq!(code, 1054, "{message}");
     assert_eq!(refused(&mut conn, "PREPARE s FROM").await.0, 1064);
     assert_eq!(refused(&mut conn, "EXECUTE IMMEDIATE CONCAT('SELECT ', NULL)").await.0, 1064);
 }
