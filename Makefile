@@ -3,15 +3,16 @@
 #   make demo     two private MariaDB servers, the proxy and live traffic; flip the flag and watch (ARGS="--seconds 20")
 #   make test     what CI runs: format, lints, docs, every test on real servers
 #   make lint     format and lints only
-#   make bench    the proxy against HAProxy and against no proxy at all (QUICK=1 for the short form)
+#   make bench    the proxy against HAProxy and no proxy at all, the standby against a replica (QUICK=1 for the short form)
+#   make dist     the build to ship: target/dist/switchover
 #   make fuzz     every fuzz target for SECONDS each (60)
 #   make chaos    the tests that load and break servers, in their long form
 
-# One profile for all of it, so that nothing is compiled twice.
+# One profile for all of it, so that nothing is compiled twice; what is shipped and measured has its own.
 PROFILE := --release
 SECONDS ?= 60
 
-.PHONY: demo test lint bench fuzz chaos build
+.PHONY: demo test lint bench dist fuzz chaos build
 
 build:
 	cargo build $(PROFILE)
@@ -34,10 +35,13 @@ test:
 	cargo test $(PROFILE) --quiet --doc
 	cargo nextest run $(PROFILE); status=$$?; tools/stop-stores.sh; exit $$status
 
-bench:
+dist:
+	cargo build --profile dist
+
+bench: dist
 	@tools/install.sh bench
-	cargo build $(PROFILE)
 	python3 benches/e2e/bench.py $(if $(QUICK),--quick) $(ARGS)
+	python3 benches/standby/apply.py $(if $(QUICK),--transactions 10000 --large 10 --runs 1)
 
 fuzz:
 	@tools/install.sh fuzz
@@ -46,4 +50,4 @@ fuzz:
 
 chaos:
 	@tools/install.sh test
-	SWITCHOVER_LONG=1 cargo nextest run $(PROFILE) --profile long -E 'binary(it) & test(/^(load|chaos)::/)'; status=$$?; tools/stop-stores.sh; exit $$status
+	SWITCHOVER_LONG=1 cargo nextest run $(PROFILE) --profile long -E 'binary(it) & test(/^(load|chaos|standby::deaths)::/)'; status=$$?; tools/stop-stores.sh; exit $$status

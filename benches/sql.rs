@@ -111,6 +111,7 @@ fn snapshot() -> Snapshot {
         databases: Vec::new(),
         references: vec![pattern("sites".into())],
         cross_store_transactions: true,
+        standby: None,
     });
     let config = Config {
         listen: Vec::new(),

@@ -130,6 +130,22 @@ fn flag_without_a_proxy_edits_the_file_and_says_so() {
     assert_eq!(left, ["routing.yaml"]);
 }
 
+/// `ulimit -f 0` stands for a full disk: the new file cannot be written, so the old one must stay as it is.
+#[test]
+fn a_full_disk_leaves_the_file_as_it_was() {
+    let folder = Folder::new(CONFIG);
+    let script = format!("trap '' XFSZ; ulimit -f 0; exec {} flag analytics new", env!("CARGO_BIN_EXE_switchover"));
+    let mut command = Command::new("bash");
+    command.args(["-c", &script]).current_dir(folder.folder.path()).env("CONTROL", "hunter2");
+    let output = command.env_remove("ANALYTICS_CONNECTION").output().unwrap();
+    assert_eq!(code(&output), 5, "{output:?}");
+    assert!(stderr(&output).contains("routing.yaml"), "{output:?}");
+    assert_eq!(folder.config(), CONFIG);
+    let left: Vec<_> = fs::read_dir(folder.folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["routing.yaml"], "a draft was left behind");
+    assert_eq!(code(&folder.run(&["flag", "analytics", "new"])), 0, "with room again it goes through");
+}
+
 #[test]
 fn flag_refuses_what_makes_no_sense() {
     let folder = Folder::new(CONFIG);

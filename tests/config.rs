@@ -201,11 +201,24 @@ fn byte_order_marks_and_windows_line_breaks_are_fine() {
 
 #[test]
 fn later_keys_are_refused_not_ignored() {
-    for key in ["standby: legacy", "ack: standby", "fallback: auto", "shadow: {sample: 0.05}"] {
+    for key in ["tenant: site_id", "ack: standby", "fallback: auto", "shadow: {sample: 0.05}"] {
         let text = problems(&format!("groups: {{a: {{tables: [x], connection: new, {key}}}}}\n"));
         assert!(text.contains("is not available yet in this version"), "{text}");
     }
     assert!(problems("standby: new\n").contains("not available yet"));
+}
+
+#[test]
+fn a_standby_is_the_other_store() {
+    let accounts = "listen: 127.0.0.1:1\nstores: {a: {address: h:1, control: {user: c, password: p}}, b: {address: h:2, control: {user: c, password: p}}}\ndefault: a\n";
+    let config = load(&format!("{accounts}groups: {{g: {{tables: [x], connection: a, standby: b}}}}\n")).unwrap();
+    assert_eq!(config.groups[0].standby, Some(StoreId(1)));
+    let text = problems("groups: {a: {tables: [x], connection: new, standby: new}}\n");
+    assert!(text.contains("`groups.a.standby` is the store that serves the group"), "{text}");
+    let text = problems("groups: {a: {tables: [x], connection: new, standby: legacy}}\n");
+    assert!(text.contains("needs the control account of new"), "{text}");
+    let text = problems("groups: {a: {tables: [x], connection: new, standby: lagacy}}\n");
+    assert!(text.contains("did you mean `legacy`?"), "{text}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 python_clients=(PyMySQL==1.2.4 mysqlclient==2.3.1 cryptography)
-node_clients=(mysql2@3.24.6)
+node_clients=(mysql2@3.24.6 mariadb@3.5.4)
 
 target=${1:-${CARGO_TARGET_DIR:-target}/clients}
 mkdir -p "$target"

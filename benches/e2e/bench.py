@@ -5,6 +5,8 @@ Two stages, because they answer two questions:
 - *free*: throughput and p95 as a user sees them, all CPUs for all. Only the ratios within a round mean anything.
 - *pinned*: server, proxy and load on one CPU, which makes CPU time per query comparable between runs.
 
+ProxySQL would make a third column where the distribution has it; Debian does not.
+
 Targets take turns within each round (direct, haproxy, switchover, direct, …), and a ratio is the median of the rounds'
 ratios. With --quick everything is shorter, and only good for seeing that it runs. The figures also go to a JSON file.
 """
@@ -14,7 +16,6 @@ import json
 import os
 import pathlib
 import signal
-import statistics
 import sys
 import threading
 import time
@@ -36,7 +37,9 @@ class Bench:
         self.threads = [1, 16] if quick else [1, 16, 128]
         self.idle = 500 if quick else 5_000
         self.bystanders = 400 if quick else 4_000
-        self.figures = {"free": [], "pinned": [], "memory": {}, "bystanders": [], "storm": [], "flips": {}}
+        self.held = 1_000 if quick else 10_000
+        self.figures = {"free": [], "pinned": [], "memory": {}, "held": {}, "bystanders": [], "storm": [], "fairness": [],
+                        "flips": {}}
 
     def say(self, text):
         print(f"  {text}", file=sys.stderr, flush=True)
@@ -45,7 +48,7 @@ class Bench:
         return Stage(cpu, None if self.options.without_proxy else self.options.binary)
 
     def run(self):
-        wanted = self.options.only or ["free", "pinned", "connections", "flips"]
+        wanted = self.options.only or ["free", "pinned", "connections", "fairness", "flips"]
         if {"free", "connections", "flips"} & set(wanted):
             with self.stage() as stage:
                 load.prepare(stage)
@@ -54,15 +57,19 @@ class Bench:
                 if "connections" in wanted:
                     self.memory(stage)
                     self.storm(stage)
+                    if "switchover" in stage.targets:
+                        self.hold(stage)
                 if "flips" in wanted and "switchover" in stage.targets:
                     self.flips(stage)
-        if {"pinned", "connections"} & set(wanted):
+        if {"pinned", "connections", "fairness"} & set(wanted):
             with self.stage(cpu=max(os.sched_getaffinity(0))) as stage:
                 load.prepare(stage)
                 if "pinned" in wanted:
                     self.pinned(stage)
                 if "connections" in wanted:
                     self.among_idle(stage)
+                if "fairness" in wanted:
+                    self.fairness(stage)
 
     def free(self, stage):
         for workload in list(load.WORKLOADS)[:5]:
@@ -88,7 +95,7 @@ class Bench:
         return spent / count * 1e6, user / max(1, user + system)
 
     def pinned(self, stage):
-        for workload in ["point select, text", "point select, prepared", "read write", "100,000 rows"]:
+        for workload in ["point select, text", "point select, prepared", "read only", "read write", "100,000 rows"]:
             for threads in [1] if workload == "100,000 rows" else self.threads:
                 self.say(f"pinned: {workload}, {threads} threads")
                 targets = [target for target in stage.targets if target != "direct"]
@@ -118,6 +125,16 @@ class Bench:
                 after = gauges.resident_bytes(stage.pid(target))
             time.sleep(2)
             self.figures["memory"][target] = (after - before) / self.idle
+
+    def hold(self, stage):
+        """Whether so many idle clients are held: they log in, wait, and are all still there."""
+        self.say(f"{self.held} idle connections at once")
+        began = time.monotonic()
+        with load.Idle(stage.ports["switchover"], self.held) as idle:
+            seconds = time.monotonic() - began
+            time.sleep(1)
+            alive = sum(load.ping(client) for client in idle.sockets)
+        self.figures["held"] = {"wanted": self.held, "alive": alive, "logins_per_second": self.held / seconds}
 
     def storm(self, stage):
         for threads in [1, 16]:
@@ -149,13 +166,32 @@ class Bench:
                 row[target] = (alone, beside)
             self.figures["bystanders"].append(row)
 
+    def fairness(self, stage):
+        """p99 of point selects alone, and beside one client that reads results of a gigabyte, all on one CPU."""
+        threads, targets = 4, [target for target in stage.targets if target != "direct"]
+        for _ in range(self.rounds):
+            row = {}
+            for target in targets:
+                self.say(f"fairness: {threads} clients beside a long result through {target}")
+                port = stage.ports[target]
+                alone = load.sysbench(stage, port, "point select, text", threads, self.seconds, 99)
+                with load.LongResult(stage, port):
+                    time.sleep(0.3)
+                    beside = load.sysbench(stage, port, "point select, text", threads, self.seconds, 99)
+                row[target] = (alone.percentile_ms, beside.percentile_ms)
+            self.figures["fairness"].append(row)
+
     def flips(self, stage):
         """p99 of point selects with the flag at rest, and while it flips."""
         self.say("flips under load")
         seconds, port = max(4, self.seconds), stage.ports["switchover"]
-        rest, moving, count = [], [], 0
+        rounds, count = [], 0
+
+        def p99():
+            return load.sysbench(stage, port, "point select, text", 16, seconds, 99).percentile_ms
+
         for _ in range(self.rounds):
-            rest.append(load.sysbench(stage, port, "point select, text", 16, seconds, 99).percentile_ms)
+            rest = p99()
             over = threading.Event()
 
             def flip():
@@ -166,11 +202,10 @@ class Bench:
 
             flipper = threading.Thread(target=flip)
             flipper.start()
-            moving.append(load.sysbench(stage, port, "point select, text", 16, seconds, 99).percentile_ms)
+            rounds.append((rest, p99()))
             over.set()
             flipper.join()
-        self.figures["flips"] = {
-            "count": count, "at_rest_ms": statistics.median(rest), "flipping_ms": statistics.median(moving)}
+        self.figures["flips"] = {"count": count, "rounds": rounds}
 
 
 def main():
@@ -179,9 +214,9 @@ def main():
     parser.add_argument("--quick", action="store_true", help="the short form: minutes instead of half an hour")
     parser.add_argument("--rounds", type=int, help="rounds per cell")
     parser.add_argument("--seconds", type=int, help="seconds of load per target and round")
-    parser.add_argument("--only", action="append", choices=["free", "pinned", "connections", "flips"])
+    parser.add_argument("--only", action="append", choices=["free", "pinned", "connections", "fairness", "flips"])
     parser.add_argument("--without-proxy", action="store_true", help="HAProxy and direct only")
-    parser.add_argument("--binary", type=pathlib.Path, default=target / "release" / "switchover")
+    parser.add_argument("--binary", type=pathlib.Path, default=target / "dist" / "switchover")
     parser.add_argument("--json", type=pathlib.Path, default=target / "bench-e2e.json", help="where the figures go")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

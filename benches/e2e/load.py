@@ -7,6 +7,7 @@ import resource
 import socket
 import struct
 import subprocess
+import sys
 
 from stage import DATABASE, PASSWORD, USER, Trouble, found
 
@@ -94,6 +95,50 @@ class Idle:
             client.close()
 
 
+class LongResult:
+    """A client that reads results of about a gigabyte, one after another, until the block ends."""
+
+    def __init__(self, stage, port):
+        self.pin = ["taskset", "-c", str(stage.cpu)] if stage.cpu is not None else []
+        self.port = port
+
+    def __enter__(self):
+        command = [*self.pin, sys.executable, str(HERE / "load.py"), str(self.port)]
+        self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "--", *command], stdin=subprocess.DEVNULL)
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+
+def read_for_ever(port):
+    """The other process of LongResult."""
+    query = b"\3SELECT a.* FROM big AS a, seq_1_to_100 AS b"
+    space = bytearray(1 << 20)
+    while True:
+        client = login(port)
+        client.sendall(struct.pack("<I", len(query)) + query)
+        got = 1
+        while got > 0:
+            # a pause of the server's is the end of the result: only the bytes matter here
+            client.settimeout(2)
+            try:
+                got = client.recv_into(space)
+            except TimeoutError:
+                got = 0
+        client.close()
+
+
+def ping(client):
+    """Whether a connection still answers."""
+    try:
+        client.sendall(b"\1\0\0\0\x0e")
+        return packet(client)[:1] == b"\0"
+    except (OSError, Trouble):
+        return False
+
+
 def login(port):
     """One connection by mysql_native_password, as small as the protocol allows."""
     client = socket.create_connection(("127.0.0.1", port), 30)
@@ -136,3 +181,7 @@ def exactly(client, size):
             raise Trouble("the connection was closed during login")
         data += piece
     return data
+
+
+if __name__ == "__main__":
+    read_for_ever(int(sys.argv[1]))

@@ -38,10 +38,13 @@ def text(bench):
         parts.append(pinned(figures["pinned"]))
     if figures["storm"] or figures["memory"] or figures["bystanders"]:
         parts.append(connections(bench))
+    if figures["fairness"]:
+        parts.append(fairness(figures["fairness"]))
     if figures["flips"]:
         flips = figures["flips"]
-        parts.append(table("Flips under load (point select, 16 threads)", ["flips", "p99 at rest", "p99 while flipping"],
-                           [[str(flips["count"]), f"{flips['at_rest_ms']:.2f} ms", f"{flips['flipping_ms']:.2f} ms"]]))
+        rest, moving = (median(pair[at] for pair in flips["rounds"]) for at in (0, 1))
+        parts.append(table("Flips under load (point select, 16 threads)", ["flips", "p99 at rest", "p99 while flipping", "ratio"],
+                           [[str(flips["count"]), f"{rest:.2f} ms", f"{moving:.2f} ms", shown(flip_ratio(flips))]]))
     parts.append(goals(bench))
     return "\n".join(part for part in parts if part) + "\n"
 
@@ -88,6 +91,9 @@ def connections(bench):
         cells = [f"{figures['memory'][target] / 1024:.1f} KiB" if target in figures["memory"] else ""
                  for target in ("haproxy", "switchover")]
         rows.append([f"memory per idle connection (of {bench.idle})", "", *cells, ""])
+    if figures["held"]:
+        held = figures["held"]
+        rows.append(["idle connections held at once", "", "", f"{held['alive']} of {held['wanted']}", ""])
     for cell in figures["storm"]:
         rounds, threads = cell["rounds"], cell["threads"]
         rows.append([f"connect, login, leave; {threads} threads: per second",
@@ -101,6 +107,20 @@ def connections(bench):
         cells = [beside(rounds, target) for target in ("haproxy", "switchover")]
         rows.append([f"CPU per query beside {bench.bystanders} idle connections ÷ without", "", *cells, ""])
     return table("Connections", ["", "direct", "HAProxy", "Switchover", "Switchover ÷ HAProxy"], rows)
+
+
+def flip_ratio(flips):
+    found = [moving / rest for rest, moving in flips["rounds"]]
+    return median(found), min(found), max(found)
+
+
+def fairness(rounds):
+    rows = []
+    for target, name in (("haproxy", "HAProxy"), ("switchover", "Switchover")):
+        if target in rounds[0]:
+            rows.append([name, *(middle(rounds, target, at, "{:.2f} ms") for at in (0, 1)), beside(rounds, target)])
+    return table("Point selects beside a client that reads gigabytes, all on one CPU",
+                 ["", "p99 alone", "p99 beside it", "beside ÷ alone"], rows)
 
 
 def beside(rounds, target):
@@ -120,7 +140,7 @@ def goals(bench):
 
     for cell in figures["pinned"]:
         ratio = ratios(cell["rounds"], "switchover", "haproxy")
-        if ratio and cell["workload"] != "read write":
+        if ratio and cell["workload"] in ("point select, text", "point select, prepared", "100,000 rows"):
             goal(f"CPU ÷ HAProxy: {cell['workload']}, {cell['threads']} threads", ratio[0], 1.0)
     for cell in figures["free"]:
         ratio = ratios(cell["rounds"], "switchover", "haproxy")
@@ -128,7 +148,18 @@ def goals(bench):
             goal(f"throughput ÷ HAProxy: {cell['workload']}, {cell['threads']} threads", ratio[0], 0.95, most=False)
     if "switchover" in figures["memory"]:
         goal("KiB per idle connection", figures["memory"]["switchover"] / 1024, 10)
+    if figures["held"]:
+        goal("idle connections held at once", figures["held"]["alive"], figures["held"]["wanted"], most=False)
+    for cell in figures["storm"]:
+        if "switchover" in cell["rounds"][0]:
+            cost = median(row["switchover"][1] for row in cell["rounds"])
+            goal(f"connects per second and core of the proxy, {cell['threads']} threads", 1e6 / cost, 2000, most=False)
     if figures["bystanders"] and "switchover" in figures["bystanders"][0]:
         found = [row["switchover"][1] / row["switchover"][0] for row in figures["bystanders"]]
         goal("CPU per query beside idle connections ÷ without", median(found), 1.1)
+    ratio = ratios(figures["fairness"], "switchover", "haproxy", lambda cell: cell[1]) if figures["fairness"] else None
+    if ratio:
+        goal("p99 beside a long result ÷ HAProxy's", ratio[0], 1.2)
+    if figures["flips"]:
+        goal("p99 while flipping ÷ at rest", flip_ratio(figures["flips"])[0], 1.1)
     return table("Goals", ["", "goal", "measured", ""], rows) if rows else ""

@@ -9,8 +9,8 @@ use clap::{Args, Parser, Subcommand};
 
 use super::client::{ClientError, ask};
 use super::outcome::{Code, Outcome};
-use super::protocol::{Cause, DrainRequest, ExplainRequest, Explained, FlagRequest, Reply, Request};
-use super::{check, flag, show};
+use super::protocol::{Cause, DrainRequest, ExplainRequest, Explained, FlagRequest, Reply, Request, StandbyAction};
+use super::{check, flag, show, standby};
 use crate::config::{self, Config, load};
 
 /// A MySQL proxy that routes groups of tables to the legacy or the new store, by a flag that changes while traffic flows.
@@ -86,8 +86,46 @@ enum Command {
     },
     /// Show every session of the running proxy.
     Sessions,
+    /// Prepare both stores of a group for a standby, and write down where its copy begins.
+    Init {
+        /// The group; without it, every group with a standby.
+        group: Option<String>,
+        /// Only print the SQL that root runs on both stores.
+        #[arg(long)]
+        print: bool,
+        /// Where in the authority's log the standby's copy was taken, as the dump says it.
+        #[arg(long, value_name = "POSITION")]
+        from: Option<String>,
+    },
+    /// Show the standbys of the running proxy, and let a stopped one go on.
+    #[command(subcommand)]
+    Standby(StandbyCommand),
     /// Try it all: two private stores, a proxy, and traffic.
     Demo(DemoOptions),
+}
+
+#[derive(Debug, Subcommand)]
+enum StandbyCommand {
+    /// Where it is, and what it is stopped by.
+    Show {
+        /// The group.
+        group: Option<String>,
+    },
+    /// Try again what it is stopped by.
+    Retry {
+        /// The group.
+        group: String,
+    },
+    /// Pass the transaction over that it is stopped by: its rows are not applied.
+    Skip {
+        /// The group.
+        group: String,
+        /// The transaction, as `show` names it.
+        transaction: String,
+        /// Why; it is kept in `switchover.skipped` on the standby.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
 }
 
 /// Options of `switchover serve`.
@@ -162,6 +200,17 @@ fn outcome(config: &std::path::Path, json: bool, command: Command, explain: Opti
             let request = ExplainRequest { sql, user, db };
             explained(config, &socket, request, explain, json)
         }
+        Command::Init { group, print, from } => standby::init(&standby::Init { config, group, print, from, json }),
+        Command::Standby(command) => match command {
+            StandbyCommand::Show { group } => standby::show(&socket, group.as_deref(), json),
+            StandbyCommand::Retry { group } => {
+                standby::tell(&socket, group, StandbyAction::Retry, flag::cause(None), json)
+            }
+            StandbyCommand::Skip { group, transaction, reason } => {
+                let action = StandbyAction::Skip { transaction, reason };
+                standby::tell(&socket, group, action, flag::cause(None), json)
+            }
+        },
         Command::Serve(_) | Command::Demo(_) => Outcome::failed(Code::Failed, json, "not a command of its own"),
     }
 }

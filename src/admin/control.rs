@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::protocol::{
     Cause, DrainRequest, ExplainRequest, Explained, Failure, FailureKind, FlagRequest, Flagged, MAX_LINE, Reloaded,
-    Reply, Request, SessionInfo, Status,
+    Reply, Request, SessionInfo, StandbyRequest, StandbyStatus, Status,
 };
 use crate::config::edit::{self, EditError};
 
@@ -56,6 +56,14 @@ pub trait Running: Send + Sync + 'static {
 
     /// Begins to drain; done when that has begun.
     fn drain(&self, request: DrainRequest) -> BoxFuture<'_, Result<(), Failure>>;
+
+    /// A stopped standby goes on.
+    ///
+    /// # Errors
+    /// Where the group has none, or it is not stopped by this.
+    fn standby(&self, request: &StandbyRequest) -> Result<StandbyStatus, Failure> {
+        Err(Failure::new(FailureKind::Request, format!("no group {} with a standby", request.group)))
+    }
 
     /// Where a statement would go.
     ///
@@ -247,6 +255,10 @@ async fn dispatch(request: Request, uid: Option<u32>, running: &Arc<dyn Running>
         Request::Status => Reply::Status(Box::new(running.status())),
         Request::Sessions => Reply::Sessions(running.sessions()),
         Request::Explain(request) => Reply::Explained(running.explain(&request)?),
+        Request::Standby(mut request) => {
+            request.cause = signed(request.cause, uid);
+            Reply::Standby(running.standby(&request)?)
+        }
         Request::Reload(cause) => Reply::Reloaded(running.reload(signed(cause, uid)).await?),
         Request::Drain(mut request) => {
             request.cause = signed(request.cause, uid);
@@ -268,11 +280,26 @@ fn signed(mut cause: Cause, uid: Option<u32>) -> Cause {
     cause
 }
 
+/// A flip alone would lose what the standby does not have yet.
+fn has_standby(group: &str) -> String {
+    format!(
+        "{group} has a standby, and a flip alone would leave behind what the standby does not have yet: cutover is not available \
+         yet in this version\n  help: stop the writers, wait until `switchover standby show {group}` is 0 entries behind, remove \
+         `standby:`, then set the flag"
+    )
+}
+
 /// Edits the file that the proxy serves, with the proxy's own environment, and makes it follow.
 ///
 /// # Errors
 /// [`FailureKind::File`] where this process may not write the file; the caller may be able to.
 pub async fn flag(request: FlagRequest, running: &Arc<dyn Running>) -> Result<Flagged, Failure> {
+    let kept = |g: &super::protocol::GroupStatus| {
+        g.name == request.group && g.standby.is_some() && g.connection != request.store
+    };
+    if running.status().groups.iter().any(kept) {
+        return Err(Failure::new(FailureKind::Request, has_standby(&request.group)));
+    }
     // Before the file is touched: a refused flip leaves it as it was.
     let ties = if request.cause.force { Vec::new() } else { running.may_flip(&request.group, &request.store).await? };
     running.announce(&request.cause);

@@ -13,4 +13,5 @@ pub mod flag;
 pub mod outcome;
 pub mod protocol;
 pub mod show;
+pub mod standby;
 pub mod table;

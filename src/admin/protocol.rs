@@ -30,6 +30,8 @@ pub enum Request {
     Explain(ExplainRequest),
     /// Every session.
     Sessions,
+    /// A stopped standby goes on.
+    Standby(StandbyRequest),
 }
 
 /// Who wants something, and why: for the log and the history.
@@ -56,6 +58,34 @@ pub struct FlagRequest {
     /// Who and why.
     #[serde(flatten)]
     pub cause: Cause,
+}
+
+/// A stopped standby goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandbyRequest {
+    /// The group.
+    pub group: String,
+    /// How.
+    #[serde(flatten)]
+    pub action: StandbyAction,
+    /// Who and why.
+    #[serde(flatten)]
+    pub cause: Cause,
+}
+
+/// How a stopped standby goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "snake_case")]
+pub enum StandbyAction {
+    /// It tries again.
+    Retry,
+    /// It passes the transaction over that it is stopped by.
+    Skip {
+        /// Its id.
+        transaction: String,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// How to leave.
@@ -97,6 +127,8 @@ pub enum Reply {
     Explained(Explained),
     /// To [`Request::Sessions`].
     Sessions(Vec<SessionInfo>),
+    /// To [`Request::Standby`]: how it was when it was told.
+    Standby(StandbyStatus),
     /// To any: it was not done.
     Failed(Failure),
 }
@@ -276,6 +308,40 @@ pub struct GroupStatus {
     pub references: Vec<String>,
     /// Statements on its tables per store, since the start.
     pub queries: BTreeMap<String, u64>,
+    /// Its standby, where it has one.
+    pub standby: Option<StandbyStatus>,
+}
+
+/// A group's standby.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StandbyStatus {
+    /// The store.
+    pub store: String,
+    /// `starting`, `idle` (another proxy applies), `applying`, `waiting`, `stopped`, `ended`.
+    pub state: String,
+    /// Why it waits or is stopped.
+    pub reason: Option<String>,
+    /// The transaction that it is stopped by.
+    pub transaction: Option<String>,
+    /// What mends it, a command or statement a line.
+    pub remedy: Option<String>,
+    /// Whether the transaction can be passed over.
+    pub skippable: bool,
+    /// Everything up to here is applied.
+    pub position: String,
+    /// Transactions of the authority's log that are not applied, those of others included.
+    pub lag_entries: u64,
+    /// Seconds behind.
+    pub lag_seconds: u64,
+    /// Transactions applied since the start of the proxy.
+    pub transactions: u64,
+    /// Rows deleted and inserted since then.
+    pub rows: u64,
+    /// Rounds that were done again since then.
+    pub repeats: u64,
+    /// Times that it connected again since then.
+    pub reconnects: u64,
 }
 
 /// Clients, counted.

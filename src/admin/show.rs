@@ -92,6 +92,7 @@ fn render(status: &Status, now_ms: u64) -> String {
     if !status.groups.is_empty() {
         text.push('\n');
         text.push_str(&group_table(&status.groups));
+        text.push_str(&standby_table(&status.groups));
     }
     text.push('\n');
     text.push_str(&session_lines(status));
@@ -159,6 +160,25 @@ fn group_table(groups: &[GroupStatus]) -> String {
         ]);
     }
     table.render(0)
+}
+
+/// The groups that have a standby; nothing where none has.
+fn standby_table(groups: &[GroupStatus]) -> String {
+    let mut table = Table::new(&["GROUP", "STANDBY", "STATE", "ENTRIES BEHIND", "SECONDS BEHIND", "APPLIED"]);
+    let mut any = false;
+    for (group, standby) in groups.iter().filter_map(|g| Some((g, g.standby.as_ref()?))) {
+        any = true;
+        let reason = standby.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        table.row(vec![
+            group.name.clone(),
+            standby.store.clone(),
+            format!("{}{reason}", standby.state),
+            number(standby.lag_entries),
+            number(standby.lag_seconds),
+            standby.position.clone(),
+        ]);
+    }
+    if any { format!("\n{}", table.render(0)) } else { String::new() }
 }
 
 fn session_lines(status: &Status) -> String {

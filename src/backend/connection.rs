@@ -11,7 +11,7 @@ use crate::wire::codec::{Malformed, Reader};
 use crate::wire::command::{COM_INIT_DB, COM_QUERY};
 use crate::wire::packet::{self, HEADER, Header};
 use crate::wire::reply::{Expect, Reply, Role};
-use crate::wire::{Capabilities, ErrPacket, Status};
+use crate::wire::{Capabilities, ErrPacket, OkPacket, Status};
 
 /// A connection to a store, logged in.
 #[derive(Debug)]
@@ -53,6 +53,8 @@ pub struct Column {
     pub kind: u8,
     /// Its collation id; 63 is binary.
     pub collation: u16,
+    /// Its flags; 32 is UNSIGNED.
+    pub flags: u16,
 }
 
 /// A small text result, read whole.
@@ -109,6 +111,20 @@ impl Backend {
     pub async fn query(&mut self, sql: &[u8]) -> Result<Rows, QueryError> {
         self.send(COM_QUERY, sql).await?;
         self.collect(Expect::Results).await
+    }
+
+    /// Runs one statement that answers without rows.
+    ///
+    /// # Errors
+    /// [`QueryError`]; after `Refused` the connection is still good.
+    pub async fn execute(&mut self, sql: &[u8]) -> Result<OkPacket, QueryError> {
+        self.send(COM_QUERY, sql).await?;
+        let (_, payload) = self.stream.read_message(packet::MAX_PAYLOAD).await?;
+        match payload.first() {
+            Some(0) => Ok(OkPacket::read(&payload)?),
+            Some(0xFF) => Err(QueryError::Refused(ErrPacket::read(&payload)?)),
+            _ => Err(Malformed("rows, where a statement has none").into()),
+        }
     }
 
     /// Changes the database.
@@ -228,7 +244,8 @@ impl Rows {
             }
             let collation = r.u16()?;
             r.u32()?;
-            self.columns.push(Column { name, kind: r.u8()?, collation });
+            let kind = r.u8()?;
+            self.columns.push(Column { name, kind, collation, flags: r.u16()? });
         }
         Ok(())
     }

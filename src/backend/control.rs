@@ -1,4 +1,9 @@
 //! What the control account does at a store: probes, account hashes, KILL. Each on a connection of its own, briefly.
+//!
+//! A probe must see what clients will be shown: the greeting's bytes (capabilities of both halves, plugin, version string), and
+//! what the data plane's own dialling and login make of the store. `mysql_async` hides the one and would try the other in its
+//! own way, so these few commands go through [`super::connection`]. Where rows are read instead (catalogs, variables and
+//! grants, for `check` and before every flip: `admin::check`), `mysql_async` does it.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -6,17 +11,19 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::connection::{Backend, QueryError};
+use super::connection::{Backend, QueryError, Rows};
 use super::dial::dial;
 use super::fleet::{Probed, StoreHandle};
 use super::login::{Key, Login, LoginError, answer_greeting, greeting, login};
-use crate::auth::{Stage2, parse_native_hash};
+use crate::auth::ed25519::{ed25519_verifies, parse_ed25519_key};
+use crate::auth::{Seen, Stage2, parse_native_hash, recover_stage1};
 use crate::config::StoreId;
-use crate::config::model::Credentials;
-use crate::net::Buffers;
+use crate::config::model::{Credentials, Secret};
+use crate::net::{Buffers, PacketStream};
 use crate::sql::dialect::Engine;
 use crate::wire::Capabilities;
 use crate::wire::command::COM_QUIT;
+use crate::wire::handshake::Greeting;
 
 /// Why the control account could not do it.
 #[derive(Debug, thiserror::Error)]
@@ -89,12 +96,14 @@ pub async fn probe(store: &Arc<StoreHandle>, limit: Duration) -> Result<Probed, 
         let engine = Engine::from_server_version(&version);
         let capabilities = greeting.capabilities;
         let mut probed = Probed { version, engine, capabilities, lower_case_table_names: None };
-        // without a control account the look ends here, and the store counts it as a connection that gave up (RULES.md 2)
-        if let Some(account) = &store.config.control {
-            match answer_greeting(StoreId(u16::MAX), store, stream, &control_login(account), &greeting).await {
-                Ok(backend) => probed.lower_case_table_names = name_case(backend).await,
-                Err(error) => tracing::warn!(store = store.name(), %error, "the control account cannot log in"),
-            }
+        let Some(account) = &store.config.control else {
+            // nobody is refused, which the store does not count as a handshake that broke off (RULES.md 2)
+            let _ = answer_greeting(StoreId(u16::MAX), store, stream, &control_login(&nobody()), &greeting).await;
+            return Ok(probed);
+        };
+        match answer_greeting(StoreId(u16::MAX), store, stream, &control_login(account), &greeting).await {
+            Ok(backend) => probed.lower_case_table_names = name_case(backend).await,
+            Err(error) => tracing::warn!(store = store.name(), %error, "the control account cannot log in"),
         }
         Ok::<_, LoginError>(probed)
     };
@@ -121,6 +130,45 @@ async fn name_case(mut backend: Backend) -> Option<u8> {
     value
 }
 
+fn nobody() -> Credentials {
+    Credentials { user: String::new(), secret: Secret::Password(String::new()) }
+}
+
+/// Ends a connection whose client left before it logged in: with a login of the proxy's own, for a store counts handshakes that
+/// break off against the proxy's address, and blocks it (1129, RULES.md 2). Without a control account the store refuses it, which
+/// does not count.
+pub fn complete(store: &Arc<StoreHandle>, stream: PacketStream, shown: Greeting, limit: Duration) {
+    let store = Arc::clone(store);
+    tokio::task::spawn_local(async move {
+        let nobody = nobody();
+        let login = control_login(store.config.control.as_ref().unwrap_or(&nobody));
+        let attempt = answer_greeting(StoreId(u16::MAX), &store, stream, &login, &shown);
+        if let Ok(Ok(backend)) = timeout(limit, attempt).await {
+            quit(backend).await;
+        }
+    });
+}
+
+/// The stored hash that a client's login fits: SHA1(SHA1(password)), or an Ed25519 key.
+pub async fn stored_hash(store: &Arc<StoreHandle>, user: &[u8], seen: &Seen, limit: Duration) -> Option<Vec<u8>> {
+    match seen {
+        Seen::Native { scramble, response } => {
+            let fits =
+                |list: Vec<Stage2>| list.into_iter().find(|h| recover_stage1(*scramble, *response, *h).is_some());
+            match fits(store.known_hashes(user)) {
+                Some(hash) => Some(hash.to_vec()),
+                None => fits(account_hashes(store, user, limit).await.ok()?).map(|h| h.to_vec()),
+            }
+        }
+        Seen::Signature { scramble, answer } => {
+            let texts = account_texts(store, user, limit).await.ok()?;
+            let mut keys = texts.iter().filter_map(|t| parse_ed25519_key(t));
+            keys.find(|key| ed25519_verifies(scramble, answer, key)).map(|key| key.to_vec())
+        }
+        _ => None,
+    }
+}
+
 /// Reads the `mysql_native_password` hashes of an account, whatever its hosts.
 ///
 /// # Errors
@@ -130,23 +178,9 @@ pub async fn account_hashes(
     user: &[u8],
     limit: Duration,
 ) -> Result<Vec<Stage2>, ControlError> {
-    let mut backend = connect(store, limit).await?;
-    let mut sql = b"SELECT * FROM mysql.user WHERE user = X'".to_vec();
-    for b in user {
-        sql.extend(format!("{b:02x}").bytes());
-    }
-    sql.push(b'\'');
-    // which column holds the hash differs: Password, password, authentication_string
-    let rows = match timeout(limit, backend.query(&sql)).await {
-        Ok(rows) => rows.map_err(|e| ControlError::Query(store.name().to_owned(), e))?,
-        Err(_) => return Err(ControlError::Timeout(store.name().to_owned())),
-    };
-    quit(backend).await;
     let mut hashes: Vec<Stage2> = Vec::new();
-    for value in rows.rows.iter().flatten().flatten() {
-        if let Some(hash) = std::str::from_utf8(value).ok().and_then(parse_native_hash)
-            && !hashes.contains(&hash)
-        {
+    for hash in account_texts(store, user, limit).await?.iter().filter_map(|t| parse_native_hash(t)) {
+        if !hashes.contains(&hash) {
             hashes.push(hash);
         }
     }
@@ -160,6 +194,36 @@ pub async fn setting(store: &Arc<StoreHandle>, name: &str, limit: Duration) -> O
     let rows = timeout(limit, backend.query(format!("SELECT @@GLOBAL.{name}").as_bytes())).await.ok()?;
     quit(backend).await;
     Some(String::from_utf8_lossy(rows.ok()?.first(0)?).into_owned())
+}
+
+/// Everything that the account table says of a user: which column holds the hash differs (Password, authentication_string). An
+/// account with several plugins has its hashes in one more place.
+async fn account_texts(store: &Arc<StoreHandle>, user: &[u8], limit: Duration) -> Result<Vec<String>, ControlError> {
+    let failed = |e| ControlError::Query(store.name().to_owned(), e);
+    let mut backend = connect(store, limit).await?;
+    let user: String = user.iter().map(|b| format!("{b:02x}")).collect();
+    let read = async {
+        let sql = format!("SELECT * FROM mysql.user WHERE user = X'{user}'");
+        let mut texts = cells(backend.query(sql.as_bytes()).await?);
+        // MariaDB 10.4 and later; other servers have no such table
+        let sql = format!("SELECT Priv FROM mysql.global_priv WHERE user = X'{user}'");
+        if let Ok(rows) = backend.query(sql.as_bytes()).await {
+            for text in cells(rows) {
+                texts.extend(text.split('"').map(str::to_owned));
+            }
+        }
+        Ok(texts)
+    };
+    let texts = match timeout(limit, read).await {
+        Ok(texts) => texts.map_err(failed)?,
+        Err(_) => return Err(ControlError::Timeout(store.name().to_owned())),
+    };
+    quit(backend).await;
+    Ok(texts)
+}
+
+fn cells(rows: Rows) -> Vec<String> {
+    rows.rows.into_iter().flatten().flatten().filter_map(|v| String::from_utf8(v).ok()).collect()
 }
 
 /// `KILL [QUERY]` of a thread there; errors are logged, for nobody waits for them.

@@ -26,7 +26,9 @@ pub async fn dial(
     let mut last = io::Error::new(io::ErrorKind::NotFound, "no address");
     for address in &store.config.addresses {
         match timeout(limit, open(address)).await {
-            Ok(Ok((socket, local))) => {
+            Ok(Ok(socket)) => {
+                // asked for only where it is told on
+                let local = if store.config.proxy_protocol { socket.peer_address() } else { None };
                 let mut stream = PacketStream::new(Stream::Plain(socket), Rc::clone(buffers));
                 if store.config.proxy_protocol {
                     stream.write(&proxy_protocol::header(client, local)).await?;
@@ -40,7 +42,7 @@ pub async fn dial(
     Err(last)
 }
 
-async fn open(address: &Address) -> io::Result<(Socket, Option<SocketAddr>)> {
+async fn open(address: &Address) -> io::Result<Socket> {
     match address {
         Address::Tcp(host, port) => {
             let stream = match host.parse::<std::net::IpAddr>() {
@@ -48,9 +50,8 @@ async fn open(address: &Address) -> io::Result<(Socket, Option<SocketAddr>)> {
                 Err(_) => TcpStream::connect((host.as_str(), *port)).await?,
             };
             stream.set_nodelay(true)?;
-            let peer = stream.peer_addr().ok();
-            Ok((Socket::Tcp(stream), peer))
+            Ok(stream.into())
         }
-        Address::Unix(path) => Ok((Socket::Unix(UnixStream::connect(path).await?), None)),
+        Address::Unix(path) => Ok(UnixStream::connect(path).await?.into()),
     }
 }

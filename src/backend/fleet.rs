@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::auth::Stage2;
 use crate::config::StoreId;
 use crate::config::model::Store;
-use crate::net::tls::{self, Connectors, TlsError};
+use crate::net::tls::{self, TlsError};
 use crate::sql::dialect::Engine;
 use crate::wire::Capabilities;
+use crate::wire::handshake::Greeting;
 
 /// What a probe learned of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,11 +31,13 @@ pub struct StoreHandle {
     /// Its configuration.
     pub config: Store,
     /// TLS towards it; `None` when off.
-    pub tls: Option<Connectors>,
+    pub tls: Option<tls::Connector>,
     /// What the newest successful probe learned.
     probed: Mutex<Option<Probed>>,
     /// Hashes of accounts, by user name, read with the control account.
     hashes: Mutex<std::collections::HashMap<Vec<u8>, Vec<Stage2>>>,
+    /// Session variables that it is known not to have: asking for one leaves an error behind that SHOW WARNINGS shows.
+    lacking: Mutex<std::collections::HashSet<String>>,
     /// Whether the newest connection attempt succeeded.
     up: AtomicBool,
     /// Why not.
@@ -62,10 +65,11 @@ impl StoreHandle {
     /// [`TlsError`] when its TLS files cannot be used.
     pub fn new(config: Store) -> Result<StoreHandle, TlsError> {
         Ok(StoreHandle {
-            tls: tls::connectors(&config.tls)?,
+            tls: tls::connector(&config.tls)?,
             config,
             probed: Mutex::new(None),
             hashes: Mutex::default(),
+            lacking: Mutex::default(),
             up: AtomicBool::new(true),
             reason: Mutex::default(),
             leases: AtomicU64::new(0),
@@ -90,10 +94,33 @@ impl StoreHandle {
         *lock(&self.probed) = Some(probed);
     }
 
+    /// Learns of a store that no probe has reached yet, from the greeting that a session got: clients that come later are not
+    /// offered what it lacks.
+    pub fn greeted(&self, greeting: &Greeting) {
+        let mut probed = lock(&self.probed);
+        if probed.is_none() {
+            let version = String::from_utf8_lossy(&greeting.version).into_owned();
+            let engine = Engine::from_server_version(&version);
+            let capabilities = greeting.capabilities;
+            *probed = Some(Probed { version, engine, capabilities, lower_case_table_names: None });
+        }
+    }
+
     /// Whether the newest attempt to connect succeeded, and why not.
     #[must_use]
     pub fn health(&self) -> (bool, String) {
         (self.up.load(Ordering::Relaxed), lock(&self.reason).clone())
+    }
+
+    /// Whether the store is known not to have a session variable.
+    #[must_use]
+    pub fn lacks_variable(&self, name: &str) -> bool {
+        lock(&self.lacking).contains(name)
+    }
+
+    /// Remembers that the store has no such session variable.
+    pub fn note_lacking(&self, name: &str) {
+        lock(&self.lacking).insert(name.to_owned());
     }
 
     /// Records that a connection was made.

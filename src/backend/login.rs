@@ -1,14 +1,15 @@
 //! The proxy's own login at a store: with a secret that a client's login gave away or that the configuration holds.
 //!
-//! Plugins: `mysql_native_password`, `caching_sha2_password` (fast, full over TLS, full with the server's RSA key),
-//! `mysql_clear_password` over TLS. Source: MySQL "Connection Phase".
+//! Plugins: `mysql_native_password`, `caching_sha2_password` (fast, full over TLS, full with the server's RSA key), `sha256_password`,
+//! `client_ed25519`, `mysql_clear_password` over TLS, and the first question of `dialog`. Source: MySQL "Connection Phase".
 
 use std::io;
 use std::sync::Arc;
 
 use super::connection::Backend;
 use super::fleet::StoreHandle;
-use crate::auth::{self, CACHING_SHA2, CLEAR, NATIVE, Stage1};
+use crate::auth::sha2::{ASK_KEY, ASK_KEY_SHA256};
+use crate::auth::{self, CACHING_SHA2, CLEAR, DIALOG, ED25519, NATIVE, SHA256, Stage1};
 use crate::config::StoreId;
 use crate::config::model::{Address, Secret, TlsMode};
 use crate::net::{PacketStream, tls};
@@ -88,7 +89,8 @@ pub enum LoginError {
 /// The longest packet of a login, bytes.
 pub const LOGIN_LIMIT: usize = 1 << 20;
 
-/// Whether a leg to this store is to be encrypted.
+/// Whether a leg to this store is to be encrypted. A unix socket is safe as it is: there only a client with TLS has TLS further on
+/// (its account may require it, and it may ask the store for its cipher).
 ///
 /// # Errors
 /// [`LoginError::NoTls`] where it must and cannot.
@@ -96,7 +98,7 @@ pub fn wants_tls(store: &StoreHandle, offered: Capabilities, client_tls: bool, u
     let offered = offered.contains(Capabilities::SSL);
     match store.config.tls.mode {
         TlsMode::Off => Ok(false),
-        TlsMode::Preferred => Ok(offered && !unix),
+        TlsMode::Preferred => Ok(offered && (client_tls || !unix)),
         TlsMode::FollowClient => Ok(offered && client_tls),
         TlsMode::Required if offered => Ok(true),
         TlsMode::Required => Err(LoginError::NoTls),
@@ -154,6 +156,7 @@ pub async fn answer_greeting(
     login: &Login,
     greeting: &Greeting,
 ) -> Result<Backend, LoginError> {
+    store.greeted(greeting);
     let lacking = login.capabilities - greeting.capabilities - Capabilities::CLIENT_ONLY;
     if !lacking.is_empty() {
         return Err(LoginError::Capabilities(lacking));
@@ -175,9 +178,9 @@ pub async fn answer_greeting(
     if let (true, Some(connector)) = (encrypt, &store.tls) {
         response.capabilities |= Capabilities::SSL;
         sequence = stream.write_message(sequence, &response.write_ssl_request()).await?;
-        tls::connect(&mut stream, connector.any(), tls_host(store)).await?;
+        tls::connect(&mut stream, connector, tls_host(store), None).await?;
     }
-    let secure = encrypt || stream.stream().is_unix();
+    let secure = stream.stream().is_secure();
     let mut plugin = greeting.plugin.clone();
     if plugin.is_empty() {
         plugin = NATIVE.to_vec();
@@ -224,28 +227,40 @@ async fn decided(stream: &mut PacketStream, login: &Login, mut asked: Asked) -> 
                     asked.scramble = data.to_vec();
                 }
                 let a = answer(&asked.plugin, &asked.scramble, &login.key, asked.secure)
-                    .ok_or_else(|| LoginError::Secret(String::from_utf8_lossy(&asked.plugin).into_owned()))?;
+                    .ok_or_else(|| secret(&asked.plugin))?;
                 stream.write_message(reply, &a).await?;
             }
             Some(0x01) if asked.plugin == CACHING_SHA2 => {
                 full_caching_sha2(stream, reply, payload.get(1..).unwrap_or_default(), &asked, &login.key).await?;
             }
+            Some(0x01) if asked.plugin == SHA256 => {
+                let Key::Password(password) = &login.key else { return Err(secret(SHA256)) };
+                send_key_sealed(stream, reply, password, &asked.scramble, &payload).await?;
+            }
+            _ if asked.plugin == DIALOG => return Err(secret(DIALOG)),
             _ => return Err(Malformed("a login answer that is none").into()),
         }
     }
 }
 
+fn secret(plugin: &[u8]) -> LoginError {
+    LoginError::Secret(String::from_utf8_lossy(plugin).into_owned())
+}
+
+fn with_nul(password: &[u8]) -> Vec<u8> {
+    [password, &[0]].concat()
+}
+
 fn answer(plugin: &[u8], scramble: &[u8], key: &Key, secure: bool) -> Option<Vec<u8>> {
     match (plugin, key) {
-        (_, Key::Password(p)) if p.is_empty() && plugin != CLEAR => Some(Vec::new()),
+        (SHA256 | CLEAR | DIALOG, Key::Password(p)) if p.is_empty() => Some(vec![0]),
+        (_, Key::Password(p)) if p.is_empty() => Some(Vec::new()),
         (NATIVE, Key::Password(p)) => Some(auth::native_answer(scramble, auth::stage1(p)).to_vec()),
         (NATIVE, Key::Stage1(s)) => Some(auth::native_answer(scramble, *s).to_vec()),
         (CACHING_SHA2, Key::Password(p)) => Some(auth::caching_sha2_answer(scramble, p)),
-        (CLEAR, Key::Password(p)) if secure => {
-            let mut p = p.clone();
-            p.push(0);
-            Some(p)
-        }
+        (ED25519, Key::Password(p)) => Some(auth::ed25519_answer(scramble, p)),
+        (SHA256 | CLEAR | DIALOG, Key::Password(p)) if secure => Some(with_nul(p)),
+        (SHA256, Key::Password(_)) => Some(vec![ASK_KEY_SHA256]),
         _ => None,
     }
 }
@@ -258,25 +273,47 @@ async fn full_caching_sha2(
     asked: &Asked,
     key: &Key,
 ) -> Result<(), LoginError> {
-    let Key::Password(password) = key else {
-        return Err(LoginError::Secret("caching_sha2_password".to_owned()));
-    };
+    let Key::Password(password) = key else { return Err(secret(CACHING_SHA2)) };
     match data.first() {
         Some(3) => Ok(()),
         Some(4) if asked.secure => {
-            let mut p = password.clone();
-            p.push(0);
-            stream.write_message(sequence, &p).await?;
+            stream.write_message(sequence, &with_nul(password)).await?;
             Ok(())
         }
-        Some(4) => {
-            stream.write_message(sequence, &[2]).await?;
-            let (sequence, pem) = stream.read_message(LOGIN_LIMIT).await?;
-            let sealed = auth::caching_sha2_encrypt(password, &asked.scramble, pem.get(1..).unwrap_or_default())
-                .ok_or(Malformed("an RSA key that is none"))?;
-            stream.write_message(sequence.wrapping_add(1), &sealed).await?;
-            Ok(())
-        }
+        Some(4) => send_sealed(stream, sequence, password, &asked.scramble, ASK_KEY).await,
         _ => Err(Malformed("a caching_sha2_password answer that is none").into()),
     }
+}
+
+/// Asks the store for its RSA key, and sends the password sealed with it.
+///
+/// # Errors
+/// [`LoginError`].
+pub async fn send_sealed(
+    stream: &mut PacketStream,
+    sequence: u8,
+    password: &[u8],
+    scramble: &[u8],
+    ask: u8,
+) -> Result<(), LoginError> {
+    stream.write_message(sequence, &[ask]).await?;
+    let (sequence, said) = stream.read_message(LOGIN_LIMIT).await?;
+    send_key_sealed(stream, sequence.wrapping_add(1), password, scramble, &said).await
+}
+
+/// `said` is the store's packet with its key.
+async fn send_key_sealed(
+    stream: &mut PacketStream,
+    sequence: u8,
+    password: &[u8],
+    scramble: &[u8],
+    said: &[u8],
+) -> Result<(), LoginError> {
+    if said.first() == Some(&0xFF) {
+        return Err(LoginError::Refused(ErrPacket::read(said)?));
+    }
+    let sealed = auth::caching_sha2_encrypt(password, scramble, said.get(1..).unwrap_or_default())
+        .ok_or(Malformed("an RSA key that is none"))?;
+    stream.write_message(sequence, &sealed).await?;
+    Ok(())
 }

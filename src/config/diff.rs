@@ -186,6 +186,9 @@ fn groups(changes: &mut Changes, old: &Config, new: &Config) {
         changes.list(&format!("{key}.references"), &was.references, &group.references);
         let policy = |group: &Group| if group.cross_store_transactions { "allow" } else { "refuse" };
         changes.value(&format!("{key}.cross_store_transactions"), policy(was), policy(group));
+        let standby =
+            |config: &Config, group: &Group| group.standby.map_or("none", |id| config.store_name(id)).to_owned();
+        changes.value(&format!("{key}.standby"), standby(old, was), standby(new, group));
     }
     for group in old.groups.iter().filter(|group| new.group_by_name(&group.name).is_none()) {
         let store = new.store_name(new.default);

@@ -127,6 +127,8 @@ pub struct Group {
     pub references: Vec<TablePattern>,
     /// Whether a transaction may touch this group's store and another one.
     pub cross_store_transactions: bool,
+    /// The other store, kept in step with the one that serves the group.
+    pub standby: Option<StoreId>,
 }
 
 /// How sessions use backend connections.

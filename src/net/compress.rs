@@ -40,12 +40,10 @@ struct Packets {
     left: usize,
     /// The current packet fills its length: the next one goes on with it, and libmariadb numbers that one anew.
     continues: bool,
+    /// Its sequence number, unless the store has said something since: after 255 comes 0, in the middle of a file's packets.
+    last: Option<u8>,
     /// The start of a header that a write cut in two.
     cut: Vec<u8>,
-    /// The store has said something since the newest packet.
-    heard: bool,
-    /// What follows goes on with what the store asked for (a file of LOAD DATA LOCAL, a password): its numbers may come back to 0.
-    asked: bool,
 }
 
 /// A stream whose bytes travel in compressed frames.
@@ -114,7 +112,6 @@ impl Compressed {
             }
         }
         self.sequence = sequence.wrapping_add(1);
-        self.packets.heard = true;
         self.raw.drain(..HEADER + length);
         Ok(true)
     }
@@ -150,10 +147,7 @@ impl Compressed {
         self.packets.left -= at;
         while let Some(&[l0, l1, l2, sequence]) = rest.get(at..).and_then(<[u8]>::first_chunk) {
             let payload = u32::from_le_bytes([l0, l1, l2, 0]) as usize;
-            if std::mem::take(&mut self.packets.heard) {
-                self.packets.asked = sequence != 0;
-            }
-            if sequence == 0 && !self.packets.continues && !self.packets.asked {
+            if sequence == 0 && !self.packets.continues && self.packets.last != Some(255) {
                 let (before, command) = rest.split_at(at);
                 if !before.is_empty() {
                     self.frame(before)?;
@@ -161,6 +155,7 @@ impl Compressed {
                 (rest, at) = (command, 0);
                 self.sequence = 0;
             }
+            self.packets.last = Some(sequence);
             self.packets.continues = payload == MAX_PAYLOAD;
             let length = PACKET_HEADER + payload;
             let here = length.min(rest.len() - at);
@@ -195,6 +190,7 @@ impl AsyncRead for Compressed {
                 let n = waiting.len().min(buf.remaining());
                 buf.put_slice(waiting.get(..n).unwrap_or_default());
                 me.taken += n;
+                me.packets.last = None;
                 if me.taken == me.plain.len() {
                     me.plain = Vec::new();
                     me.taken = 0;
@@ -298,21 +294,16 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_many_packets_is_no_command() {
+    fn a_file_of_more_packets_than_numbers_is_no_command() {
         let mut writer = Compressed::new(Stream::Gone, Peer::Store, Vec::new());
-        let query = [1, 0, 0, 0, 3];
-        writer.frames(&query).unwrap();
-        // the store asks for the file in its frame 1
-        writer.raw = vec![5, 0, 0, 1, 0, 0, 0, 1, 0, 0, 1, 0xFB];
-        assert!(writer.open().unwrap());
-        for sequence in [2, 3, 255, 0, 1, 0] {
-            writer.frames(&[1, 0, 0, sequence, b'x']).unwrap();
+        let mut payload = Vec::new();
+        let mut next = 2;
+        for _ in 0..600 {
+            payload.extend([1, 0, 0, next, b'x']);
+            next = next.wrapping_add(1);
         }
-        writer.raw = vec![5, 0, 0, 8, 0, 0, 0, 1, 0, 0, 1, 0];
-        assert!(writer.open().unwrap());
-        writer.frames(&query).unwrap();
-        let numbers: Vec<u8> = read_frames(&writer.out).into_iter().map(|(sequence, _)| sequence).collect();
-        assert_eq!(numbers, [0, 2, 3, 4, 5, 6, 7, 0]);
+        writer.frames(&payload).unwrap();
+        assert_eq!(read_frames(&writer.out).len(), 1);
     }
 
     #[test]

@@ -7,38 +7,32 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::buffer::Buffers;
+use super::buffer::{Buffers, Input};
 use super::compress::{Compressed, Peer};
 use super::stream::Stream;
 use crate::wire::packet::{self, HEADER, Header};
+
+/// Bytes that a connection may move while it never has to wait, before others have their turn.
+const TURN: usize = 128 * 1024;
 
 /// A connection that speaks packets.
 #[derive(Debug)]
 pub struct PacketStream {
     stream: Stream,
-    buffers: Rc<Buffers>,
-    input: Option<Box<[u8]>>,
-    start: usize,
-    end: usize,
-}
-
-impl Drop for PacketStream {
-    fn drop(&mut self) {
-        if let Some(b) = self.input.take() {
-            self.buffers.give(b);
-        }
-    }
+    input: Input,
+    /// Bytes moved since others had their turn.
+    spent: usize,
 }
 
 impl PacketStream {
     /// Wraps a stream; its buffers come from `buffers` and go back there.
     #[must_use]
     pub fn new(stream: Stream, buffers: Rc<Buffers>) -> Self {
-        PacketStream { stream, buffers, input: None, start: 0, end: 0 }
+        PacketStream { stream, input: Input::new(buffers), spent: 0 }
     }
 
     /// The stream beneath.
@@ -50,7 +44,7 @@ impl PacketStream {
     /// The core's buffers.
     #[must_use]
     pub fn buffers(&self) -> &Rc<Buffers> {
-        &self.buffers
+        self.input.buffers()
     }
 
     /// Takes the stream out, with the bytes that were read and not consumed, to wrap it in TLS; [`PacketStream::put_back`] returns it.
@@ -73,45 +67,33 @@ impl PacketStream {
 
     /// Bytes read and not consumed.
     #[must_use]
+    #[inline]
     pub fn buffered(&self) -> &[u8] {
-        self.input.as_deref().and_then(|b| b.get(self.start..self.end)).unwrap_or_default()
+        self.input.bytes()
     }
 
     /// The same, to be changed in place.
     pub fn buffered_mut(&mut self) -> &mut [u8] {
-        let (start, end) = (self.start, self.end);
-        self.input.as_deref_mut().and_then(|b| b.get_mut(start..end)).unwrap_or_default()
+        self.input.bytes_mut()
     }
 
     /// Drops the first `n` buffered bytes; an empty buffer goes back to the core.
+    #[inline]
     pub fn consume(&mut self, n: usize) {
-        self.start = (self.start + n).min(self.end);
-        if self.start == self.end {
-            self.start = 0;
-            self.end = 0;
-            if let Some(b) = self.input.take() {
-                self.buffers.give(b);
-            }
-        }
+        self.input.consume(n);
     }
 
     /// Reads once, behind what is buffered; 0 bytes mean that the peer closed, or that the buffer is full.
+    #[inline]
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let buffer = self.input.get_or_insert_with(|| self.buffers.take());
-        if self.start > 0 && self.end == buffer.len() {
-            buffer.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
+        let polled = match &mut self.stream {
+            Stream::Plain(socket) => socket.poll_recv(cx, &mut self.input),
+            other => fill_from(other, &mut self.input, cx),
+        };
+        if polled.is_pending() {
+            self.spent = 0;
         }
-        let mut read = ReadBuf::new(buffer.get_mut(self.end..).unwrap_or_default());
-        let polled = Pin::new(&mut self.stream).poll_read(cx, &mut read);
-        let n = read.filled().len();
-        self.end += n;
-        if self.start == self.end {
-            self.consume(0);
-        }
-        ready!(polled)?;
-        Poll::Ready(Ok(n))
+        polled
     }
 
     /// Reads once; see [`PacketStream::poll_fill`].
@@ -121,7 +103,10 @@ impl PacketStream {
     pub async fn fill(&mut self) -> io::Result<usize> {
         match poll_fn(|cx| self.poll_fill(cx)).await? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            n => Ok(n),
+            n => {
+                self.spend(n).await;
+                Ok(n)
+            }
         }
     }
 
@@ -193,7 +178,18 @@ impl PacketStream {
     pub async fn pass(&mut self, to: &mut PacketStream, n: usize) -> io::Result<()> {
         write_all(&mut to.stream, self.buffered().get(..n).unwrap_or_default()).await?;
         self.consume(n);
+        self.spend(n).await;
         Ok(())
+    }
+
+    /// Counts bytes against what a session may move before the others of its core have their turn (RULES.md 23).
+    #[inline]
+    async fn spend(&mut self, n: usize) {
+        self.spent += n;
+        if self.spent >= TURN {
+            self.spent = 0;
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Ends the connection in order (TLS close_notify, FIN).
@@ -202,7 +198,29 @@ impl PacketStream {
     }
 }
 
-async fn write_all(stream: &mut Stream, mut bytes: &[u8]) -> io::Result<()> {
+#[inline(never)]
+fn fill_from(stream: &mut Stream, input: &mut Input, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    let mut read = ReadBuf::new(input.space());
+    let polled = Pin::new(stream).poll_read(cx, &mut read);
+    let n = read.filled().len();
+    input.filled(n);
+    polled.map_ok(|()| n)
+}
+
+/// Writes everything: mostly at once.
+#[inline]
+async fn write_all(stream: &mut Stream, bytes: &[u8]) -> io::Result<()> {
+    let written = match stream.write_now(bytes) {
+        Some(n) => n?,
+        None => 0,
+    };
+    if written < bytes.len() {
+        return write_rest(stream, bytes.get(written..).unwrap_or_default()).await;
+    }
+    Ok(())
+}
+
+async fn write_rest(stream: &mut Stream, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let n = poll_fn(|cx| Pin::new(&mut *stream).poll_write(cx, bytes)).await?;
         if n == 0 {
@@ -214,4 +232,88 @@ async fn write_all(stream: &mut Stream, mut bytes: &[u8]) -> io::Result<()> {
         poll_fn(|cx| Pin::new(&mut *stream).poll_flush(cx)).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::thread;
+
+    use super::super::buffer::SIZE;
+    use super::*;
+
+    fn stream(socket: UnixStream, buffers: &Rc<Buffers>) -> PacketStream {
+        socket.set_nonblocking(true).unwrap();
+        let socket = tokio::net::UnixStream::from_std(socket).unwrap();
+        PacketStream::new(Stream::Plain(socket.into()), Rc::clone(buffers))
+    }
+
+    /// RULES.md 23: a result that never ends leaves the core to the others after each turn, however fast both its ends are.
+    #[test]
+    fn a_long_relay_lets_others_have_their_turn() {
+        const BYTES: usize = 64 << 20;
+        let (mut source, from) = UnixStream::pair().unwrap();
+        let (to, mut sink) = UnixStream::pair().unwrap();
+        let writer = thread::spawn(move || (0..BYTES / SIZE).for_each(|_| source.write_all(&[7; SIZE]).unwrap()));
+        let reader = thread::spawn(move || {
+            let mut sum = Vec::new();
+            sink.read_to_end(&mut sum).unwrap();
+            sum.len()
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (moved, longest) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let (seen, most) = (Rc::clone(&moved), Rc::clone(&longest));
+            let other = tokio::task::spawn_local(async move {
+                let mut last = 0;
+                while seen.get() < BYTES {
+                    most.set(most.get().max(seen.get() - last));
+                    last = seen.get();
+                    tokio::task::yield_now().await;
+                }
+            });
+            let buffers = Rc::new(Buffers::default());
+            let (mut from, mut to) = (stream(from, &buffers), stream(to, &buffers));
+            while poll_fn(|cx| from.poll_fill(cx)).await.unwrap() > 0 {
+                let n = from.buffered().len();
+                moved.set(moved.get() + n);
+                from.pass(&mut to, n).await.unwrap();
+            }
+            other.await.unwrap();
+        });
+        writer.join().unwrap();
+        assert_eq!((moved.get(), reader.join().unwrap()), (BYTES, BYTES));
+        assert!(longest.get() <= TURN + SIZE, "{} bytes in one turn", longest.get());
+    }
+
+    /// The waker that a socket keeps is that of the task that reads it now.
+    #[test]
+    fn a_stream_that_changes_its_task_is_read_on() {
+        let (mut source, from) = UnixStream::pair().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let mut from = stream(from, &Rc::new(Buffers::default()));
+            for round in 0..3u8 {
+                // polled here, and given up: what comes is read by another task
+                poll_fn(|cx| {
+                    assert!(from.poll_fill(cx).is_pending());
+                    Poll::Ready(())
+                })
+                .await;
+                let reading = tokio::task::spawn_local(async move {
+                    from.fill().await.unwrap();
+                    let seen = from.buffered().to_vec();
+                    from.consume(seen.len());
+                    (from, seen)
+                });
+                tokio::task::yield_now().await;
+                source.write_all(&[round; 3]).unwrap();
+                let (back, seen) = reading.await.unwrap();
+                assert_eq!(seen, [round; 3]);
+                from = back;
+            }
+        });
+    }
 }

@@ -1,6 +1,7 @@
 //! The PROXY protocol: versions 1 and 2 read from load balancers, version 2 written to stores.
 //!
-//! A header is read only from addresses that the configuration trusts (`proxy_protocol: {from: […]}`). Source: HAProxy,
+//! A header is read only from addresses that the configuration trusts (`proxy_protocol: {from: […]}`); they may come without one, as
+//! with MariaDB's `proxy-protocol-networks`. Source: HAProxy,
 //! "The PROXY protocol", versions 1 and 2.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -30,6 +31,9 @@ pub enum Parsed {
 /// Looks for a header at the start of `bytes`.
 #[must_use]
 pub fn parse(bytes: &[u8]) -> Parsed {
+    if bytes.is_empty() {
+        return Parsed::Partial;
+    }
     let n = bytes.len().min(SIGNATURE.len());
     if bytes.get(..n) == SIGNATURE.get(..n) {
         return parse_v2(bytes);

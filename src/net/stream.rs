@@ -6,7 +6,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+
+use super::socket::Socket;
+use super::tls::Agreed;
 
 /// Who is at the other end of a client's socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,44 +25,6 @@ impl std::fmt::Display for Peer {
             Peer::Tcp(a) => a.fmt(f),
             Peer::Unix(Some(uid)) => write!(f, "unix socket (uid {uid})"),
             Peer::Unix(None) => f.write_str("unix socket"),
-        }
-    }
-}
-
-/// A socket.
-#[derive(Debug)]
-pub enum Socket {
-    /// TCP.
-    Tcp(TcpStream),
-    /// Unix.
-    Unix(UnixStream),
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Socket::Tcp(s) => Pin::new(s).poll_read(cx, buf),
-            Socket::Unix(s) => Pin::new(s).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Socket::Tcp(s) => Pin::new(s).poll_write(cx, buf),
-            Socket::Unix(s) => Pin::new(s).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Socket::Tcp(s) => Pin::new(s).poll_shutdown(cx),
-            Socket::Unix(s) => Pin::new(s).poll_shutdown(cx),
         }
     }
 }
@@ -138,6 +102,15 @@ impl Stream {
         !matches!(self, Stream::Plain(_))
     }
 
+    /// Writes at once what can be written at once; `None` where it must be waited for, or written by [`AsyncWrite`].
+    #[inline]
+    pub fn write_now(&self, bytes: &[u8]) -> Option<io::Result<usize>> {
+        match self {
+            Stream::Plain(s) => s.write_now(bytes),
+            _ => None,
+        }
+    }
+
     /// The socket at the bottom.
     fn socket(&self) -> Option<&Socket> {
         match self {
@@ -151,24 +124,32 @@ impl Stream {
 
     /// When it is dropped, the peer shall see a reset instead of an orderly end (TCP only).
     pub fn reset_on_drop(&self) {
-        if let Some(Socket::Tcp(s)) = self.socket() {
-            let _ = s.set_zero_linger();
+        if let Some(socket) = self.socket() {
+            socket.reset_on_drop();
         }
     }
 
-    /// Whether a unix socket carries it, whatever is spoken there.
+    /// Whether a unix socket carries it, whatever lies between.
     #[must_use]
     pub fn is_unix(&self) -> bool {
-        matches!(self.socket(), Some(Socket::Unix(_)))
+        self.socket().is_some_and(Socket::is_unix)
     }
 
-    /// What a client's connection is encrypted with.
+    /// Whether a password may travel on it as it is: encrypted, or on a unix socket.
     #[must_use]
-    pub fn cipher_suite(&self) -> Option<rustls::CipherSuite> {
+    pub fn is_secure(&self) -> bool {
+        self.is_tls() || self.is_unix()
+    }
+
+    /// What TLS with a client agreed on.
+    #[must_use]
+    pub fn agreed(&self) -> Option<Agreed> {
         match self {
-            Stream::Accepted(tls) => tls.get_ref().1.negotiated_cipher_suite().map(|s| s.suite()),
-            Stream::Compressed(inner) => inner.inner().cipher_suite(),
-            Stream::Plain(_) | Stream::Connected(_) | Stream::Gone => None,
+            Stream::Accepted(s) => {
+                let tls = &s.get_ref().1;
+                Some((tls.protocol_version()?, tls.negotiated_cipher_suite()?.suite()))
+            }
+            _ => None,
         }
     }
 }

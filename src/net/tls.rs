@@ -1,16 +1,18 @@
 //! TLS on both legs, by rustls: what clients are shown, and how stores are verified.
 //!
-//! Without a configured certificate a self-signed pair is made at start, as MySQL does. Towards a store the certificate is
+//! Without a configured certificate a self-signed pair is made at start, as MySQL does. A store's leg speaks the client's version
+//! and cipher, for `SHOW STATUS LIKE 'Ssl_%'` tells clients of that leg. Towards a store the certificate is
 //! verified when a CA is configured; without one the leg is encrypted only, as with MySQL's `--ssl-mode=REQUIRED`.
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{CipherSuite, ClientConfig, ProtocolVersion, RootCertStore, ServerConfig, SupportedCipherSuite};
+use rustls::{CipherSuite, ClientConfig, ProtocolVersion, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::packet_stream::PacketStream;
@@ -64,11 +66,43 @@ fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
     Ok(store)
 }
 
-/// What clients are shown; `None` when TLS is off.
+/// A certificate chain and its key.
+pub struct Pair {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Pair {
+    /// A self-signed pair for clients that do not verify, or that pin what they saw: one per process, kept over reloads.
+    ///
+    /// # Errors
+    /// [`TlsError::SelfSigned`].
+    pub fn self_signed() -> Result<Pair, TlsError> {
+        let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+        let pair = rcgen::generate_simple_self_signed(names)?;
+        let key =
+            PrivateKeyDer::try_from(pair.signing_key.serialize_der()).map_err(|e| TlsError::Verifier(e.to_owned()))?;
+        Ok(Pair { chain: vec![pair.cert.der().clone()], key })
+    }
+
+    fn copy(&self) -> Pair {
+        Pair { chain: self.chain.clone(), key: self.key.clone_key() }
+    }
+}
+
+/// TLS towards clients.
+#[derive(Clone)]
+pub struct Acceptor {
+    tls: TlsAcceptor,
+    /// SHA256 of the certificate that clients see.
+    pub fingerprint: [u8; 32],
+}
+
+/// What clients are shown; `None` when TLS is off. `own` is shown where no certificate is configured.
 ///
 /// # Errors
 /// [`TlsError`] for unreadable files or a pair that does not fit.
-pub fn acceptor(tls: &ListenTls) -> Result<Option<TlsAcceptor>, TlsError> {
+pub fn acceptor(tls: &ListenTls, own: &Pair) -> Result<Option<Acceptor>, TlsError> {
     if tls.mode == TlsMode::Off {
         return Ok(None);
     }
@@ -84,108 +118,116 @@ pub fn acceptor(tls: &ListenTls) -> Result<Option<TlsAcceptor>, TlsError> {
         }
         None => builder.with_no_client_auth(),
     };
-    let (chain, key) = match (&tls.cert, &tls.key) {
-        (Some(cert), Some(k)) => (certificates(cert)?, key(k)?),
-        _ => self_signed()?,
+    let pair = match (&tls.cert, &tls.key) {
+        (Some(cert), Some(k)) => Pair { chain: certificates(cert)?, key: key(k)? },
+        _ => own.copy(),
     };
-    Ok(Some(TlsAcceptor::from(Arc::new(builder.with_single_cert(chain, key)?))))
+    let fingerprint = pair.chain.first().map(|leaf| crate::auth::proof::fingerprint(leaf)).unwrap_or_default();
+    let tls = TlsAcceptor::from(Arc::new(builder.with_single_cert(pair.chain, pair.key)?));
+    Ok(Some(Acceptor { tls, fingerprint }))
 }
 
-fn self_signed() -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
-    let pair = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
-    let key =
-        PrivateKeyDer::try_from(pair.signing_key.serialize_der()).map_err(|e| TlsError::Verifier(e.to_owned()))?;
-    Ok((vec![pair.cert.der().clone()], key))
+/// What a client's leg agreed on; the store's leg is made alike, for clients ask the store which version they speak.
+pub type Agreed = (ProtocolVersion, CipherSuite);
+
+/// TLS towards a store.
+pub struct Connector {
+    roots: Option<Arc<RootCertStore>>,
+    client: Option<Pair>,
+    any: TlsConnector,
+    /// Few: as many as there are versions and suites.
+    alike: Mutex<Vec<(Agreed, TlsConnector)>>,
+    /// The store refused a leg that was made like the client's.
+    own_way: AtomicBool,
 }
 
 /// How a store is connected to over TLS.
-pub struct Connectors {
-    any: TlsConnector,
-    /// By what the client's own leg agreed on: the store is offered that before all else.
-    like: Vec<(CipherSuite, TlsConnector)>,
-}
-
-impl Connectors {
-    /// The store's choice.
-    #[must_use]
-    pub fn any(&self) -> &TlsConnector {
-        &self.any
-    }
-
-    /// As the client's own leg is encrypted, so that what the store says of the connection holds for the client's too, and
-    /// accounts that ask for a cipher get what they ask for.
-    #[must_use]
-    pub fn like(&self, client: &Stream) -> &TlsConnector {
-        let agreed = client.cipher_suite();
-        self.like.iter().find(|(suite, _)| Some(*suite) == agreed).map_or(&self.any, |(_, connector)| connector)
-    }
-}
-
-/// How a store is connected to over TLS; `None` when off.
 ///
 /// # Errors
 /// [`TlsError`] for unreadable files or a pair that does not fit.
-pub fn connectors(tls: &StoreTls) -> Result<Option<Connectors>, TlsError> {
+pub fn connector(tls: &StoreTls) -> Result<Option<Connector>, TlsError> {
     if tls.mode == TlsMode::Off {
         return Ok(None);
     }
-    let provider = rustls::crypto::ring::default_provider();
-    let roots = tls.ca.as_deref().map(roots).transpose()?;
-    let pair = match (&tls.cert, &tls.key) {
-        (Some(cert), Some(k)) => Some((certificates(cert)?, key(k)?)),
+    let roots = tls.ca.as_deref().map(roots).transpose()?.map(Arc::new);
+    let client = match (&tls.cert, &tls.key) {
+        (Some(cert), Some(k)) => Some(Pair { chain: certificates(cert)?, key: key(k)? }),
         _ => None,
     };
-    let make = |suites: Vec<SupportedCipherSuite>| {
-        let provider = Arc::new(CryptoProvider { cipher_suites: suites, ..provider.clone() });
-        let builder =
-            ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
-        let builder = match &roots {
-            Some(roots) => builder.with_root_certificates(roots.clone()),
-            None => builder.dangerous().with_custom_certificate_verifier(Arc::new(unverified::Unverified(provider))),
-        };
-        let config = match &pair {
-            Some((chain, key)) => builder.with_client_auth_cert(chain.clone(), key.clone_key())?,
-            None => builder.with_no_client_auth(),
-        };
-        Ok::<_, TlsError>(TlsConnector::from(Arc::new(config)))
-    };
-    let mut like = Vec::new();
-    for first in &provider.cipher_suites {
-        // a client of TLS 1.2 means 1.2; one of 1.3 takes what the store has
-        let old = first.version().version == ProtocolVersion::TLSv1_2;
-        let mut suites = provider.cipher_suites.clone();
-        suites.retain(|s| !old || s.version() == first.version());
-        // the store's key may be of another kind than the proxy's: its twin comes next
-        suites.sort_by_key(|s| (s != first, ciphers(*s) != ciphers(*first)));
-        like.push((first.suite(), make(suites)?));
-    }
-    Ok(Some(Connectors { any: make(provider.cipher_suites.clone())?, like }))
+    let any =
+        build(roots.as_ref(), client.as_ref(), rustls::crypto::ring::default_provider(), rustls::DEFAULT_VERSIONS)?;
+    Ok(Some(Connector { roots, client, any, alike: Mutex::default(), own_way: AtomicBool::new(false) }))
 }
 
-/// A suite's name without the kind of key.
-fn ciphers(suite: SupportedCipherSuite) -> String {
-    suite.suite().as_str().unwrap_or_default().replace("_ECDSA_", "_RSA_")
+fn build(
+    roots: Option<&Arc<RootCertStore>>,
+    client: Option<&Pair>,
+    provider: CryptoProvider,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Result<TlsConnector, TlsError> {
+    let provider = Arc::new(provider);
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions)?;
+    let builder = match roots {
+        Some(roots) => builder.with_root_certificates(Arc::clone(roots)),
+        None => builder.dangerous().with_custom_certificate_verifier(Arc::new(unverified::Unverified(provider))),
+    };
+    let config = match client.map(Pair::copy) {
+        Some(pair) => builder.with_client_auth_cert(pair.chain, pair.key)?,
+        None => builder.with_no_client_auth(),
+    };
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// How alike two suites are: the same, the same cipher with another kind of key, or only of the same version.
+fn distance(a: CipherSuite, b: CipherSuite) -> u8 {
+    let cipher = |s: CipherSuite| s.as_str().and_then(|name| name.rsplit_once("_WITH_")).map(|(_, cipher)| cipher);
+    match () {
+        () if a == b => 0,
+        () if cipher(a).is_some() && cipher(a) == cipher(b) => 1,
+        () => 2,
+    }
+}
+
+impl Connector {
+    /// One that speaks the version that a client's leg agreed on, its cipher first.
+    fn like(&self, agreed: Agreed) -> Option<TlsConnector> {
+        let mut known = self.alike.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, made)) = known.iter().find(|(a, _)| *a == agreed) {
+            return Some(made.clone());
+        }
+        let versions: Vec<_> = rustls::ALL_VERSIONS.iter().copied().filter(|v| v.version == agreed.0).collect();
+        let mut provider = rustls::crypto::ring::default_provider();
+        provider.cipher_suites.sort_by_key(|s| distance(s.suite(), agreed.1));
+        let made = build(self.roots.as_ref(), self.client.as_ref(), provider, &versions).ok()?;
+        known.push((agreed, made.clone()));
+        Some(made)
+    }
 }
 
 /// Answers a client's ClientHello; the connection is encrypted afterwards.
 ///
 /// # Errors
 /// As the socket's or the handshake's.
-pub async fn accept(stream: &mut PacketStream, acceptor: &TlsAcceptor) -> io::Result<()> {
+pub async fn accept(stream: &mut PacketStream, acceptor: &Acceptor) -> io::Result<()> {
     let (inner, rest) = stream.take_stream();
     let Stream::Plain(socket) = inner else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    let tls = acceptor.accept(Prefixed::new(rest, socket)).await?;
+    let tls = acceptor.tls.accept(Prefixed::new(rest, socket)).await?;
     stream.put_back(Stream::Accepted(Box::new(tls)));
     Ok(())
 }
 
-/// Sends a ClientHello to a store; the connection is encrypted afterwards.
+/// Sends a ClientHello to a store; the connection is encrypted afterwards. With `like`, as that client's leg is.
 ///
 /// # Errors
 /// As the socket's or the handshake's: a certificate that does not verify among them.
-pub async fn connect(stream: &mut PacketStream, connector: &TlsConnector, host: &str) -> io::Result<()> {
+pub async fn connect(
+    stream: &mut PacketStream,
+    connector: &Connector,
+    host: &str,
+    like: Option<Agreed>,
+) -> io::Result<()> {
     let name = ServerName::try_from(host.to_owned())
         .or_else(|_| ServerName::try_from("localhost"))
         .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
@@ -193,7 +235,16 @@ pub async fn connect(stream: &mut PacketStream, connector: &TlsConnector, host: 
     let Stream::Plain(socket) = inner else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    let tls = connector.connect(name, Prefixed::new(rest, socket)).await?;
+    let alike = like.filter(|_| !connector.own_way.load(Ordering::Relaxed)).and_then(|agreed| connector.like(agreed));
+    let tls = match &alike {
+        Some(alike) => alike.connect(name, Prefixed::new(rest, socket)).await.inspect_err(|e| {
+            // a store that does not speak the client's version: the next login goes the store's own way
+            if !e.to_string().contains("ertificate") {
+                connector.own_way.store(true, Ordering::Relaxed);
+            }
+        })?,
+        None => connector.any.connect(name, Prefixed::new(rest, socket)).await?,
+    };
     stream.put_back(Stream::Connected(Box::new(tls)));
     Ok(())
 }
@@ -252,10 +303,22 @@ mod tests {
 
     #[test]
     fn a_self_signed_pair_is_made_and_a_missing_file_is_named() {
-        assert!(acceptor(&ListenTls::default()).unwrap().is_some());
-        assert!(acceptor(&ListenTls { mode: TlsMode::Off, ..ListenTls::default() }).unwrap().is_none());
+        let own = Pair::self_signed().unwrap();
+        let shown = acceptor(&ListenTls::default(), &own).unwrap().unwrap();
+        // the same over a reload: clients may pin it
+        assert_eq!(acceptor(&ListenTls::default(), &own).unwrap().unwrap().fingerprint, shown.fingerprint);
+        assert!(acceptor(&ListenTls { mode: TlsMode::Off, ..ListenTls::default() }, &own).unwrap().is_none());
         let missing = StoreTls { ca: Some("/nowhere/ca.pem".into()), ..StoreTls::default() };
-        let error = connectors(&missing).err().map(|e| e.to_string()).unwrap_or_default();
+        let error = connector(&missing).err().map(|e| e.to_string()).unwrap_or_default();
         assert!(error.contains("/nowhere/ca.pem"), "{error}");
+    }
+
+    #[test]
+    fn the_client_s_cipher_comes_first_then_its_kin() {
+        use CipherSuite as S;
+        let wanted = S::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256;
+        let mut list = [S::TLS13_AES_256_GCM_SHA384, S::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, wanted];
+        list.sort_by_key(|s| distance(*s, wanted));
+        assert_eq!(list, [wanted, S::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, S::TLS13_AES_256_GCM_SHA384]);
     }
 }

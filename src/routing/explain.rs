@@ -14,6 +14,7 @@ use crate::config::model::StoreId;
 use crate::sql::classify::classify;
 use crate::sql::dialect::Dialect;
 use crate::sql::facts::{Access, Assignment, DynamicSource, Facts, Flags, Kind};
+use crate::sql::second::{SecondReading, second_reading};
 use crate::sql::split::split;
 
 /// What `explain` found.
@@ -56,6 +57,8 @@ pub struct Explained {
     pub refusal: Option<ExplainedRefusal>,
     /// Index into `tables` of the one that decided.
     pub decided_by: Option<usize>,
+    /// Whether another parser names the same tables; it decides nothing.
+    pub second_reading: Option<SecondReading>,
 }
 
 /// A table of a statement.
@@ -150,6 +153,7 @@ fn statement(text: &str, db: Option<&str>, snapshot: &Snapshot, dialect: &Dialec
         reason,
         refusal,
         decided_by,
+        second_reading: second_reading(text, &facts),
     }
 }
 
@@ -320,6 +324,9 @@ impl fmt::Display for Explained {
         self.table_lines(f)?;
         if !self.user_variables.is_empty() {
             writeln!(f, "  reads     @{}", self.user_variables.join(", @"))?;
+        }
+        if let Some(reading) = &self.second_reading {
+            writeln!(f, "  checked   {reading}")?;
         }
         let flags: Vec<String> = self.flags.iter().map(|w| w.replace('_', " ")).collect();
         if !flags.is_empty() {

@@ -19,6 +19,7 @@ fn a_grouped_table() {
          \x20 kind      read\n\
          \x20 tables    pageviews  read  on new     group analytics\n\
          \x20           sites      read  on legacy  no group\n\
+         \x20 checked   sqlparser names the same tables\n\
          \n\
          note: app logs in at new with the secret recovered from its login at the default store\n"
     );

@@ -25,6 +25,7 @@ pub(crate) fn group(name: &str, tables: &[&str], store: u16, references: &[&str]
         databases: Vec::new(),
         references: references.iter().map(|t| pattern(t)).collect(),
         cross_store_transactions: true,
+        standby: None,
     }
 }
 

@@ -20,12 +20,16 @@ const BACKLOG: i32 = 4096;
 /// A bound address.
 pub(super) enum Listener {
     Tcp(TcpListener),
-    Unix { fd: UnixListener, path: PathBuf },
+    /// With the file, if it is this process's to remove.
+    Unix {
+        fd: UnixListener,
+        path: Option<PathBuf>,
+    },
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Listener::Unix { path, .. } = self {
+        if let Listener::Unix { path: Some(path), .. } = self {
             let _ = std::fs::remove_file(path);
         }
     }
@@ -43,12 +47,20 @@ impl Listener {
     /// The file of a unix socket is the successor's now.
     pub(super) fn leave_file(&mut self) {
         if let Listener::Unix { path, .. } = self {
-            *path = PathBuf::new();
+            *path = None;
+        }
+    }
+
+    /// The file of a unix socket is this process's now.
+    pub(super) fn own_file(&mut self, address: &Address) {
+        if let (Listener::Unix { path, .. }, Address::Unix(file)) = (self, address) {
+            *path = Some(file.clone());
         }
     }
 }
 
-/// The listeners of a predecessor, which served the same addresses in the same order.
+/// The listeners of a predecessor, which served the same addresses in the same order. It goes on with them until this process
+/// serves: files of unix sockets are not touched before [`Listener::own_file`].
 pub(super) fn inherit(addresses: &[Address], descriptors: Vec<OwnedFd>) -> anyhow::Result<Vec<Listener>> {
     anyhow::ensure!(
         addresses.len() == descriptors.len(),
@@ -68,8 +80,14 @@ pub(super) fn inherit(addresses: &[Address], descriptors: Vec<OwnedFd>) -> anyho
             }
             Address::Unix(path) => {
                 let listener = std::os::unix::net::UnixListener::from(fd);
+                let bound = listener.local_addr()?.as_pathname().map(std::path::Path::to_owned);
+                anyhow::ensure!(
+                    bound.as_deref().is_some_and(|b| b.file_name() == path.file_name()),
+                    "listen: {} is new: restart without --takeover",
+                    path.display()
+                );
                 listener.set_nonblocking(true)?;
-                Listener::Unix { fd: UnixListener::from_std(listener)?, path: path.clone() }
+                Listener::Unix { fd: UnixListener::from_std(listener)?, path: None }
             }
         });
     }
@@ -93,7 +111,7 @@ pub(super) fn bind(addresses: &[Address]) -> anyhow::Result<Vec<Listener>> {
             }
             Address::Unix(path) => {
                 let fd = unix(path).with_context(|| format!("listen: cannot bind {}", path.display()))?;
-                out.push(Listener::Unix { fd: UnixListener::from_std(fd)?, path: path.clone() });
+                out.push(Listener::Unix { fd: UnixListener::from_std(fd)?, path: Some(path.clone()) });
             }
         }
     }

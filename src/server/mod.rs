@@ -7,8 +7,10 @@
 //! ```
 
 mod listen;
+mod post;
 mod reindex;
 mod running;
+mod standby;
 mod status;
 mod takeover;
 mod ties;
@@ -17,16 +19,18 @@ mod worker;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::admin::control::{ControlSocket, Running as _};
 use crate::admin::protocol::Cause;
 use crate::config::problem::render;
 use crate::telemetry;
+use post::{PATIENCE, Post};
 use running::Proxy;
 use worker::Worker;
 
@@ -34,10 +38,10 @@ use worker::Worker;
 const REPORT: Duration = Duration::from_secs(60);
 /// A session that draining finds idle twice in a row, so far apart, is closed.
 const QUIET: Duration = Duration::from_millis(500);
+/// How long draining waits for clients that were accepted and have not logged in.
+const LOGIN_GRACE: Duration = Duration::from_secs(2);
 /// How often the file is compared with what was read of it.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long a new process waits for the old one's control socket.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs the proxy until a signal ends it.
 /// With `takeover` it takes the listening sockets of the proxy that runs on the same file, which drains then.
@@ -57,14 +61,17 @@ pub fn run(config_path: &Path, takeover: bool) -> anyhow::Result<()> {
 }
 
 async fn serve(path: PathBuf, config: crate::config::Config, takeover: bool) -> anyhow::Result<()> {
-    let inherited = if takeover { takeover::take(&config.control_socket).context("taking over")? } else { None };
-    let socket = ControlSocket::bind_after(&config.control_socket, PATIENCE).await?;
-    let mut listeners = match inherited {
-        Some(descriptors) => listen::inherit(&config.listen, descriptors)?,
-        None => listen::bind(&config.listen)?,
+    let (control_socket, addresses) = (config.control_socket.clone(), config.listen.clone());
+    let asked = if takeover { takeover::ask(&control_socket).context("taking over")? } else { None };
+    // the first thing that only one process can have: a second proxy on the same file ends here
+    let mut socket = match asked {
+        Some(_) => None,
+        None => Some(ControlSocket::bind_after(&control_socket, PATIENCE).await?),
     };
-    let offer = takeover::Offer::bind(takeover::path(&config.control_socket)).context("the takeover socket")?;
-    let duplicates = listeners.iter().map(listen::Listener::duplicate).collect::<std::io::Result<Vec<_>>>()?;
+    let (mut predecessor, mut listeners) = match asked {
+        Some((predecessor, descriptors)) => (Some(predecessor), listen::inherit(&config.listen, descriptors)?),
+        None => (None, listen::bind(&config.listen)?),
+    };
     let workers = if config.workers == 0 {
         std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
     } else {
@@ -76,52 +83,40 @@ async fn serve(path: PathBuf, config: crate::config::Config, takeover: bool) -> 
         .map(|i| Worker::start(i, &proxy, draining.clone()))
         .collect::<std::io::Result<_>>()
         .context("a worker thread")?;
-    let control = tokio::spawn(socket.serve(Arc::clone(&proxy) as Arc<dyn crate::admin::control::Running>));
     let (_watch, mut changes) = crate::config::watch::watch_channel(&path).context("watching the configuration")?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut report = tokio::time::interval_at(tokio::time::Instant::now() + REPORT, REPORT);
-    let mut accepting = Box::pin(listen::accept(&listeners, &workers, draining.clone()));
-    let mut draining_seen = draining.clone();
-    tracing::info!(config = %path.display(), epoch = proxy.epoch(), "serving");
-    let mut look = tokio::time::interval(LOOK);
-    let mut taken_over = false;
-    loop {
-        tokio::select! {
-            () = &mut accepting => break,
-            given = offer.given(&duplicates) => match given {
-                Ok(()) => {
-                    taken_over = true;
-                    break;
-                }
-                Err(e) => tracing::warn!(error = %e, "a takeover failed"),
-            },
-            Some(()) = changes.recv() => reload(&proxy).await,
-            _ = hangup.recv() => reload(&proxy).await,
-            _ = look.tick() => {
-                if proxy.file_differs() {
-                    reload(&proxy).await;
-                }
-            }
-            _ = report.tick() => log_figures(&proxy),
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = draining_seen.wait_for(|d| *d) => break,
-        }
+    let mut signals = Signals::new()?;
+    if let Some(predecessor) = &mut predecessor {
+        predecessor.ready();
+        socket = Some(ControlSocket::bind_after(&control_socket, PATIENCE).await?);
     }
+    let Some(socket) = socket else { bail!("no control socket") };
+    let duplicates = listeners.iter().map(listen::Listener::duplicate).collect::<std::io::Result<Vec<_>>>()?;
+    let mut post = Post::take(&control_socket, socket, &proxy)?;
+    // from here on nothing can fail any more
+    if let Some(predecessor) = predecessor {
+        predecessor.serving();
+        listeners.iter_mut().zip(&addresses).for_each(|(l, address)| l.own_file(address));
+    }
+    let mut accepting = Box::pin(listen::accept(&listeners, &workers, draining.clone()));
+    tracing::info!(config = %path.display(), epoch = proxy.epoch(), "serving");
+    let taken_over = tokio::select! {
+        () = &mut accepting => false,
+        () = operate(&proxy, &mut changes, &mut signals, draining.clone()) => false,
+        end = post.until_taken_over(&duplicates) => end.map(|()| true)?,
+    };
     // closes the listeners; sessions may finish what they have begun
     drop(accepting);
     if taken_over {
         tracing::info!("a new process has taken over");
         listeners.iter_mut().for_each(listen::Listener::leave_file);
-        control.abort();
     }
-    drop((listeners, duplicates, offer));
+    drop((listeners, duplicates));
+    if taken_over {
+        drop(post);
+    }
     tracing::info!(sessions = proxy.registry.len(), "draining");
     proxy.begin_drain();
-    end_sessions(&proxy, &mut terminate, &mut interrupt).await;
-    control.abort();
+    end_sessions(&proxy, &workers, &mut signals).await;
     let left = proxy.registry.len();
     if left > 0 {
         tracing::warn!(sessions = left, "closing sessions that did not end in time");
@@ -131,27 +126,77 @@ async fn serve(path: PathBuf, config: crate::config::Config, takeover: bool) -> 
     Ok(())
 }
 
-/// Sessions end as they fall quiet, until the deadline or a second signal.
-async fn end_sessions(proxy: &Proxy, terminate: &mut Signal, interrupt: &mut Signal) {
-    let deadline = tokio::time::Instant::now() + proxy.drain_timeout();
-    let mut sweep = tokio::time::interval(QUIET);
-    let mut seen = HashMap::new();
-    while !proxy.registry.is_empty() && tokio::time::Instant::now() < deadline {
+/// The signals that a proxy listens to.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
+/// Follows the file, SIGHUP and the clock, until it is time to drain.
+async fn operate(
+    proxy: &Arc<Proxy>,
+    changes: &mut mpsc::Receiver<()>,
+    signals: &mut Signals,
+    mut draining: watch::Receiver<bool>,
+) {
+    let mut report = tokio::time::interval_at(tokio::time::Instant::now() + REPORT, REPORT);
+    let mut look = tokio::time::interval(LOOK);
+    let mut publisher = telemetry::Publisher::default();
+    loop {
         tokio::select! {
-            _ = sweep.tick() => proxy.registry.close_quiet(&mut seen),
-            () = tokio::time::sleep(Duration::from_millis(20)) => {}
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            Some(()) = changes.recv() => reload(proxy),
+            _ = signals.hangup.recv() => reload(proxy),
+            _ = look.tick() => {
+                if proxy.file_differs() {
+                    reload(proxy);
+                }
+            }
+            _ = report.tick() => log_figures(proxy, &mut publisher),
+            _ = signals.terminate.recv() => return,
+            _ = signals.interrupt.recv() => return,
+            _ = draining.wait_for(|d| *d) => return,
         }
     }
 }
 
-async fn reload(proxy: &Proxy) {
-    // the outcome is in the log and in `status`
-    let _ = proxy.reload(Cause::default()).await;
+/// Sessions end as they fall quiet, until the deadline or a second signal. Who is about to log in may do so.
+async fn end_sessions(proxy: &Proxy, workers: &[Worker], signals: &mut Signals) {
+    let begun = tokio::time::Instant::now();
+    let deadline = begun + proxy.drain_timeout();
+    let mut sweep = tokio::time::interval(QUIET);
+    let mut seen = HashMap::new();
+    let logging_in = || begun.elapsed() < LOGIN_GRACE && workers.iter().any(|w| w.load() > 0);
+    while (!proxy.registry.is_empty() || logging_in()) && tokio::time::Instant::now() < deadline {
+        tokio::select! {
+            _ = sweep.tick() => proxy.registry.close_quiet(&mut seen),
+            () = tokio::time::sleep(Duration::from_millis(20)) => {}
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => break,
+        }
+    }
 }
 
-fn log_figures(proxy: &Proxy) {
+/// Beside everything else: a store that takes its time to answer holds up no signal.
+fn reload(proxy: &Arc<Proxy>) {
+    let proxy = Arc::clone(proxy);
+    tokio::spawn(async move {
+        // the outcome is in the log and in `status`
+        let _ = proxy.reload(Cause::default()).await;
+    });
+}
+
+fn log_figures(proxy: &Proxy, publisher: &mut telemetry::Publisher) {
     let f = proxy.figures();
     let queries: u64 = f.stores.iter().map(|s| s.queries).sum();
     let errors: u64 = f.stores.iter().map(|s| s.errors).sum();
@@ -167,14 +212,23 @@ fn log_figures(proxy: &Proxy) {
         "figures"
     );
     let names: Vec<String> = proxy.live.load().config().stores.iter().map(|s| s.name.clone()).collect();
-    telemetry::publish(&telemetry::Sums {
+    let stores = names.into_iter().zip(f.stores).map(|(name, s)| telemetry::StoreSums {
+        name,
+        queries: s.queries,
+        errors: s.errors,
+        micros: s.micros,
+        classes: s.classes,
+    });
+    publisher.publish(&telemetry::Sums {
         logins: f.logins,
         login_failures: f.login_failures,
         refused: f.refused,
         plan_hits: f.plan_hits,
         plan_misses: f.plan_misses,
         sessions: f.sessions,
-        stores: names.into_iter().zip(&f.stores).map(|(n, s)| (n, s.queries, s.errors, s.micros)).collect(),
+        flips: proxy.flip_count.load(Ordering::Relaxed),
+        epoch: proxy.epoch(),
+        stores: stores.collect(),
     });
 }
 

@@ -33,6 +33,7 @@ pub(super) fn keep_ids(old: &Config, new: &mut Config) {
     new.default = moved(new.default);
     for group in &mut new.groups {
         group.connection = moved(group.connection);
+        group.standby = group.standby.map(moved);
     }
     for accounts in new.users.values_mut() {
         *accounts = std::mem::take(accounts).into_iter().map(|(id, c)| (moved(id), c)).collect::<BTreeMap<_, _>>();

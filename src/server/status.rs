@@ -60,7 +60,10 @@ pub(super) fn status(proxy: &Proxy) -> Status {
         groups: config
             .groups
             .iter()
-            .map(|g| group(g, config.store_name(g.connection), g.connection == config.default))
+            .map(|g| GroupStatus {
+                standby: proxy.standbys.status(&g.name),
+                ..group(g, config.store_name(g.connection), g.connection == config.default)
+            })
             .collect(),
         sessions: SessionCounts {
             open: sessions.len() as u64,

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, watch};
@@ -13,7 +14,7 @@ use super::running::Proxy;
 use crate::net::{PacketStream, Peer, Socket, Stream};
 use crate::session::{Core, CoreFigures, serve};
 
-/// A client that was accepted.
+/// A client that was accepted; its socket does not block already.
 pub(super) enum Arrival {
     Tcp(std::net::TcpStream, SocketAddr),
     Unix(std::os::unix::net::UnixStream),
@@ -75,7 +76,15 @@ impl Drop for Worker {
     }
 }
 
+/// How often a core wakes for nothing: a timer that is set for later than that (every login sets one) then needs no system call.
+const TICK: Duration = Duration::from_secs(1);
+
 async fn run(core: Rc<Core>, mut arrivals: mpsc::UnboundedReceiver<Arrival>) {
+    tokio::task::spawn_local(async {
+        loop {
+            tokio::time::sleep(TICK).await;
+        }
+    });
     while let Some(arrival) = arrivals.recv().await {
         let core = Rc::clone(&core);
         tokio::task::spawn_local(async move {
@@ -95,15 +104,13 @@ async fn run(core: Rc<Core>, mut arrivals: mpsc::UnboundedReceiver<Arrival>) {
 fn adopt(arrival: Arrival) -> std::io::Result<(Socket, Peer)> {
     match arrival {
         Arrival::Tcp(socket, address) => {
-            socket.set_nonblocking(true)?;
             socket.set_nodelay(true)?;
-            Ok((Socket::Tcp(tokio::net::TcpStream::from_std(socket)?), Peer::Tcp(address)))
+            Ok((tokio::net::TcpStream::from_std(socket)?.into(), Peer::Tcp(address)))
         }
         Arrival::Unix(socket) => {
-            socket.set_nonblocking(true)?;
             let socket = tokio::net::UnixStream::from_std(socket)?;
             let uid = socket.peer_cred().ok().map(|c| c.uid());
-            Ok((Socket::Unix(socket), Peer::Unix(uid)))
+            Ok((socket.into(), Peer::Unix(uid)))
         }
     }
 }

@@ -34,7 +34,8 @@ impl Session {
     pub(crate) async fn turn(&mut self) -> Result<(), Fatal> {
         let frame = self.next_command().await?;
         self.newest_snapshot();
-        self.info.queries.fetch_add(1, Ordering::Relaxed);
+        // only this session writes it: no locked instruction is needed
+        self.info.queries.store(self.info.queries.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         let command = self.framed(frame).get(HEADER).copied().map(Command::from);
         match command {
             Some(Command::Query) => self.query(frame).await?,
@@ -157,6 +158,8 @@ impl Session {
     async fn gather(&mut self, limit: u64) -> Result<(), Fatal> {
         self.gathered.clear();
         let mut total = 0;
+        let mut packets = 0u8;
+        let compressed = matches!(self.client.stream(), crate::net::Stream::Compressed(_));
         loop {
             let Some((header, _)) = self.client.peek() else {
                 self.client.fill().await.map_err(Fatal::client)?;
@@ -166,6 +169,11 @@ impl Session {
             if total > limit {
                 return Err(too_large());
             }
+            // libmariadb numbers them anew where frames have numbers of their own; a store that has no frames minds
+            if let Some(number) = self.client.buffered_mut().get_mut(3).filter(|_| compressed) {
+                *number = packets;
+            }
+            packets = packets.wrapping_add(1);
             let mut left = HEADER + header.len();
             while left > 0 {
                 if self.client.buffered().is_empty() {

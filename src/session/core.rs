@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
 
 use super::figures::CoreFigures;
 use super::query::Plan;
@@ -14,6 +13,7 @@ use super::registry::Registry;
 use crate::backend::Fleet;
 use crate::config::Config;
 use crate::net::Buffers;
+use crate::net::tls::Acceptor;
 use crate::routing::Snapshot;
 use crate::sql::plan_cache::PlanCache;
 
@@ -24,7 +24,7 @@ pub struct Live {
     /// The stores at run time.
     pub fleet: Fleet,
     /// TLS towards clients.
-    pub acceptor: Option<TlsAcceptor>,
+    pub acceptor: Option<Acceptor>,
 }
 
 impl Live {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::Session;
 use super::control_flow::Failure;
 use crate::config::StoreId;
-use crate::sql::facts::{Access, Facts, Flags, Kind};
+use crate::sql::facts::{Access, Assignment, Facts, Flags, Kind};
 use crate::wire::ErrPacket;
 use crate::wire::reply::Outcome;
 
@@ -65,11 +65,16 @@ impl Session {
                     self.savepoint_elsewhere(&facts.kind).await?;
                 }
                 Kind::UnlockTables => self.unlock_elsewhere().await?,
+                Kind::LockTables(_) => {
+                    self.end_elsewhere(at, true).await?;
+                    self.unlock_elsewhere().await?;
+                }
                 _ if facts.flags.contains(Flags::IMPLICIT_COMMIT) => self.end_elsewhere(at, true).await?,
                 _ => {}
             }
         }
         if !alone {
+            self.may_touch(facts, at)?;
             self.settle(at).await?;
         }
         if at != 0 {
@@ -77,6 +82,15 @@ impl Session {
         }
         if !alone {
             self.before_one_shot(facts, at).await?;
+            if at == 0 {
+                self.home_joins(facts).await?;
+                if self.legs.first().is_some_and(|l| l.stale_insert_id) && writes(facts) {
+                    self.tell(0, "SET insert_id = DEFAULT").await??;
+                    if let Some(home) = self.legs.first_mut() {
+                        home.stale_insert_id = false;
+                    }
+                }
+            }
         }
         if !alone && !facts.flags.contains(Flags::IMPLICIT_COMMIT) && !facts.tables.is_empty() {
             self.may_cross(facts, at)?;
@@ -106,6 +120,23 @@ impl Session {
             self.tell(i, "UNLOCK TABLES").await??;
         }
         Ok(())
+    }
+
+    /// While LOCK TABLES is in force, a store that has locked nothing must refuse as one that has.
+    fn may_touch(&self, facts: &Facts, at: usize) -> Result<(), Failure> {
+        let free = !self.state.tables_locked || self.legs.get(at).is_some_and(|l| l.locked);
+        let own = Flags::TEMPORARY_TABLE | Flags::SYSTEM_TABLES;
+        if free || facts.flags.intersects(own) || !self.state.temporary.is_empty() {
+            return Ok(());
+        }
+        if matches!(facts.kind, Kind::LockTables(_) | Kind::Show) {
+            return Ok(());
+        }
+        let Some(table) = facts.tables.iter().find(|t| !matches!(t.access, Access::Describe | Access::Call)) else {
+            return Ok(());
+        };
+        let text = format!("Table '{}' was not locked with LOCK TABLES", table.name);
+        Err(ErrPacket::new(1100, b"HY000", text).into())
     }
 
     /// A group may say that its transactions stay on one store (`cross_store_transactions: refuse`).
@@ -140,7 +171,6 @@ impl Session {
         let Some(leg) = self.legs.get_mut(at) else { return };
         let generation = leg.generation;
         let store = leg.store();
-        leg.used = std::time::Instant::now();
         if writes(facts) {
             leg.wrote = true;
         }
@@ -150,9 +180,12 @@ impl Session {
         }
         if !matches!(facts.kind, Kind::Diagnostics) {
             self.state.last = generation;
+            if !facts.tables.is_empty() || outcome.error.is_some() || outcome.warnings > 0 {
+                self.state.diagnosed = generation;
+            }
         }
         if !matches!(facts.kind, Kind::Set(_)) && !self.state.one_shots.is_empty() {
-            self.state.one_shots.clear();
+            self.assignments_used(facts, at);
         }
         if at == 0
             && let Some(status) = outcome.status
@@ -171,6 +204,17 @@ impl Session {
         }
         self.transaction_over();
         self.publish_transaction();
+    }
+
+    /// Assignments for one statement have had it; insert_id waits for a write.
+    fn assignments_used(&mut self, facts: &Facts, at: usize) {
+        let wrote = writes(facts);
+        let before = self.state.one_shots.len();
+        self.state.one_shots.retain(|s| !wrote && s.starts_with("insert_id"));
+        let used = wrote && before > 0;
+        if let Some(home) = self.legs.first_mut() {
+            home.stale_insert_id |= used && at != 0;
+        }
     }
 
     /// Others may see whether a transaction is open.
@@ -206,10 +250,18 @@ impl Session {
             Kind::Set(list) => {
                 for assignment in list {
                     self.state.assigned(assignment, generation);
+                    if let (Assignment::Session { name, .. }, Some(home)) = (assignment, self.legs.first_mut()) {
+                        home.stale_insert_id &= &**name != "insert_id";
+                    }
                 }
             }
             Kind::Use(database) => self.state.database = Some(database.to_string()),
-            Kind::LockTables(_) => self.state.tables_locked = true,
+            Kind::LockTables(_) => {
+                self.state.tables_locked = true;
+                for leg in &mut self.legs {
+                    leg.locked = leg.generation == generation;
+                }
+            }
             Kind::UnlockTables | Kind::Begin { .. } if self.state.tables_locked => self.state.tables_locked = false,
             Kind::Handler { name, open: true, .. } => {
                 self.state.handlers.insert(name.to_ascii_lowercase(), generation);

@@ -9,48 +9,18 @@ use tokio::time::Instant;
 use super::Live;
 use super::control_flow::Fatal;
 use super::login::say;
-use crate::backend::login::{LOGIN_LIMIT, LoginError, greeting};
+use crate::backend::login::LOGIN_LIMIT;
 use crate::backend::{StoreHandle, control, dial::dial};
 use crate::net::proxy_protocol::{self, Parsed};
 use crate::net::{PacketStream, Peer};
 use crate::wire::ErrPacket;
-use crate::wire::handshake::Greeting;
-
-/// Connects to the default store.
-pub(super) async fn reach(
-    handle: &Arc<StoreHandle>,
-    peer: &Peer,
-    client: &PacketStream,
-    live: &Live,
-) -> Result<(PacketStream, Greeting), ErrPacket> {
-    let source = match peer {
-        Peer::Tcp(a) => Some(*a),
-        Peer::Unix(_) => None,
-    };
-    let cannot = |what: String| {
-        handle.unreachable(&what);
-        let message = format!("switchover: cannot connect to the default store {}: {what}", handle.name());
-        // not 2003: clients refuse a packet with one of their own codes as malformed (libmariadb: 2027)
-        ErrPacket { code: 1053, sqlstate: None, message: message.into_bytes() }
-    };
-    let limit = live.config().limits.connect_timeout;
-    let mut stream = patiently(handle, source, client, limit).await.map_err(|e| cannot(e.to_string()))?;
-    match greeting(&mut stream).await {
-        Ok(greeting) => {
-            handle.connected();
-            Ok((stream, greeting))
-        }
-        Err(LoginError::Refused(error)) => Err(error),
-        Err(other) => Err(cannot(other.to_string())),
-    }
-}
 
 /// How often a store that does not listen is tried again.
 const AGAIN: Duration = Duration::from_millis(50);
 
 /// Connects to a store. One where nobody listens is being restarted, as far as one can tell: the client waits, most of the
 /// time that a login may take, because it cannot tell an error said by the proxy from one that no retry mends.
-async fn patiently(
+pub(super) async fn patiently(
     handle: &StoreHandle,
     source: Option<std::net::SocketAddr>,
     client: &PacketStream,
@@ -65,25 +35,6 @@ async fn patiently(
             done => return done,
         }
         tokio::time::sleep(AGAIN).await;
-    }
-}
-
-/// The header that a trusted load balancer sends first.
-pub(super) async fn read_proxy_header(client: &mut PacketStream) -> Result<Option<std::net::SocketAddr>, Fatal> {
-    loop {
-        match proxy_protocol::parse(client.buffered()) {
-            Parsed::Header { length, source } => {
-                client.consume(length);
-                return Ok(source);
-            }
-            Parsed::Partial => {
-                client.fill().await.map_err(Fatal::client)?;
-            }
-            Parsed::Invalid => {
-                tracing::warn!("a connection from a trusted load balancer without a PROXY protocol header was closed");
-                return Err(Fatal::Quit);
-            }
-        }
     }
 }
 

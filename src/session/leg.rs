@@ -32,6 +32,12 @@ pub(crate) struct Leg {
     pub(crate) substituted: HashSet<String>,
     /// It may still wait for a transaction to which SET TRANSACTION applies, though that has run on another leg.
     pub(crate) stale_one_shot: bool,
+    /// The SET NAMES of the session that it has followed.
+    pub(crate) names: u64,
+    /// LOCK TABLES has locked tables here.
+    pub(crate) locked: bool,
+    /// `SET insert_id` waits here for a write that has run on another leg.
+    pub(crate) stale_insert_id: bool,
     /// A command was sent whose response is not complete.
     pub(crate) busy: bool,
     /// Nothing can be sent any more.
@@ -57,6 +63,9 @@ impl Leg {
             untracked: !client.contains(Capabilities::SESSION_TRACK),
             changes: Vec::new(),
             suspect: false,
+            stale_insert_id: false,
+            names: 0,
+            locked: false,
             stale_one_shot: false,
             substituted: HashSet::new(),
             busy: false,

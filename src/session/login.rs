@@ -3,35 +3,34 @@
 //! The client sees that store's greeting (scramble, version, thread id), with the capabilities masked to what every store has and
 //! the relay can carry. TLS ends at the proxy on both legs; sequence numbers are each leg's own (RULES.md 3).
 
-use std::future::poll_fn;
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::cache::Cache;
 
 use super::control_flow::Fatal;
-use super::home::{pass_proxy_header, reach, read_proxy_header};
+use super::exchange::{Exchange, PEER_PLUGINS, Verdict, out_of_order, seen};
+use super::home::{pass_proxy_header, patiently};
 use super::leg::Leg;
 use super::query::Frame;
 use super::registry::SessionInfo;
 use super::state::{State, dialect_of};
 use super::{Core, Live, Session, Statements, Transaction};
-use crate::auth::{CACHING_SHA2, Seen};
+use crate::auth::{self, SHA256, Seen};
 use crate::backend::connection::QueryError;
-use crate::backend::login::{LOGIN_LIMIT, tls_host, wants_tls};
-use crate::backend::{Backend, StoreHandle};
+use crate::backend::login::{LOGIN_LIMIT, LoginError, greeting, tls_host, wants_tls};
+use crate::backend::{Backend, StoreHandle, control};
+use crate::config::StoreId;
 use crate::config::model::TlsMode;
 use crate::net::compress::Peer as Frames;
-use crate::net::proxy_protocol;
+use crate::net::proxy_protocol::{self, Parsed};
 use crate::net::{PacketStream, Peer, tls};
-use crate::sql::dialect::{CharsetClass, Dialect};
-use crate::wire::handshake::{
-    ChangeUser, Greeting, HandshakeResponse, SSL_REQUEST, client_capabilities, read_auth_switch,
-};
+use crate::sql::dialect::{CharsetClass, Dialect, Engine};
+use crate::wire::handshake::{ChangeUser, Greeting, HandshakeResponse, SSL_REQUEST, client_capabilities};
 use crate::wire::packet::HEADER;
 use crate::wire::tracking::without_changes;
 use crate::wire::{Capabilities, ErrPacket, OkPacket, Status};
@@ -47,21 +46,35 @@ pub(crate) struct Account {
     pub(crate) dialect: Dialect,
 }
 
-/// Plugins that authenticate the peer of the socket: relayed, they would authenticate the proxy (RULES.md 1).
-const PEER_PLUGINS: &[&str] =
-    &["unix_socket", "auth_socket", "auth_gssapi_client", "gssapi", "named_pipe", "authentication_windows_client"];
-
-fn malformed(e: crate::wire::codec::Malformed) -> Fatal {
-    Fatal::Protocol(ErrPacket::new(1043, b"08S01", format!("Bad handshake: {e}")))
+/// What a packet that is no login is answered with, as servers do. A client older than 4.1 is told so.
+fn no_login(payload: &[u8], engine: Engine) -> ErrPacket {
+    let low = payload.first_chunk::<2>().map_or(0, |b| u16::from_le_bytes(*b));
+    let new = Capabilities::from_bits_retain(u64::from(low)).contains(Capabilities::PROTOCOL_41);
+    if new || payload.len() < 5 {
+        return ErrPacket::new(1043, b"08S01", "Bad handshake");
+    }
+    let name = if matches!(engine, Engine::MariaDb { .. }) { "MariaDB" } else { "MySQL" };
+    let text = format!(
+        "Client does not support authentication protocol requested by server; consider upgrading {name} client"
+    );
+    ErrPacket { code: 1251, sqlstate: None, message: text.into_bytes() }
 }
+
+/// How long a load balancer may take to send its header, where the header must be known before the greeting.
+const HEADER_GRACE: Duration = Duration::from_millis(250);
 
 /// Serves a client's login; the session is ready for its first command afterwards.
 pub(crate) async fn login(core: Rc<Core>, mut client: PacketStream, peer: Peer) -> Result<Session, Fatal> {
     let mut peer = peer;
     let live = core.live.load_full();
-    if let Peer::Tcp(address) = peer
-        && proxy_protocol::trusted(address.ip(), &live.config().proxy_protocol_from)
-        && let Some(source) = read_proxy_header(&mut client).await?
+    let behind = matches!(peer, Peer::Tcp(a) if proxy_protocol::trusted(a.ip(), &live.config().proxy_protocol_from));
+    let store = live.config().default;
+    let Some(handle) = live.fleet.get(store).map(Arc::clone) else { return Err(Fatal::Quit) };
+    // a store that is told the client's address is told it first of all; else the header may come behind the greeting
+    if behind
+        && handle.config.proxy_protocol
+        && let Ok(source) = tokio::time::timeout(HEADER_GRACE, proxy_header(&mut client)).await
+        && let Some(source) = source?
     {
         peer = Peer::Tcp(source);
     }
@@ -70,9 +83,7 @@ pub(crate) async fn login(core: Rc<Core>, mut client: PacketStream, peer: Peer) 
         Peer::Unix(_) => std::net::Ipv4Addr::LOCALHOST.into(),
     };
     let limits = &live.config().limits;
-    let pending = core.registry.begin_login(ip, limits.max_pending_logins);
-    let seat = core.registry.seat(limits.max_connections);
-    let (Some(_pending), Some(seat)) = (pending, seat) else {
+    let Some(seat) = core.registry.seat(limits.max_connections) else {
         // before login an error carries no SQLSTATE (RULES.md 4)
         return Err(say(
             &mut client,
@@ -81,19 +92,23 @@ pub(crate) async fn login(core: Rc<Core>, mut client: PacketStream, peer: Peer) 
         )
         .await);
     };
-    let store = live.config().default;
-    let Some(handle) = live.fleet.get(store).map(Arc::clone) else { return Err(Fatal::Quit) };
+    let _pending = core.registry.begin_login(ip, limits.max_pending_logins).await;
     let mut server = match reach(&handle, &peer, &client, &live).await {
         Ok(server) => server,
         Err(error) => return Err(say(&mut client, 0, error).await),
     };
-    let result = Login { core: &core, live: &live, handle: &handle, peer: &peer }
+    let relayed = Cell::new(false);
+    let shown = server.1.clone();
+    let result = Login { core: &core, live: &live, handle: &handle, peer: &peer, behind, relayed: &relayed }
         .run(&mut client, &mut server.0, server.1)
         .await;
     let done = match result {
         Ok(done) => done,
         Err(fatal) => {
             core.figures.login(false);
+            if !relayed.get() {
+                control::complete(&handle, server.0, shown, limits.connect_timeout);
+            }
             if matches!(fatal, Fatal::Closed(ref e) if e.code == 1045) {
                 let wait = core.registry.login_failed(ip, limits.login_attempts);
                 tokio::time::sleep(wait).await;
@@ -102,6 +117,9 @@ pub(crate) async fn login(core: Rc<Core>, mut client: PacketStream, peer: Peer) 
         }
     };
     core.figures.login(true);
+    if let Some(source) = done.source {
+        peer = Peer::Tcp(source);
+    }
     let mut session = assemble(core, live, client, server.0, peer, handle, done);
     session._seat = Some(seat);
     Ok(session)
@@ -117,6 +135,8 @@ struct Done {
     database: Option<String>,
     thread_id: u32,
     status: Status,
+    /// The client's address, which came behind the greeting.
+    source: Option<std::net::SocketAddr>,
 }
 
 fn assemble(
@@ -173,6 +193,35 @@ impl Drop for Session {
     }
 }
 
+/// Connects to the default store.
+async fn reach(
+    handle: &Arc<StoreHandle>,
+    peer: &Peer,
+    client: &PacketStream,
+    live: &Live,
+) -> Result<(PacketStream, Greeting), ErrPacket> {
+    let source = match peer {
+        Peer::Tcp(a) => Some(*a),
+        Peer::Unix(_) => None,
+    };
+    let cannot = |what: String| {
+        handle.unreachable(&what);
+        let message = format!("switchover: cannot connect to the default store {}: {what}", handle.name());
+        // not 2003: clients refuse a packet with one of their own codes as malformed (libmariadb: 2027)
+        ErrPacket { code: 1053, sqlstate: None, message: message.into_bytes() }
+    };
+    let limit = live.config().limits.connect_timeout;
+    let mut stream = patiently(handle, source, client, limit).await.map_err(|e| cannot(e.to_string()))?;
+    match greeting(&mut stream).await {
+        Ok(greeting) => {
+            handle.connected();
+            Ok((stream, greeting))
+        }
+        Err(LoginError::Refused(error)) => Err(error),
+        Err(other) => Err(cannot(other.to_string())),
+    }
+}
+
 /// Sends an error and ends the login.
 pub(super) async fn say(client: &mut PacketStream, sequence: u8, error: ErrPacket) -> Fatal {
     let mut out = Vec::new();
@@ -180,6 +229,49 @@ pub(super) async fn say(client: &mut PacketStream, sequence: u8, error: ErrPacke
     let _ = client.write(&out).await;
     client.shutdown().await;
     Fatal::Closed(error)
+}
+
+/// The PROXY protocol header of a trusted load balancer, if there is one: like MariaDB, with and without it. The first byte tells,
+/// for a client that comes without waits for the greeting first.
+async fn proxy_header(client: &mut PacketStream) -> Result<Option<std::net::SocketAddr>, Fatal> {
+    loop {
+        match proxy_protocol::parse(client.buffered()) {
+            Parsed::Header { length, source } => {
+                client.consume(length);
+                return Ok(source);
+            }
+            Parsed::Partial => {
+                client.fill().await.map_err(Fatal::client)?;
+            }
+            Parsed::Invalid => return Ok(None),
+        }
+    }
+}
+
+/// A client's packet, which must have this sequence number: what speaks another protocol is told so at once.
+async fn packet_of_order(client: &mut PacketStream, expected: u8) -> Result<(u8, Vec<u8>), Fatal> {
+    let header = loop {
+        if let Some((header, _)) = client.peek() {
+            break header;
+        }
+        client.fill().await.map_err(Fatal::client)?;
+    };
+    if header.sequence != expected {
+        return Err(say(client, expected, out_of_order()).await);
+    }
+    client.read_message(LOGIN_LIMIT).await.map_err(Fatal::client)
+}
+
+/// Whether the session would need the password itself for some other store than its home.
+fn password_wanted(live: &Live, user: &[u8]) -> bool {
+    let config = live.config();
+    let configured = config.users.get(String::from_utf8_lossy(user).as_ref());
+    config.stores.iter().enumerate().any(|(i, store)| {
+        let id = u16::try_from(i).map(StoreId).ok();
+        id != Some(config.default)
+            && store.account.is_none()
+            && !id.is_some_and(|id| configured.is_some_and(|c| c.contains_key(&id)))
+    })
 }
 
 /// The OK that ends a login, as a client of these capabilities is to see it.
@@ -196,21 +288,26 @@ struct Login<'a> {
     live: &'a Live,
     handle: &'a Arc<StoreHandle>,
     peer: &'a Peer,
+    /// The peer is a load balancer, which may send a PROXY protocol header.
+    behind: bool,
+    /// The client's login has reached the store.
+    relayed: &'a Cell<bool>,
 }
 
 impl Login<'_> {
     async fn run(&self, client: &mut PacketStream, server: &mut PacketStream, shown: Greeting) -> Result<Done, Fatal> {
-        let lost = |error: io::Error| Fatal::Store { store: self.handle.name().to_owned(), error };
         let offered = self.offered(shown.capabilities);
         let masked = Greeting { capabilities: offered, ..shown.clone() };
         client.write_message(0, &masked.write()).await.map_err(Fatal::client)?;
-        pass_proxy_header(client, server, self.peer, self.handle, self.live).await?;
-        let (sequence, payload) = self.first_answer(client).await?;
-        let mut response = match HandshakeResponse::read(&payload) {
-            Ok(response) => response,
-            Err(e) => return Err(self.tell(client, sequence, malformed(e)).await),
+        let source = if self.behind { proxy_header(client).await? } else { None };
+        if !self.behind {
+            pass_proxy_header(client, server, self.peer, self.handle, self.live).await?;
+        }
+        let (sequence, payload) = self.first_answer(client, &shown).await?;
+        let engine = Engine::from_server_version(&String::from_utf8_lossy(&shown.version));
+        let Ok(mut response) = HandshakeResponse::read(&payload) else {
+            return Err(say(client, sequence.wrapping_add(1), no_login(&payload, engine)).await);
         };
-        let client_tls = client.stream().is_tls();
         // mysqlnd compresses even where it is not offered
         let client_compresses = response.capabilities.contains(Capabilities::COMPRESS);
         response.capabilities &= offered | Capabilities::CLIENT_ONLY;
@@ -218,24 +315,18 @@ impl Login<'_> {
         if !response.capabilities.contains(Capabilities::CONNECT_ATTRS) {
             response.attributes.clear();
         }
-        let encrypt = match wants_tls(self.handle, shown.capabilities, client_tls, server.stream().is_unix()) {
-            Ok(encrypt) => encrypt,
-            Err(e) => {
-                let error = ErrPacket::new(1429, b"HY000", format!("switchover: store {}: {e}", self.handle.name()));
-                return Err(say(client, sequence.wrapping_add(1), error).await);
-            }
-        };
         let capabilities = response.capabilities - Capabilities::COMPRESS;
         // always asked of stores, and taken out for a client that did not ask (RULES.md 16)
         response.capabilities |= shown.capabilities & Capabilities::SESSION_TRACK;
         let agreed = response.capabilities - Capabilities::COMPRESS;
-        let next = if encrypt { self.encrypt(client, server, &mut response).await.map_err(lost)? } else { 1 };
-        server.write_message(next, &response.write()).await.map_err(lost)?;
+        self.forward(client, server, &shown, &mut response, sequence).await?;
         let plugin = response.plugin.clone().filter(|p| !p.is_empty()).unwrap_or_else(|| shown.plugin.clone());
         let mut exchange = Exchange {
-            seen: Seen::answer(&plugin, &shown.scramble, &response.auth),
+            seen: seen(&plugin, &shown.scramble, &response.auth, client.stream().is_secure()),
             plugin,
             scramble: shown.scramble.clone(),
+            answer: response.auth.clone(),
+            password_wanted: password_wanted(self.live, &response.user),
             store: self.handle.name(),
             check_peer: server.stream().is_unix(),
         };
@@ -253,7 +344,8 @@ impl Login<'_> {
         if server.stream().is_unix() {
             self.check_socket_account(client, server, sequence, agreed).await?;
         }
-        client.write_message(sequence, &as_asked(ok, capabilities)).await.map_err(Fatal::client)?;
+        let ok = self.with_proof(as_asked(ok, capabilities), client, &exchange, &response, &shown).await;
+        client.write_message(sequence, &ok).await.map_err(Fatal::client)?;
         if client_compresses {
             client.compress(Frames::Client);
         }
@@ -273,21 +365,46 @@ impl Login<'_> {
             },
             thread_id: shown.thread_id,
             status,
+            source,
         })
     }
 
-    /// Turns the store's leg to TLS, like the client's; the next sequence number.
-    async fn encrypt(
+    /// Sends the login on to the store, behind TLS where that leg is to have it.
+    async fn forward(
         &self,
-        client: &PacketStream,
+        client: &mut PacketStream,
         server: &mut PacketStream,
+        shown: &Greeting,
         response: &mut HandshakeResponse,
-    ) -> io::Result<u8> {
-        let Some(connectors) = &self.handle.tls else { return Ok(1) };
-        response.capabilities.insert(Capabilities::SSL);
-        let next = server.write_message(1, &response.write_ssl_request()).await?;
-        tls::connect(server, connectors.like(client.stream()), tls_host(self.handle)).await?;
-        Ok(next)
+        sequence: u8,
+    ) -> Result<(), Fatal> {
+        let lost = |error: io::Error| Fatal::Store { store: self.handle.name().to_owned(), error };
+        let client_tls = client.stream().is_tls();
+        let encrypt = match wants_tls(self.handle, shown.capabilities, client_tls, server.stream().is_unix()) {
+            Ok(encrypt) => encrypt,
+            Err(e) => {
+                let error = ErrPacket::new(1429, b"HY000", format!("switchover: store {}: {e}", self.handle.name()));
+                return Err(say(client, sequence.wrapping_add(1), error).await);
+            }
+        };
+        let mut next = 1;
+        self.relayed.set(true);
+        if let (true, Some(connector)) = (encrypt, &self.handle.tls) {
+            response.capabilities.insert(Capabilities::SSL);
+            next = server.write_message(next, &response.write_ssl_request()).await.map_err(lost)?;
+            if let Err(e) = tls::connect(server, connector, tls_host(self.handle), client.stream().agreed()).await {
+                self.handle.unreachable(&format!("TLS: {e}"));
+                let text = format!("switchover: cannot encrypt the connection to store {}: {e}", self.handle.name());
+                return Err(say(client, sequence.wrapping_add(1), ErrPacket::new(1429, b"HY000", text)).await);
+            }
+        }
+        if client.stream().is_secure() && !server.stream().is_secure() && response.plugin.as_deref() == Some(SHA256) {
+            // it holds the password: the store shall ask for it, and gets it sealed
+            response.plugin = Some(auth::NATIVE.to_vec());
+            response.auth.clear();
+        }
+        server.write_message(next, &response.write()).await.map_err(lost)?;
+        Ok(())
     }
 
     /// What the client is offered of what the store has.
@@ -300,18 +417,18 @@ impl Login<'_> {
     }
 
     /// The client's login: behind TLS, where it asks for that first.
-    async fn first_answer(&self, client: &mut PacketStream) -> Result<(u8, Vec<u8>), Fatal> {
-        let (mut sequence, mut payload) = client.read_message(LOGIN_LIMIT).await.map_err(Fatal::client)?;
-        let first = match client_capabilities(&payload) {
-            Ok(caps) => caps,
-            Err(e) => return Err(self.tell(client, sequence, malformed(e)).await),
+    async fn first_answer(&self, client: &mut PacketStream, shown: &Greeting) -> Result<(u8, Vec<u8>), Fatal> {
+        let (mut sequence, mut payload) = packet_of_order(client, 1).await?;
+        let Ok(first) = client_capabilities(&payload) else {
+            let engine = Engine::from_server_version(&String::from_utf8_lossy(&shown.version));
+            return Err(say(client, sequence.wrapping_add(1), no_login(&payload, engine)).await);
         };
         if first.contains(Capabilities::SSL) && payload.len() == SSL_REQUEST {
             let Some(acceptor) = &self.live.acceptor else {
                 return Err(Fatal::Protocol(ErrPacket::new(1043, b"08S01", "Bad handshake")));
             };
             tls::accept(client, acceptor).await.map_err(Fatal::client)?;
-            (sequence, payload) = client.read_message(LOGIN_LIMIT).await.map_err(Fatal::client)?;
+            (sequence, payload) = packet_of_order(client, 2).await?;
         } else if self.live.config().tls.mode == TlsMode::Required && !client.stream().is_unix() {
             let error = ErrPacket::new(
                 3159,
@@ -323,11 +440,32 @@ impl Login<'_> {
         Ok((sequence, payload))
     }
 
-    async fn tell(&self, client: &mut PacketStream, sequence: u8, fatal: Fatal) -> Fatal {
-        match fatal {
-            Fatal::Protocol(error) => say(client, sequence.wrapping_add(1), error).await,
-            other => other,
+    /// The store's OK, with the proof for our certificate where the client wants one: it cannot know the store's.
+    async fn with_proof(
+        &self,
+        ok: Vec<u8>,
+        client: &PacketStream,
+        exchange: &Exchange<'_>,
+        response: &HandshakeResponse,
+        shown: &Greeting,
+    ) -> Vec<u8> {
+        let Some(acceptor) = self.live.acceptor.as_ref().filter(|_| client.stream().is_tls()) else { return ok };
+        let verifies = response.capabilities.contains(Capabilities::SSL_VERIFY_SERVER_CERT);
+        let engine = Engine::from_server_version(&String::from_utf8_lossy(&shown.version));
+        if !verifies && !matches!(engine, Engine::MariaDb { version: 110_400.. }) {
+            return ok;
         }
+        let limit = self.live.config().limits.connect_timeout;
+        let hash = match &exchange.seen {
+            Seen::Native { .. } | Seen::Signature { .. } => {
+                control::stored_hash(self.handle, &response.user, &exchange.seen, limit).await
+            }
+            Seen::Password(p) => Some(auth::stage2(&auth::stage1(p)).to_vec()),
+            _ => None,
+        };
+        let Some(hash) = hash else { return ok };
+        let proof = auth::certificate_proof(&hash, &shown.scramble, &acceptor.fingerprint);
+        OkPacket::with_info(&ok, &proof).unwrap_or(ok)
     }
 
     /// Over a unix socket the store sees the proxy's user id: an account that trusts it must not be reached through us (RULES.md 1).
@@ -386,119 +524,6 @@ impl Login<'_> {
     }
 }
 
-/// The packets of an authentication exchange, passed on in both directions until the store has decided.
-struct Exchange<'a> {
-    seen: Seen,
-    plugin: Vec<u8>,
-    scramble: Vec<u8>,
-    store: &'a str,
-    check_peer: bool,
-}
-
-/// What the store says at the end of an authentication exchange.
-enum Verdict {
-    /// Its OK, not yet passed on, with the sequence number that it has on the client's leg.
-    Accepted(Vec<u8>, u8),
-    /// Its error, which the client has.
-    Refused(ErrPacket),
-}
-
-impl Exchange<'_> {
-    /// Runs it up to the store's verdict.
-    async fn run(
-        &mut self,
-        client: &mut PacketStream,
-        server: &mut PacketStream,
-        sequence: u8,
-    ) -> Result<Verdict, Fatal> {
-        let mut to_client = sequence;
-        let mut to_server = 0;
-        let mut full = false;
-        loop {
-            let from_server = self.either(client, server).await?;
-            if from_server {
-                let (sequence, payload) = server.read_message(LOGIN_LIMIT).await.map_err(|e| self.lost(e))?;
-                to_server = sequence.wrapping_add(1);
-                match payload.first() {
-                    Some(0x00) => return Ok(Verdict::Accepted(payload, to_client)),
-                    Some(0xFF) => {
-                        let error = ErrPacket::read(&payload)
-                            .map_err(|error| Fatal::StoreProtocol { store: self.store.to_owned(), error })?;
-                        client.write_message(to_client, &payload).await.map_err(Fatal::client)?;
-                        return Ok(Verdict::Refused(error));
-                    }
-                    Some(0xFE) => self.switched(client, to_client, &payload).await?,
-                    Some(0x01) if self.plugin == CACHING_SHA2 => full = payload.get(1) == Some(&4),
-                    _ => {}
-                }
-                to_client = client.write_message(to_client, &payload).await.map_err(Fatal::client)?;
-            } else {
-                let (sequence, payload) = client.read_message(LOGIN_LIMIT).await.map_err(Fatal::client)?;
-                to_client = sequence.wrapping_add(1);
-                if full && client.stream().is_tls() {
-                    self.seen = Seen::Password(payload.strip_suffix(&[0]).unwrap_or(&payload).to_vec());
-                } else if !full {
-                    self.seen = Seen::answer(&self.plugin, &self.scramble, &payload);
-                }
-                to_server = server.write_message(to_server, &payload).await.map_err(|e| self.lost(e))?;
-            }
-        }
-    }
-
-    fn lost(&self, error: io::Error) -> Fatal {
-        Fatal::Store { store: self.store.to_owned(), error }
-    }
-
-    /// Waits until one side has sent a packet; whether it was the server.
-    async fn either(&self, client: &mut PacketStream, server: &mut PacketStream) -> Result<bool, Fatal> {
-        loop {
-            if server.peek().is_some() {
-                return Ok(true);
-            }
-            if client.peek().is_some() {
-                return Ok(false);
-            }
-            let (which, read) = poll_fn(|cx| {
-                if let Poll::Ready(r) = server.poll_fill(cx) {
-                    return Poll::Ready((true, r));
-                }
-                client.poll_fill(cx).map(|r| (false, r))
-            })
-            .await;
-            match (which, read) {
-                (_, Ok(n)) if n > 0 => {}
-                (true, Ok(_)) => return Err(self.lost(io::ErrorKind::UnexpectedEof.into())),
-                (true, Err(e)) => return Err(self.lost(e)),
-                (false, Ok(_)) => return Err(Fatal::Client(io::ErrorKind::UnexpectedEof.into())),
-                (false, Err(e)) => return Err(Fatal::Client(e)),
-            }
-        }
-    }
-
-    /// The store asks for another plugin.
-    async fn switched(&mut self, client: &mut PacketStream, sequence: u8, payload: &[u8]) -> Result<(), Fatal> {
-        let Ok(Some((plugin, data))) = read_auth_switch(payload) else { return Ok(()) };
-        let name = String::from_utf8_lossy(plugin).into_owned();
-        if PEER_PLUGINS.contains(&name.as_str())
-            && (self.check_peer || name.contains("gssapi") || name.contains("windows"))
-        {
-            let error = ErrPacket::new(
-                1045,
-                b"28000",
-                format!(
-                    "switchover: access denied: the account's plugin {name} authenticates the peer of the connection, which is the proxy"
-                ),
-            );
-            return Err(say(client, sequence, error).await);
-        }
-        self.plugin = plugin.to_vec();
-        if !data.is_empty() {
-            self.scramble = data.to_vec();
-        }
-        Ok(())
-    }
-}
-
 impl Session {
     /// COM_CHANGE_USER: the store decides; then the session is another's.
     pub(crate) async fn change_user(&mut self, frame: Frame) -> Result<(), Fatal> {
@@ -509,6 +534,7 @@ impl Session {
             Ok(change) => change,
             Err(_) => return self.send_error(&ErrPacket::new(1047, b"08S01", "Unknown command")).await,
         };
+        let wanted = password_wanted(&self.live, &change.user);
         let Session { client, legs, .. } = self;
         let Some(home) = legs.first_mut() else { return Err(Fatal::Quit) };
         let store = home.name.clone();
@@ -523,6 +549,8 @@ impl Session {
             },
             plugin,
             scramble: Vec::new(),
+            answer: change.auth.clone(),
+            password_wanted: wanted,
             store: &store,
             check_peer: server.stream().is_unix(),
         };

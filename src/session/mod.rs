@@ -11,6 +11,7 @@ mod command;
 mod control_flow;
 mod core;
 mod effects;
+mod exchange;
 mod figures;
 mod home;
 mod leg;
@@ -71,7 +72,8 @@ pub(crate) struct Session {
 
 /// Serves one client until it leaves; every error ends here.
 pub async fn serve(core: Rc<Core>, client: PacketStream, peer: Peer) {
-    let login = login::login(Rc::clone(&core), client, peer);
+    // boxed: what a login needs is not kept, nor moved about, with the session
+    let login = Box::pin(login::login(Rc::clone(&core), client, peer));
     let limit = core.live.load().config().limits.connect_timeout;
     let mut session = match tokio::time::timeout(limit, login).await {
         Ok(Ok(session)) => session,

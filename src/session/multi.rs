@@ -46,10 +46,13 @@ impl Session {
             return Ok(());
         }
         if !self.capabilities.contains(Capabilities::MULTI_STATEMENTS) {
-            // what keeps injected statements out on one store keeps them out on two (RULES.md 22)
-            let text = "switchover: You have an error in your SQL syntax: several statements in one text, and the client did not \
-                        ask for multi-statements when it connected";
-            return Err(ErrPacket::new(1064, b"42000", text).into());
+            // what keeps injected statements out on one store keeps them out on two (RULES.md 22): home refuses them itself, for
+            // its connection was not opened for several either
+            let outcome = self.send_relay(framed, 0, Expect::Results).await?;
+            self.state.last = self.legs.first().map_or(0, |l| l.generation);
+            self.state.diagnosed = self.state.last;
+            self.reported(None, 0, &outcome);
+            return Ok(());
         }
         let spans: Vec<Span> =
             split(sql, &self.state.dialect).filter(|s| !slice(sql, *s).iter().all(u8::is_ascii_whitespace)).collect();
@@ -128,12 +131,18 @@ impl Session {
         command.extend_from_slice(text);
         let mut framed = Vec::with_capacity(command.len() + 4);
         packet::put(&mut framed, 0, &command);
+        let several = self.several_take_part();
         let Session { client, legs, .. } = self;
         let Some(leg) = legs.get_mut(at) else { return Ok(false) };
         leg.busy = true;
         leg.backend.stream.write(&framed).await.map_err(|e| leg.lost(e))?;
         let outcome = relay_part(client, leg, sequence, more).await?;
-        if outcome.error.is_some_and(super::relay::rolls_back) {
+        let lost = match outcome.error {
+            Some(code) if super::relay::rolls_back(code) => true,
+            Some(_) if several => !self.still_in_transaction(at).await?,
+            _ => false,
+        };
+        if lost {
             self.roll_back_all_but(at).await?;
         }
         if let Some((name, prepare)) = prepare {
@@ -190,16 +199,18 @@ impl Session {
         }
         let outcome = Outcome { status: Some(self.home_status()), ..Outcome::default() };
         self.after(facts, 0, &outcome);
+        for leg in &mut self.legs {
+            leg.locked = parts.iter().any(|(store, _)| *store == leg.store());
+        }
         self.send_ok().await?;
         Ok(())
     }
 
     /// An OK packet of the proxy's own, with the session's flags.
     pub(crate) async fn send_ok(&mut self) -> Result<(), super::control_flow::Fatal> {
-        let ok = OkPacket {
-            status: self.home_status() - Status::MORE_RESULTS - Status::SESSION_STATE_CHANGED,
-            ..OkPacket::default()
-        };
+        let mut status = self.home_status() - Status::MORE_RESULTS - Status::SESSION_STATE_CHANGED;
+        status.set(Status::IN_TRANS, self.in_transaction());
+        let ok = OkPacket { status, ..OkPacket::default() };
         let mut out = Vec::new();
         ok.put(&mut out, 1);
         self.client.write(&out).await.map_err(super::control_flow::Fatal::client)

@@ -7,8 +7,8 @@
 
 use super::Session;
 use super::control_flow::Failure;
-use crate::sql::facts::{Assignment, Characteristics, Facts, Flags, Kind};
-use crate::wire::{ErrPacket, Status};
+use crate::sql::facts::{Characteristics, Facts, Flags, Kind};
+use crate::wire::Status;
 
 /// Whether it opens a transaction where none is open and every statement is its own.
 fn reaches_tables(facts: &Facts) -> bool {
@@ -18,12 +18,6 @@ fn reaches_tables(facts: &Facts) -> bool {
 impl Session {
     /// What SET TRANSACTION has said reaches the leg before the statement to which it applies.
     pub(crate) async fn before_one_shot(&mut self, facts: &Facts, at: usize) -> Result<(), Failure> {
-        let says =
-            |k: &Kind| matches!(k, Kind::Set(list) if list.iter().any(|a| matches!(a, Assignment::NextTransaction(_))));
-        if says(&facts.kind) && self.in_transaction() && !self.legs.first().is_some_and(|l| l.in_transaction()) {
-            let text = "Transaction characteristics can't be changed while a transaction is in progress";
-            return Err(ErrPacket::new(1568, b"25001", text).into());
-        }
         if self.legs.get(at).is_some_and(|l| l.stale_one_shot && !l.in_transaction()) {
             self.tell(at, "COMMIT").await??;
             if let Some(leg) = self.legs.get_mut(at) {
@@ -44,6 +38,10 @@ impl Session {
     async fn say(&mut self, at: usize, said: Characteristics) -> Result<(), Failure> {
         if let Some(sql) = said.statement() {
             self.tell(at, &sql).await??;
+            if let Some(leg) = self.legs.get_mut(at) {
+                // until a transaction has begun there
+                leg.stale_one_shot = true;
+            }
         }
         Ok(())
     }
@@ -64,8 +62,8 @@ impl Session {
                 self.transaction.characteristics = said;
                 self.transaction.used = true;
             } else {
-                for (i, leg) in self.legs.iter_mut().enumerate() {
-                    leg.stale_one_shot |= at != 0 && (i == 0 || i == at);
+                if let Some(home) = self.legs.first_mut() {
+                    home.stale_one_shot |= at != 0;
                 }
             }
         }
@@ -75,7 +73,7 @@ impl Session {
     /// Opens the session's transaction on a leg that joins it.
     pub(crate) async fn open_there(&mut self, at: usize) -> Result<(), Failure> {
         let said = self.transaction.characteristics;
-        if !self.transaction.explicit {
+        if !self.transaction.explicit && !self.in_transaction() {
             return self.say(at, said).await;
         }
         // BEGIN's own words win over those of SET TRANSACTION: home's flag knows what came out
@@ -88,6 +86,9 @@ impl Session {
             "START TRANSACTION"
         };
         self.tell(at, sql).await??;
+        if let Some(leg) = self.legs.get_mut(at) {
+            leg.stale_one_shot = false;
+        }
         Ok(())
     }
 

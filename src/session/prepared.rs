@@ -4,6 +4,7 @@
 //! other store without the client noticing; the parameter types, which drivers send once, are put into its first execute there.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -41,10 +42,30 @@ pub(crate) struct Statement {
 /// All of a session.
 #[derive(Default)]
 pub(crate) struct Statements {
-    by_id: HashMap<u32, Statement>,
+    by_id: HashMap<u32, Statement, BuildHasherDefault<IdHasher>>,
     last_id: u32,
     /// What id −1 means.
     last_prepared: Option<u32>,
+}
+
+/// Ids are the session's own, one after another: nobody can choose them so that they collide.
+#[derive(Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for b in bytes {
+            self.write_u32(u32::from(*b));
+        }
+    }
+
+    fn write_u32(&mut self, id: u32) {
+        self.0 = (self.0 ^ u64::from(id)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
 }
 
 impl Statements {
@@ -166,6 +187,9 @@ impl Session {
     pub(crate) async fn execute(&mut self, frame: Frame, command: Command) -> Result<(), Fatal> {
         let started = Instant::now();
         let asked = id_of(self.framed(frame).get(HEADER..).unwrap_or_default());
+        if let Some(place) = self.executes_in_place(asked) {
+            return self.execute_in_place(frame, asked, place, command, started).await;
+        }
         let Some(id) = self.statements.resolve(asked) else {
             self.consume(frame);
             let what = if command == Command::StmtExecute { "mysqld_stmt_execute" } else { "mysqld_stmt_bulk_execute" };
@@ -174,9 +198,6 @@ impl Session {
         if asked == LAST_PREPARED && command == Command::StmtExecute && self.lacks_types(id, frame) {
             self.consume(frame);
             return self.send_error(&ErrPacket::new(1835, b"HY000", "Malformed communication packet")).await;
-        }
-        if let Some(there) = self.executes_at_home(id) {
-            return self.execute_in_place(frame, id, there, command, started).await;
         }
         let framed = self.framed(frame).to_vec();
         self.consume(frame);
@@ -194,23 +215,23 @@ impl Session {
         parameters > 0 && !execute_types(payload, parameters).is_some_and(|t| t.bound)
     }
 
-    /// The hot path's condition: one leg, a plain statement that belongs there and is prepared there; its id there.
-    fn executes_at_home(&self, id: u32) -> Option<u32> {
-        let [home] = self.legs.as_slice() else { return None };
+    /// The hot path's condition: the statement's leg is ready for it, and it ran there last; the leg, its id there, and its plan.
+    fn executes_in_place(&self, id: u32) -> Option<(usize, u32, Rc<Plan>)> {
         let statement = self.statements.by_id.get(&id)?;
-        let facts = statement.plan.single()?;
-        if !(statement.long_data.is_empty() && statement.asked.is_empty() && statement.plan.is_plain()) {
+        if !(statement.long_data.is_empty() && statement.asked.is_empty()) {
             return None;
         }
-        let (_, there) = statement.legs.iter().find(|(g, _)| *g == home.generation)?;
-        (self.decide(facts, Some(&statement.plan)).ok()? == home.store()).then_some(*there)
+        let at = self.hot_leg(&statement.plan)?;
+        let here = self.legs.get(at)?.generation;
+        let (_, there) = statement.legs.iter().find(|(g, _)| *g == here)?;
+        (statement.last == here).then(|| (at, *there, Rc::clone(&statement.plan)))
     }
 
     async fn execute_in_place(
         &mut self,
         frame: Frame,
         id: u32,
-        there: u32,
+        (at, there, plan): (usize, u32, Rc<Plan>),
         command: Command,
         started: Instant,
     ) -> Result<(), Fatal> {
@@ -221,12 +242,15 @@ impl Session {
         if let Some(slot) = bytes.get_mut(HEADER + 1..HEADER + 5) {
             slot.copy_from_slice(&there.to_le_bytes());
         }
+        let payload = bytes.get(HEADER..).unwrap_or_default();
         if let Some(statement) = self.statements.by_id.get_mut(&id) {
-            remember_types(statement, bytes.get(HEADER..).unwrap_or_default(), command);
+            remember_types(statement, payload, command);
         }
-        let expect = expected(bytes.get(HEADER..).unwrap_or_default(), command);
-        let outcome = self.forward(frame, 0, expect).await?;
-        self.executed(id, 0, &outcome, started);
+        let expect = expected(payload, command);
+        let outcome = self.forward(frame, at, expect).await?;
+        if let Some(facts) = plan.single() {
+            self.finish(facts, at, &outcome, started);
+        }
         Ok(())
     }
 

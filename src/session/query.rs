@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::Session;
 use super::control_flow::{Failure, Fatal};
-use super::effects::{is_plain, writes};
+use super::effects::{is_plain, may_assign_unseen, writes};
 use super::leg::Leg;
 use super::relay::{self, relay, rolls_back};
 use crate::config::StoreId;
@@ -24,6 +24,7 @@ use crate::wire::reply::{Event, Expect, Outcome, Reply};
 /// A text's facts, with the newest decision on them.
 pub(crate) struct Plan {
     pub(crate) analysis: Analysis,
+    /// Its only statement needs nothing but its store.
     plain: bool,
     /// (epoch, database, store).
     decided: Cell<Option<(u64, u64, StoreId)>>,
@@ -36,11 +37,6 @@ impl Plan {
             _ => false,
         };
         Plan { analysis, plain, decided: Cell::new(None) }
-    }
-
-    /// Whether its only statement needs nothing but its store.
-    pub(crate) fn is_plain(&self) -> bool {
-        self.plain
     }
 
     /// The facts of its only statement.
@@ -172,7 +168,7 @@ impl Session {
             {
                 return Ok(0);
             }
-            Kind::Diagnostics => return Ok(by_generation(&self.legs, self.state.last)),
+            Kind::Diagnostics => return Ok(by_generation(&self.legs, self.state.diagnosed)),
             Kind::Handler { name, open: false, .. } => {
                 let g = self.state.handlers.get(&name.to_ascii_lowercase()).copied();
                 return Ok(g.map_or(0, |g| by_generation(&self.legs, g)));
@@ -180,8 +176,11 @@ impl Session {
             _ => {}
         }
         if facts.tables.is_empty() && facts.hint.is_none() {
-            if facts.flags.intersects(Flags::READS_ROW_COUNT | Flags::READS_FOUND_ROWS | Flags::READS_DIAGNOSTICS) {
+            if facts.flags.intersects(Flags::READS_ROW_COUNT | Flags::READS_FOUND_ROWS) {
                 return Ok(by_generation(&self.legs, self.state.last));
+            }
+            if facts.flags.contains(Flags::READS_DIAGNOSTICS) {
+                return Ok(by_generation(&self.legs, self.state.diagnosed));
             }
             if facts.flags.contains(Flags::READS_LAST_INSERT_ID) {
                 self.settle_insert_ids(facts).await?;
@@ -192,20 +191,42 @@ impl Session {
         self.leg(store).await
     }
 
+    /// The hot path's condition: a plain statement whose leg is there. Nothing is done before it, and its bytes go on as they came.
+    /// In a session of several legs that holds for reads outside transactions, while nothing is left to be brought in step.
+    pub(crate) fn hot_leg(&self, plan: &Plan) -> Option<usize> {
+        if !plan.plain {
+            return None;
+        }
+        let facts = plan.single()?;
+        let store = self.decide(facts, Some(plan)).ok()?;
+        if let [home] = self.legs.as_slice() {
+            return (home.store() == store).then_some(0);
+        }
+        let settled = !(self.transaction.used
+            || self.in_transaction()
+            || self.state.next_transaction.is_some()
+            || self.state.tables_locked
+            || may_assign_unseen(facts)
+            || self.legs.iter().any(|l| l.broken || l.suspect || l.stale_one_shot));
+        let at = self.legs.iter().position(|l| l.store() == store).filter(|_| settled)?;
+        let leg = self.legs.get(at)?;
+        let in_step = leg.synced == self.state.version
+            && self.state.one_shots.is_empty()
+            && (self.state.database.is_none() || leg.database == self.state.database);
+        (at == 0 || in_step).then_some(at)
+    }
+
     /// COM_QUERY.
     pub(crate) async fn query(&mut self, frame: Frame) -> Result<(), Fatal> {
         let started = Instant::now();
         let plan = self.plan_of(frame);
-        if plan.plain && !self.state.dialect_unknown && self.legs.len() == 1 {
-            // the hot path: one leg, and a statement that needs nothing but its store
-            if let Some(facts) = plan.single()
-                && let Ok(store) = self.decide(facts, Some(&plan))
-                && self.legs.first().is_some_and(|l| l.store() == store)
-            {
-                let outcome = self.forward(frame, 0, Expect::Results).await?;
-                self.finish(facts, 0, &outcome, started);
-                return Ok(());
-            }
+        if !self.state.dialect_unknown
+            && let Some(at) = self.hot_leg(&plan)
+            && let Some(facts) = plan.single()
+        {
+            let outcome = self.forward(frame, at, Expect::Results).await?;
+            self.finish(facts, at, &outcome, started);
+            return Ok(());
         }
         match Box::pin(self.query_with_care(frame, plan, started)).await {
             Ok(()) => Ok(()),
@@ -469,9 +490,10 @@ impl Session {
         let mut reply = Reply::new(expect, leg.backend.capabilities);
         reply.hold_errors(true);
         if relay::run(client, leg, &mut reply).await? == Event::Error {
-            if reply.outcome().error.is_some_and(rolls_back) {
-                self.roll_back_all_but(at).await?;
+            if !reply.outcome().error.is_some_and(rolls_back) {
+                return self.doubtful_error(at, reply).await;
             }
+            self.roll_back_all_but(at).await?;
             let Session { client, legs, .. } = self;
             let Some(leg) = legs.get_mut(at) else { return Err(Fatal::Quit) };
             reply.hold_errors(false);
@@ -480,10 +502,34 @@ impl Session {
         Ok(*reply.outcome())
     }
 
+    /// An error in a transaction over several stores, held back: whether its store has still got the transaction is asked there
+    /// (1205 under innodb_rollback_on_timeout, and other engines' own codes), before the client hears of it (RULES.md 6).
+    async fn doubtful_error(&mut self, at: usize, reply: Reply) -> Result<Outcome, Fatal> {
+        let Some(leg) = self.legs.get_mut(at) else { return Err(Fatal::Quit) };
+        let error = leg.backend.stream.read_message(packet::MAX_PAYLOAD).await;
+        let (sequence, payload) = error.map_err(|e| leg.lost(e))?;
+        leg.busy = false;
+        if !self.still_in_transaction(at).await? {
+            self.roll_back_all_but(at).await?;
+        }
+        self.client.write_message(sequence, &payload).await.map_err(Fatal::client)?;
+        Ok(*reply.outcome())
+    }
+
+    /// Whether a leg that was in a transaction is in it after an error; the question leaves ROW_COUNT and SHOW WARNINGS alone.
+    pub(crate) async fn still_in_transaction(&mut self, at: usize) -> Result<bool, Fatal> {
+        match self.ask(at, "SELECT 1").await {
+            Ok(_) | Err(Failure::Statement(_)) => Ok(self.legs.get(at).is_some_and(Leg::in_transaction)),
+            Err(Failure::Session(fatal)) => Err(fatal),
+        }
+    }
+
     /// After a statement: figures, effects, slow log.
     pub(crate) fn finish(&mut self, facts: &Facts, at: usize, outcome: &Outcome, started: Instant) {
-        let took = started.elapsed();
-        if let Some(leg) = self.legs.get(at) {
+        let now = Instant::now();
+        let took = now.saturating_duration_since(started);
+        if let Some(leg) = self.legs.get_mut(at) {
+            leg.used = now;
             self.core.figures.query(leg.store().0, took, outcome.error.is_some());
         }
         if let Some(limit) = self.live.config().log.slow_query

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use crate::backend::StoreHandle;
 
 /// What others may know of a session.
@@ -43,6 +45,15 @@ struct Failures {
     since: Instant,
 }
 
+/// Logins of one address.
+#[derive(Debug, Default)]
+struct Address {
+    under_way: u32,
+    waiting: u32,
+    /// Told when one ends.
+    turn: Arc<Notify>,
+}
+
 /// How long failed logins are remembered.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
@@ -52,7 +63,7 @@ pub struct Registry {
     /// Clients that are connected, logged in or not.
     seats: AtomicU64,
     sessions: Mutex<HashMap<u64, Arc<SessionInfo>>>,
-    pending: Mutex<HashMap<IpAddr, u32>>,
+    pending: Mutex<HashMap<IpAddr, Address>>,
     failures: Mutex<HashMap<IpAddr, Failures>>,
 }
 
@@ -137,16 +148,36 @@ impl Registry {
         self.len() == 0
     }
 
-    /// Counts a login that begins; `None` when the address has `limit` under way (RULES.md 2).
-    #[must_use]
-    pub fn begin_login(self: &Arc<Self>, ip: IpAddr, limit: u32) -> Option<PendingLogin> {
-        let mut pending = lock(&self.pending);
-        let n = pending.entry(ip).or_default();
-        if *n >= limit {
-            return None;
+    /// Counts a login that begins, as soon as its address has less than `limit` under way (RULES.md 2). The others wait their
+    /// turn: a storm of honest clients behind one address is only put in line.
+    pub async fn begin_login(self: &Arc<Self>, ip: IpAddr, limit: u32) -> PendingLogin {
+        let mut waiting = None;
+        loop {
+            let turn = {
+                let mut pending = lock(&self.pending);
+                let address = pending.entry(ip).or_default();
+                if address.under_way < limit {
+                    address.under_way += 1;
+                    return PendingLogin { registry: Arc::clone(self), ip };
+                }
+                if waiting.is_none() {
+                    address.waiting += 1;
+                }
+                Arc::clone(&address.turn)
+            };
+            waiting.get_or_insert_with(|| InLine { registry: self, ip });
+            turn.notified().await;
         }
-        *n += 1;
-        Some(PendingLogin { registry: Arc::clone(self), ip })
+    }
+
+    fn leave(&self, ip: IpAddr, change: impl FnOnce(&mut Address)) {
+        let mut pending = lock(&self.pending);
+        if let Some(address) = pending.get_mut(&ip) {
+            change(address);
+            if address.under_way == 0 && address.waiting == 0 {
+                pending.remove(&ip);
+            }
+        }
     }
 
     /// Counts a failed login; how long the next one from there must wait.
@@ -179,13 +210,25 @@ pub struct PendingLogin {
 
 impl Drop for PendingLogin {
     fn drop(&mut self) {
-        let mut pending = lock(&self.registry.pending);
-        if let Some(n) = pending.get_mut(&self.ip) {
-            *n -= 1;
-            if *n == 0 {
-                pending.remove(&self.ip);
-            }
-        }
+        self.registry.leave(self.ip, |address| {
+            address.under_way -= 1;
+            address.turn.notify_one();
+        });
+    }
+}
+
+/// A login that waits; who gives up passes on the turn that it may have been given.
+struct InLine<'a> {
+    registry: &'a Registry,
+    ip: IpAddr,
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        self.registry.leave(self.ip, |address| {
+            address.waiting -= 1;
+            address.turn.notify_one();
+        });
     }
 }
 
@@ -193,16 +236,26 @@ impl Drop for PendingLogin {
 mod tests {
     use super::*;
 
-    #[test]
-    fn logins_under_way_are_bounded_per_address_and_given_back() {
+    #[tokio::test]
+    async fn logins_under_way_are_bounded_per_address_and_the_others_wait_their_turn() {
         let registry = Arc::new(Registry::default());
         let ip = IpAddr::from([127, 0, 0, 1]);
-        let first = registry.begin_login(ip, 1);
-        assert!(first.is_some());
-        assert!(registry.begin_login(ip, 1).is_none());
-        assert!(registry.begin_login(IpAddr::from([127, 0, 0, 2]), 1).is_some());
+        let first = registry.begin_login(ip, 1).await;
+        let line = (0..50).map(|_| {
+            let registry = Arc::clone(&registry);
+            tokio::spawn(async move { drop(registry.begin_login(ip, 1).await) })
+        });
+        let line: Vec<_> = line.collect();
+        let quick = Duration::from_millis(20);
+        assert!(tokio::time::timeout(quick, registry.begin_login(ip, 1)).await.is_err());
+        drop(registry.begin_login(IpAddr::from([127, 0, 0, 2]), 1).await);
+        line[7].abort();
         drop(first);
-        assert!(registry.begin_login(ip, 1).is_some());
+        for (i, waiting) in line.into_iter().enumerate() {
+            let end = tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap();
+            assert_eq!(end.is_ok(), i != 7, "{i}");
+        }
+        assert!(lock(&registry.pending).is_empty());
     }
 
     #[test]

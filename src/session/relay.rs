@@ -196,6 +196,7 @@ pub(crate) async fn relay_part(
         }
         let prefix: Vec<u8> =
             leg.backend.stream.buffered().get(HEADER..HEADER + header.len().min(32)).unwrap_or_default().to_vec();
+        let columns_end = reply.at_columns_end();
         let role = reply.packet(header, &prefix).map_err(|e| leg.nonsense(e))?;
         if reply.reports_changes() {
             let (_, payload) = changed(client, leg, HEADER + header.len()).await?;
@@ -206,7 +207,8 @@ pub(crate) async fn relay_part(
             client.write(&packet).await.map_err(Fatal::client)?;
             continue;
         }
-        mark(leg.backend.stream.buffered_mut(), *sequence, more && role == Role::Last, leg.backend.capabilities);
+        let flag = more && (role == Role::Last || columns_end);
+        mark(leg.backend.stream.buffered_mut(), *sequence, flag, leg.backend.capabilities);
         *sequence = sequence.wrapping_add(1);
         let mut left = HEADER + header.len();
         while left > 0 {

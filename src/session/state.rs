@@ -10,7 +10,7 @@ use crate::sql::facts::{Assignment, Characteristics};
 use crate::wire::handshake::Greeting;
 use crate::wire::{Capabilities, Status};
 
-/// Variables of the connection, not of the session's meaning: they stay each store's own.
+/// Variables of the connection, or of statements that home alone runs: they stay each store's own.
 pub(crate) const STAY: &[&str] = &[
     "wait_timeout",
     "interactive_timeout",
@@ -18,11 +18,7 @@ pub(crate) const STAY: &[&str] = &[
     "net_write_timeout",
     "net_buffer_length",
     "max_allowed_packet",
-    "session_track_gtids",
-    "session_track_schema",
-    "session_track_state_change",
-    "session_track_system_variables",
-    "session_track_transaction_info",
+    "completion_type",
     "timestamp",
     "last_gtid",
     "gtid_seq_no",
@@ -69,8 +65,13 @@ pub(crate) struct State {
     pub(crate) opaque_statements: BTreeSet<Box<str>>,
     /// Open handlers: generation of their leg.
     pub(crate) handlers: HashMap<String, u64>,
-    /// Generation of the leg of the newest statement (ROW_COUNT, FOUND_ROWS, SHOW WARNINGS).
+    /// Generation of the leg of the newest statement (ROW_COUNT, FOUND_ROWS).
     pub(crate) last: u64,
+    /// Generation of the leg of the newest statement that used a table or raised something: only such a statement begins the
+    /// list of SHOW WARNINGS anew.
+    pub(crate) diagnosed: u64,
+    /// Grows with every SET NAMES: the collation that results come with is no variable.
+    pub(crate) names: u64,
     /// Generation of the leg of the newest statement that made an insert id.
     pub(crate) last_insert: u64,
     /// (leg, id) of OK packets whose id may be one that was given, not generated, the newest last.
@@ -96,7 +97,8 @@ impl State {
     pub(crate) fn reset(&mut self, dialect: Dialect, home: u64) {
         let generations = self.generations;
         let version = self.version + 1;
-        *self = State { dialect, generations, version, last: home, last_insert: home, ..State::default() };
+        *self =
+            State { dialect, generations, version, last: home, diagnosed: home, last_insert: home, ..State::default() };
     }
 
     /// Takes the status flags into account: they tell of NO_BACKSLASH_ESCAPES, however it was set.
@@ -130,6 +132,7 @@ impl State {
             }
             Assignment::Names { charset, .. } => {
                 self.version += 1;
+                self.names += 1;
                 self.client_charset(charset.as_deref());
             }
             Assignment::User { name } => {

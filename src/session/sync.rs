@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::Session;
 use super::control_flow::{Failure, Fatal};
 use super::leg::Leg;
+use super::state::STAY;
 use crate::auth::{Seen, recover_stage1};
 use crate::backend::connection::QueryError;
 use crate::backend::login::{Key, Login, LoginError, login};
@@ -143,15 +144,20 @@ impl Session {
         })
     }
 
+    /// The three ways out; the third only where it is one: a stored hash completes a native answer and nothing else.
     fn no_secret(&self, store: &str, why: &str) -> ErrPacket {
         let user = String::from_utf8_lossy(&self.account.user);
         let home = self.legs.first().map_or("", |l| l.name.as_str());
+        let third = match self.account.seen {
+            Seen::Native { .. } => format!(", or a `control:` account of store {home} that may read mysql.user"),
+            _ => String::new(),
+        };
         ErrPacket::new(
             1045,
             b"28000",
             format!(
                 "switchover: no secret for user '{user}' on store {store}: {why}; configure one of `users: {{{user}: {{{store}: \
-                 {{password: …}}}}}}`, `stores: {{{store}: {{account: …}}}}`, or a `control:` account of store {home} that may read mysql.user"
+                 {{password: …}}}}}}`, `stores: {{{store}: {{account: …}}}}`{third}"
             ),
         )
     }
@@ -190,7 +196,7 @@ impl Session {
                     Err(e) => Err(self.no_secret(handle.name(), &e.to_string())),
                 }
             }
-            Seen::Nothing => Err(self.no_secret(handle.name(), "its plugin gives none away")),
+            Seen::Nothing | Seen::Signature { .. } => Err(self.no_secret(handle.name(), "its plugin gives none away")),
         }
     }
 
@@ -233,7 +239,7 @@ impl Session {
     async fn follow_variables(&mut self, at: usize) -> Result<(), Failure> {
         self.look_home_over().await?;
         let mut names: Vec<String> = FOLLOW.iter().map(|n| (*n).to_owned()).collect();
-        let own = |n: &&str| !FOLLOW.contains(n) && *n != "timestamp";
+        let own = |n: &&str| !FOLLOW.contains(n) && !STAY.contains(n);
         names.extend(self.state.set.iter().map(AsRef::as_ref).filter(own).map(str::to_owned));
         let wanted = self.read_variables(0, &names).await?;
         let first_time = self.legs.get(at).is_some_and(|l| l.variables.is_empty());
@@ -260,6 +266,7 @@ impl Session {
                 }
             }
         }
+        self.follow_names(at, &wanted).await?;
         let Some(leg) = self.legs.get(at) else { return Ok(()) };
         let both_system =
             [&wanted, &leg.variables].iter().all(|v| v.get("time_zone") == Some(&Some(b"SYSTEM".to_vec())));
@@ -272,6 +279,47 @@ impl Session {
             self.follow_offset(at).await?;
         }
         self.follow_clock(at).await
+    }
+
+    /// SET NAMES sets what no variable shows, the collation that results come with: where the session's three character sets are
+    /// one, a leg gets them as home did.
+    async fn follow_names(&mut self, at: usize, wanted: &HashMap<String, Option<Vec<u8>>>) -> Result<(), Failure> {
+        const FOUR: [&str; 4] =
+            ["character_set_client", "character_set_connection", "character_set_results", "collation_connection"];
+        let value = |name: &str| wanted.get(name).cloned().flatten();
+        let (Some(charset), Some(collation)) = (value("character_set_client"), value("collation_connection")) else {
+            return Ok(());
+        };
+        let Some(leg) = self.legs.get(at) else { return Ok(()) };
+        let same = FOUR.iter().all(|n| leg.variables.get(*n).cloned().flatten() == value(n));
+        let one = FOUR.iter().take(3).all(|n| value(n).as_ref() == Some(&charset));
+        if leg.names == self.state.names && (same || !one) {
+            return Ok(());
+        }
+        if !one {
+            // SET CHARACTER SET: results come with the collation of its character set again
+            let results = value("character_set_results");
+            let sql = format!("SET character_set_results = {}", literal("character_set_results", results.as_deref()));
+            if self.tell(at, &sql).await?.is_ok()
+                && let Some(leg) = self.legs.get_mut(at)
+            {
+                leg.names = self.state.names;
+                leg.variables.insert("character_set_results".to_owned(), results);
+            }
+            return Ok(());
+        }
+        let text = |v: &[u8]| String::from_utf8_lossy(v).replace('\'', "''");
+        let sql = format!("SET NAMES '{}' COLLATE '{}'", text(&charset), text(&collation));
+        // a store that does not know them gets what it knows, one by one
+        let answer = self.tell(at, &sql).await?;
+        if let Some(leg) = self.legs.get_mut(at) {
+            leg.names = self.state.names;
+            if answer.is_ok() {
+                leg.variables.extend(FOUR.iter().map(|n| ((*n).to_owned(), value(n))));
+                leg.substituted.retain(|n| !FOUR.contains(&n.as_str()));
+            }
+        }
+        Ok(())
     }
 
     /// Gives a leg the offset from UTC that home has now: where zones have no common name. Daylight saving is not followed.
@@ -322,7 +370,8 @@ impl Session {
         at: usize,
         names: &[String],
     ) -> Result<HashMap<String, Option<Vec<u8>>>, Failure> {
-        let mut names: Vec<&String> = names.iter().collect();
+        let Some(handle) = self.legs.get(at).map(|l| Arc::clone(&l.backend.handle)) else { return Ok(HashMap::new()) };
+        let mut names: Vec<&String> = names.iter().filter(|n| !handle.lacks_variable(n)).collect();
         while !names.is_empty() {
             let list: Vec<String> =
                 names.iter().map(|n| format!("@@session.{}", super::transaction::quoted(n))).collect();
@@ -334,7 +383,13 @@ impl Session {
                 Err(Failure::Statement(error)) => {
                     let text = String::from_utf8_lossy(&error.message).to_ascii_lowercase();
                     let before = names.len();
-                    names.retain(|n| !text.contains(&format!("'{n}'")));
+                    names.retain(|n| {
+                        let unknown = text.contains(&format!("'{n}'"));
+                        if unknown && FOLLOW.contains(&n.as_str()) {
+                            handle.note_lacking(n);
+                        }
+                        !unknown
+                    });
                     if names.len() == before && before > 1 {
                         // with character_set_results = ucs2 errors have no text
                         return self.read_one_by_one(at, &names).await;

@@ -7,7 +7,7 @@
 use super::Session;
 use super::control_flow::{Failure, Fatal};
 use super::relay::swallow;
-use crate::sql::facts::{Characteristics, Facts, Kind};
+use crate::sql::facts::{Characteristics, Facts, Flags, Kind};
 use crate::wire::ErrPacket;
 use crate::wire::Status;
 use crate::wire::command::COM_QUERY;
@@ -94,6 +94,34 @@ impl Session {
         for i in 0..self.transaction.savepoints.len() {
             let name = self.transaction.savepoints.get(i).map(|n| quoted(n)).unwrap_or_default();
             self.tell(at, &format!("SAVEPOINT {name}")).await??;
+        }
+        Ok(())
+    }
+
+    /// With autocommit = 0 a transaction may have begun on another store alone. Before home runs something in it, it begins there
+    /// too: its flags say so, and SET TRANSACTION is refused there as it must be.
+    pub(crate) async fn home_joins(&mut self, facts: &Facts) -> Result<(), Failure> {
+        let apart = matches!(
+            facts.kind,
+            Kind::Begin { .. }
+                | Kind::Commit { .. }
+                | Kind::Rollback { .. }
+                | Kind::Diagnostics
+                | Kind::Kill { .. }
+                | Kind::Xa
+        );
+        let home_in = self.legs.first().is_some_and(super::leg::Leg::in_transaction);
+        if home_in
+            || !self.in_transaction()
+            || apart
+            || facts.flags.intersects(super::effects::OF_LAST_STATEMENT | Flags::IMPLICIT_COMMIT)
+        {
+            return Ok(());
+        }
+        self.tell(0, "BEGIN").await??;
+        for i in 0..self.transaction.savepoints.len() {
+            let name = self.transaction.savepoints.get(i).map(|n| quoted(n)).unwrap_or_default();
+            self.tell(0, &format!("SAVEPOINT {name}")).await??;
         }
         Ok(())
     }

@@ -13,8 +13,10 @@ use crate::backend::connection::{Column, QueryError, Rows};
 use crate::sql::facts::Facts;
 use crate::wire::ErrPacket;
 
+/// UNSIGNED among the flags of a column.
+const UNSIGNED: u16 = 32;
 /// Columns of a variable in [`variable_expressions`].
-const PARTS: usize = 4;
+const PARTS: usize = 5;
 
 impl Session {
     /// Brings the user variables that a statement may look at to the leg where it runs.
@@ -24,19 +26,27 @@ impl Session {
         // a value that was on a lost leg alone is lost
         self.state.user_variables.retain(|_, holders| holders.iter().any(|g| legs.contains(g)));
         let everything = may_assign_unseen(facts);
-        let mut wanted: Vec<(u64, Vec<Box<str>>)> = Vec::new();
+        let mut wanted: Vec<((u64, bool), Vec<Box<str>>)> = Vec::new();
         for (name, holders) in &self.state.user_variables {
-            if holders.contains(&here) || !(everything || facts.user_variables.contains(name)) {
+            let named = facts.user_variables.contains(name);
+            if holders.contains(&here) || !(everything || named) {
                 continue;
             }
             let Some(from) = holders.iter().find(|g| legs.contains(g)) else { continue };
-            match wanted.iter_mut().find(|(g, _)| g == from) {
+            match wanted.iter_mut().find(|(key, _)| *key == (*from, named)) {
                 Some((_, names)) => names.push(name.clone()),
-                None => wanted.push((*from, vec![name.clone()])),
+                None => wanted.push(((*from, named), vec![name.clone()])),
             }
         }
-        for (from, names) in wanted {
-            self.carry_variables(from, &names, at).await?;
+        for ((from, named), names) in wanted {
+            match self.carry_variables(from, &names, at).await {
+                // what cannot be had there matters only to a statement that names it
+                Err(Failure::Statement(error)) if !named => {
+                    let store = self.legs.get(at).map(|l| l.name.as_str());
+                    tracing::debug!(store, %error, "a user variable cannot follow");
+                }
+                other => other?,
+            }
         }
         // names that nobody was seen to assign: a routine or a trigger may have, the newest first
         let unknown: Vec<Box<str>> =
@@ -62,18 +72,24 @@ impl Session {
         for names in names.chunks(64) {
             let list: Vec<String> = names.iter().map(|n| variable_expressions(n)).collect();
             let rows = self.ask(at, &format!("SELECT {}", list.join(", "))).await?;
-            let mut sets = Vec::new();
-            for (name, part) in names.iter().zip(0..) {
-                let known = self.state.user_variables.contains_key(name);
-                let literal = variable_literal(&rows, part * PARTS);
-                if literal != "NULL" || known {
-                    sets.push(format!("@{} = {literal}", quoted(name)));
-                    let holders = self.state.user_variables.entry(name.clone()).or_insert_with(|| vec![from]);
-                    holders.push(here);
-                }
+            let columns = names.iter().zip((0..).step_by(PARTS));
+            let carried: Vec<(&Box<str>, usize)> = columns
+                .filter(|(name, at)| rows.first(*at).is_some() || self.state.user_variables.contains_key(*name))
+                .collect();
+            if carried.is_empty() {
+                continue;
             }
-            if !sets.is_empty() {
-                self.tell(to, &format!("SET {}", sets.join(", "))).await??;
+            let set = |how: &dyn Fn(&Rows, usize) -> String| {
+                let list: Vec<String> =
+                    carried.iter().map(|(name, at)| format!("{} = {}", variable(name), how(&rows, *at))).collect();
+                format!("SET {}", list.join(", "))
+            };
+            // a store that does not know a character set or collation gets the text in utf8mb4
+            if self.tell(to, &set(&variable_literal)).await?.is_err() {
+                self.tell(to, &set(&plain_literal)).await??;
+            }
+            for (name, _) in carried {
+                self.state.user_variables.entry(name.clone()).or_insert_with(|| vec![from]).push(here);
             }
         }
         Ok(())
@@ -99,7 +115,7 @@ impl Session {
         let known = self.state.user_variables.get(name).and_then(|h| h.first()).copied();
         let there = known.or_else(|| self.state.assigned_unseen.last().copied());
         let at = self.legs.iter().position(|l| Some(l.generation) == there).unwrap_or(0);
-        let rows = self.ask(at, &format!("SELECT @{}", quoted(name))).await?;
+        let rows = self.ask(at, &format!("SELECT {}", variable(name))).await?;
         Ok(rows.first(0).map(<[u8]>::to_vec))
     }
 
@@ -185,10 +201,27 @@ impl Session {
     }
 }
 
+/// A user variable as SQL; not every engine takes quotes, so only where they are needed.
+fn variable(name: &str) -> String {
+    let ordinary = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '$' | '.');
+    if !name.is_empty() && name.chars().all(ordinary) { format!("@{name}") } else { format!("@{}", quoted(name)) }
+}
+
 /// What a variable is, as columns of a SELECT.
 fn variable_expressions(name: &str) -> String {
-    let v = format!("@{}", quoted(name));
-    format!("{v}, HEX({v}), CHARSET({v}), COLLATION({v})")
+    let v = variable(name);
+    format!(
+        "{v}, HEX({v}), CHARSET({v}), COLLATION({v}), IF(CHARSET({v}) = 'binary', NULL, HEX(CONVERT({v} USING utf8mb4)))"
+    )
+}
+
+/// The same as [`variable_literal`] with every text in utf8mb4, in its default collation.
+fn plain_literal(rows: &Rows, from: usize) -> String {
+    let exact = variable_literal(rows, from);
+    match rows.first(from + PARTS - 1) {
+        Some(hex) if exact.starts_with('_') => format!("_utf8mb4 X'{}'", String::from_utf8_lossy(hex)),
+        _ => exact,
+    }
 }
 
 /// The variable whose [`variable_expressions`] begin at column `from`, as a literal that keeps its type.
@@ -197,6 +230,9 @@ fn variable_literal(rows: &Rows, from: usize) -> String {
     let Some(value) = text(0) else { return "NULL".to_owned() };
     match rows.columns.get(from).map(|c: &Column| c.kind) {
         // TINY … LONG, LONGLONG, INT24, DECIMAL, NEWDECIMAL
+        Some(0x08) if rows.columns.get(from).is_some_and(|c| c.flags & UNSIGNED != 0) => {
+            format!("CAST({value} AS UNSIGNED)")
+        }
         Some(0x00..=0x03 | 0x08 | 0x09 | 0xF6) => value,
         Some(0x04 | 0x05) if value.contains(['e', 'E']) => value,
         Some(0x04 | 0x05) => format!("{value}e0"),
@@ -217,7 +253,7 @@ mod tests {
 
     fn rows(kind: u8, values: &[Option<&str>]) -> Rows {
         Rows {
-            columns: vec![Column { name: b"@v".to_vec(), kind, collation: 63 }],
+            columns: vec![Column { name: b"@v".to_vec(), kind, collation: 63, flags: 0 }],
             rows: vec![values.iter().map(|v| v.map(|v| v.as_bytes().to_vec())).collect()],
         }
     }
@@ -229,6 +265,11 @@ mod tests {
         assert_eq!(variable_literal(&rows(5, &[Some("1.5")]), 0), "1.5e0");
         assert_eq!(variable_literal(&rows(0xFB, &[None]), 0), "NULL");
         let s = rows(0xFA, &[Some("é"), Some("C3A9"), Some("utf8mb4"), Some("utf8mb4_bin")]);
+        let l = rows(0xFD, &[Some("\u{e9}"), Some("E9"), Some("latin1"), Some("latin1_bin"), Some("C3A9")]);
+        assert_eq!(variable_literal(&l, 0), "_latin1 X'E9' COLLATE latin1_bin");
+        assert_eq!(plain_literal(&l, 0), "_utf8mb4 X'C3A9'");
+        assert_eq!(plain_literal(&rows(8, &[Some("5"), Some("5")]), 0), "5");
+        assert_eq!((variable("a_1.$").as_str(), variable("odd name").as_str()), ("@a_1.$", "@`odd name`"));
         assert_eq!(variable_literal(&s, 0), "_utf8mb4 X'C3A9' COLLATE utf8mb4_bin");
     }
 }

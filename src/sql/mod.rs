@@ -5,7 +5,7 @@
 //! The design asked for sqlparser on a miss and a lexical scan behind it. The scanner, which had to be right alone for the quarter of
 //! MySQL's statements that sqlparser 0.63 refuses, came out as exact as sqlparser for those that it parses (`tests/classify.rs` holds
 //! both to one corpus) and several times faster (`cargo bench --bench sql`), so it is the only reader, and one reading cannot
-//! disagree with itself. sqlparser stays as the tests' second opinion.
+//! disagree with itself. sqlparser is the second opinion, of the tests and of `switchover explain` ([`second`]).
 
 pub mod classify;
 pub mod dialect;
@@ -14,6 +14,7 @@ pub mod fingerprint;
 pub mod lex;
 pub mod plan_cache;
 pub mod scan;
+pub mod second;
 pub mod split;
 pub(crate) mod word;
 

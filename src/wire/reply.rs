@@ -118,6 +118,8 @@ pub struct Outcome {
     pub error: Option<u16>,
     /// The newest insert id of any OK packet that was not 0.
     pub insert_id: u64,
+    /// Warnings that the newest OK or EOF counts.
+    pub warnings: u16,
     /// Rows so far.
     pub rows: u64,
     /// Whether a result set was part of it.
@@ -194,6 +196,12 @@ impl Reply {
         self.state == State::Rows
     }
 
+    /// Whether the next packet is the EOF between columns and rows.
+    #[must_use]
+    pub fn at_columns_end(&self) -> bool {
+        self.state == State::ColumnsEnd
+    }
+
     /// Whether the packet that [`Reply::packet`] took last is an OK that reports changes of session state.
     pub fn reports_changes(&mut self) -> bool {
         std::mem::take(&mut self.reports)
@@ -222,8 +230,10 @@ impl Reply {
             if self.state == State::End && !self.continues {
                 return Ok(Step { consumed: at, event: Event::Done });
             }
-            if self.state == State::Rows && !self.continues {
-                let passed = self.rows(rest);
+            if let State::Rows | State::Columns { .. } = self.state
+                && !self.continues
+            {
+                let passed = if self.state == State::Rows { self.rows(rest) } else { self.columns(rest) };
                 if passed > 0 {
                     at += passed;
                     continue;
@@ -247,9 +257,15 @@ impl Reply {
                 return Ok(Step { consumed: at, event: Event::Changed(HEADER + header.len()) });
             }
             at += HEADER;
-            self.skip = header.len();
+            let here = header.len().min(bytes.len() - at);
+            at += here;
+            self.skip = header.len() - here;
             // the client answers when it has the whole name of the file, which may come in several reads
             self.asks_for_file = role == Role::LocalInfile;
+            if self.asks_for_file && self.skip == 0 {
+                self.asks_for_file = false;
+                return Ok(Step { consumed: at, event: Event::LocalInfile });
+            }
         }
     }
 
@@ -267,6 +283,30 @@ impl Reply {
             if at > bytes.len() {
                 self.skip = at - bytes.len();
                 return bytes.len();
+            }
+        }
+        at
+    }
+
+    /// The same for column definitions, of which only the number counts.
+    fn columns(&mut self, bytes: &[u8]) -> usize {
+        let State::Columns { mut left } = self.state else { return 0 };
+        let mut at = 0;
+        while let Some([a, b, c, _, first]) = bytes.get(at..).and_then(|r| r.first_chunk::<5>()) {
+            let length = u32::from_le_bytes([*a, *b, *c, 0]) as usize;
+            // an ERR, or what no column definition is: for the careful path
+            if *first >= 0xFE || length == 0 || length == super::packet::MAX_PAYLOAD {
+                break;
+            }
+            left = left.saturating_sub(1);
+            at += HEADER + length;
+            self.state = if left == 0 { self.after_columns() } else { State::Columns { left } };
+            if at > bytes.len() {
+                self.skip = at - bytes.len();
+                return bytes.len();
+            }
+            if left == 0 {
+                break;
             }
         }
         at
@@ -447,6 +487,7 @@ impl Reply {
     fn ok(&mut self, prefix: &[u8]) -> Result<(), Malformed> {
         let ok = OkPacket::read(prefix)?;
         self.see(ok.status, true);
+        self.outcome.warnings = ok.warnings;
         self.outcome.status = Some(ok.status);
         if ok.last_insert_id != 0 {
             self.outcome.insert_id = ok.last_insert_id;
@@ -461,12 +502,14 @@ impl Reply {
             return Err(Malformed("no EOF where one must stand"));
         }
         if self.deprecate_eof() && prefix.len() >= 7 {
-            let status = OkPacket::read(prefix)?.status;
-            self.see(status, true);
-            return Ok(status);
+            let ok = OkPacket::read(prefix)?;
+            self.see(ok.status, true);
+            self.outcome.warnings = ok.warnings;
+            return Ok(ok.status);
         }
-        let mut r = Reader::new(prefix.get(3..).unwrap_or_default());
+        let mut r = Reader::new(prefix.get(1..).unwrap_or_default());
         // EOF packets of the oldest form carry nothing
+        self.outcome.warnings = r.u16().unwrap_or(0);
         let status = r.u16().map(Status::from_bits_retain).unwrap_or_default();
         self.see(status, false);
         Ok(status)

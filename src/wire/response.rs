@@ -3,7 +3,7 @@
 //! Source: MySQL "OK_Packet", "ERR_Packet", "EOF_Packet"; MariaDB progress reports (an ERR packet with code 0xFFFF).
 
 use super::capability::{Capabilities, Status};
-use super::codec::{Malformed, Reader, put_lenenc};
+use super::codec::{Malformed, Reader, put_lenenc, put_lenenc_bytes};
 use super::packet;
 
 /// The part of an OK packet that the proxy reads; its info text and session state are relayed unread.
@@ -31,6 +31,27 @@ impl OkPacket {
         let last_insert_id = r.lenenc()?;
         let status = Status::from_bits_retain(r.u16()?);
         Ok(OkPacket { affected_rows, last_insert_id, status, warnings: r.u16()? })
+    }
+
+    /// The payload `ok` with another info text, as it stands where no session state follows.
+    ///
+    /// # Errors
+    /// [`Malformed`] if it is short.
+    pub fn with_info(ok: &[u8], info: &[u8]) -> Result<Vec<u8>, Malformed> {
+        let mut r = Reader::new(ok);
+        r.u8()?;
+        r.lenenc()?;
+        r.lenenc()?;
+        let status = Status::from_bits_retain(r.u16()?);
+        r.u16()?;
+        let rest = r.rest();
+        let mut out = ok.get(..ok.len() - rest.len()).unwrap_or_default().to_vec();
+        put_lenenc_bytes(&mut out, info);
+        if status.contains(Status::SESSION_STATE_CHANGED) && !rest.is_empty() {
+            r.lenenc_bytes()?;
+            out.extend(r.rest());
+        }
+        Ok(out)
     }
 
     /// Appends it as a packet with header 0x00 and no info.

@@ -150,6 +150,32 @@ fn a_dump_through_the_proxy_restores_through_the_proxy() {
     );
 }
 
+/// mydumper reads every table in one consistent snapshot: all of them on one store, or it is told why not (rule 7).
+#[test]
+fn mydumper_dumps_one_store_and_is_told_why_not_two() {
+    let (database, proxy) = ground();
+    database.on_legacy("INSERT INTO hits (n, s, server) SELECT seq, 'one', 1 FROM seq_1_to_50");
+    database.on_legacy("INSERT INTO sites (n, s, server) SELECT seq, 'two', 1 FROM seq_1_to_50");
+    let folder = tempfile::tempdir().unwrap();
+    let dump = |name: &str| {
+        let (port, to) = (proxy.port.to_string(), folder.path().join(name));
+        let mut command = std::process::Command::new("mydumper");
+        command.args(["--host", "127.0.0.1", "--port", &port, "--user", "app", "--password", "app", "--threads", "2"]);
+        command.args(["--no-locks", "--database", &database.name, "--outputdir"]).arg(&to);
+        (command.output().unwrap(), to)
+    };
+    let (output, to) = dump("whole");
+    assert!(output.status.success(), "{output:?}");
+    for (table, text) in [("hits", "one"), ("sites", "two")] {
+        let rows = std::fs::read_to_string(to.join(format!("{}.{table}.sql", database.name))).unwrap();
+        assert_eq!(rows.matches(text).count(), 50, "{table}");
+    }
+    proxy.flag("analytics", "new");
+    let (output, _) = dump("half");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && told.contains("WITH CONSISTENT SNAPSHOT"), "{output:?}");
+}
+
 const PYTHON: &str = "
 import os, sys, pymysql, MySQLdb
 def flip(store):

@@ -5,7 +5,7 @@ use mysql_async::{Conn, Error, SslOpts};
 
 use crate::support::proxy::pair_config;
 use crate::support::raw::{ORDINARY, Raw};
-use crate::support::{Proxy, clients, eventually, stores};
+use crate::support::{PrivateServer, Proxy, clients, eventually, stores};
 
 fn account(name: &str, identified: &str) -> Account {
     for server in [&stores().legacy, &stores().new] {
@@ -100,6 +100,32 @@ async fn a_secret_that_is_missing_is_named_with_its_three_remedies() {
     let with_users = Proxy::start(|port| config(port) + "users: { app: { new: { password: app } } }\n");
     let mut conn = with_users.connect(&database.name).await;
     conn.query_drop("SELECT * FROM hits").await.unwrap();
+}
+
+#[tokio::test]
+async fn an_ed25519_login_is_relayed_and_opens_other_stores_with_a_configured_password_only() {
+    let store = PrivateServer::start(25, &["--plugin-load-add=auth_ed25519"]);
+    for sql in [
+        "CREATE USER ed@'%' IDENTIFIED VIA ed25519 USING PASSWORD('secret')",
+        "GRANT ALL ON *.* TO ed@'%'",
+        "CREATE DATABASE d",
+        "CREATE TABLE d.hits (id INT)",
+    ] {
+        store.sql(sql);
+    }
+    // both stores are this one: what it says of the account counts twice
+    let config = |port| pair_config(port, &store, &store, &["hits"]).replace("connection: legacy", "connection: new");
+    let script = "const m = require('mariadb'); (async () => { const c = await m.createConnection({ host: '127.0.0.1', port: +process.env.PORT, user: 'ed', password: 'secret', database: 'd' });
+console.log((await c.query('SELECT CURRENT_USER() u'))[0].u); console.log((await c.query('SELECT COUNT(*) n FROM hits'))[0].n + ''); await c.end(); })().catch(e => { console.log(e.message); process.exit(1); })";
+    let proxy = Proxy::start(config);
+    let output = clients::node(script, proxy.port, "");
+    assert!(!output.ok && output.stdout.starts_with("ed@%\n"), "{output:?}");
+    assert!(
+        output.stdout.contains("users:") && output.stdout.contains("account:") && !output.stdout.contains("control:"),
+        "{output:?}"
+    );
+    let proxy = Proxy::start(|port| config(port) + "users: { ed: { new: { password: secret } } }\n");
+    assert_eq!(clients::node(script, proxy.port, "").text(), "ed@%\n0");
 }
 
 #[tokio::test]

@@ -33,7 +33,7 @@ async fn a_broken_file_changes_nothing_and_is_told_until_it_is_mended() {
     for (broken, word) in [
         (good.replace("connection: legacy", "connection: nwe"), "nwe"),
         (good.replace("tables:", "tabels:"), "tabels"),
-        (good.replace("connection: legacy", "connection: new\n    standby: legacy"), "standby"),
+        (good.replace("connection: legacy", "connection: new\n    shadow: 1"), "shadow"),
         (String::new(), "empty"),
     ] {
         proxy.edit_config(|_| broken);
@@ -176,10 +176,19 @@ fn a_balancers_header_names_the_client() {
     let open: Vec<Raw> =
         [&v1[..], v2, local].iter().map(|h| through_a_balancer(proxy.port, h).expect("a greeting")).collect();
     drop(open);
+    // the greeting may come before the header, and who sends none is welcome, as with MariaDB
+    let mut late = Raw::connect(proxy.port);
+    late.socket.write_all(v1).unwrap();
+    late.log_in("app", "app", "").unwrap_or_else(|e| panic!("{e}"));
+    assert!(Raw::error(&late.query("SELECT 1")).is_none());
+    assert!(proxy.cli(&["sessions", "--json"]).stdout.contains("203.0.113.7:4711"));
+    let mut without = Raw::app(proxy.port, ORDINARY, "");
+    assert!(Raw::error(&without.query("SELECT 1")).is_none());
     for garbage in
         [&b"GET / HTTP/1.1\r\n\r\n"[..], b"PROXY TCP4 not an address\r\n", b"\r\n\r\n\0\r\nQUIT\n\xff\xff\xff\xff"]
     {
-        assert!(through_a_balancer(proxy.port, garbage).is_none(), "{garbage:?}");
+        let mut raw = through_a_balancer(proxy.port, garbage).expect("the greeting comes first");
+        raw.until_closed();
     }
     // who is not trusted cannot claim an address: the header is no login
     let closed = Proxy::start(|port| config(port) + "proxy_protocol: { from: [192.0.2.0/24] }\n");
@@ -200,7 +209,8 @@ fn a_header_that_comes_with_the_login_is_the_stores() {
     };
     for header in [&v1[..], v2] {
         let raw = through_a_balancer(proxy.port, header).expect("the greeting comes first");
-        let mut raw = raw.answer(ORDINARY, "app", "app", "").unwrap();
+        let mut raw = raw;
+        raw.log_in("app", "app", "").unwrap();
         assert!(address(&mut raw).contains("203.0.113.7"));
     }
     // nobody has to send one
@@ -208,7 +218,8 @@ fn a_header_that_comes_with_the_login_is_the_stores() {
     // the store would not take one from here: nobody gains an address by what the store thinks of the proxy
     store.sql("SET GLOBAL proxy_protocol_networks = '127.0.0.2'");
     let raw = through_a_balancer(proxy.port, v1).expect("the greeting comes first");
-    let error = raw.answer(ORDINARY, "app", "app", "").err().unwrap();
+    let mut raw = raw;
+    let error = raw.log_in("app", "app", "").err().unwrap();
     assert_eq!((error.code, error.message.as_slice()), (1105, &b"Proxy header is not accepted from 127.0.0.1"[..]));
 }
 

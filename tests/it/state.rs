@@ -23,6 +23,22 @@ async fn on_new(conn: &mut Conn, expression: &str) -> Option<String> {
 }
 
 #[tokio::test]
+async fn set_global_is_the_default_stores_own() {
+    let (database, proxy) = ground();
+    let mut conn = proxy.connect(&database.name).await;
+    let global = |on_new: bool| {
+        let sql = "SELECT @@global.slow_launch_time";
+        if on_new { database.on_new(sql) } else { database.on_legacy(sql) }
+    };
+    let (legacy, new) = (global(false), global(true));
+    // the last statement ran on the new store, which must not draw the next one after it
+    assert!(on_new(&mut conn, "1").await.is_some());
+    conn.query_drop("SET GLOBAL slow_launch_time = 77").await.unwrap();
+    assert_eq!((global(false), global(true)), (vec![vec!["77".to_owned()]], new));
+    conn.query_drop(format!("SET GLOBAL slow_launch_time = {}", legacy[0][0])).await.unwrap();
+}
+
+#[tokio::test]
 async fn variables_follow_as_values() {
     let (database, proxy) = ground();
     let mut conn = proxy.connect(&database.name).await;

@@ -80,7 +80,8 @@ fn at(mut command: Command, port: u16, database: &str) -> Command {
     command
 }
 
-fn folder() -> &'static PathBuf {
+/// Where the Python and Node clients live.
+pub fn folder() -> &'static PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let folder = place::kept().with_file_name("clients");

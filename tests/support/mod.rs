@@ -10,6 +10,7 @@
 //! | a client of another language | [`clients`] |
 //! | a client of bare packets | [`raw::Raw`] |
 //! | a network that fails | [`Cable`]: put its port in the config instead of the store's |
+//! | a store with MySQL 8's password plugins | [`Gate`] |
 //! | a free port | [`ports::free`] |
 //! | to wait for something | [`eventually`] |
 //!
@@ -19,6 +20,7 @@
 pub mod cable;
 pub mod clients;
 pub mod database;
+pub mod gate;
 pub mod keeper;
 pub mod mariadb;
 pub mod place;
@@ -32,6 +34,7 @@ use std::time::{Duration, Instant};
 
 pub use cable::Cable;
 pub use database::Database;
+pub use gate::Gate;
 pub use keeper::{Stores, stores};
 pub use mariadb::{PrivateServer, Server};
 pub use proxy::Proxy;

@@ -60,13 +60,16 @@ impl Raw {
         password: &str,
         database: &str,
     ) -> Result<Raw, ErrPacket> {
-        Raw::connect(port).answer(wanted, user, password, database)
+        let mut raw = Raw::connect(port);
+        raw.capabilities = wanted;
+        raw.log_in(user, password, database)?;
+        Ok(raw)
     }
 
-    /// Answers the greeting with `mysql_native_password`.
-    pub fn answer(self, wanted: Capabilities, user: &str, password: &str, database: &str) -> Result<Raw, ErrPacket> {
-        let mut raw = self;
-        let mut capabilities = wanted & (raw.greeting.capabilities | Capabilities::CLIENT_ONLY);
+    /// Logs in with `mysql_native_password` and the capabilities that are set (none: [`ORDINARY`]), as far as they are offered.
+    pub fn log_in(&mut self, user: &str, password: &str, database: &str) -> Result<(), ErrPacket> {
+        let wanted = if self.capabilities.is_empty() { ORDINARY } else { self.capabilities };
+        let mut capabilities = wanted & (self.greeting.capabilities | Capabilities::CLIENT_ONLY);
         capabilities.set(Capabilities::CONNECT_WITH_DB, !database.is_empty());
         let answer = |scramble: &[u8]| match password {
             "" => Vec::new(),
@@ -77,22 +80,22 @@ impl Raw {
             max_packet: 1 << 30,
             collation: 45,
             user: user.into(),
-            auth: answer(&raw.greeting.scramble),
+            auth: answer(&self.greeting.scramble),
             database: (!database.is_empty()).then(|| database.into()),
             plugin: Some(auth::NATIVE.to_vec()),
             attributes: Vec::new(),
         };
-        raw.capabilities = capabilities;
-        raw.write(1, &login.write());
+        self.capabilities = capabilities;
+        self.write(1, &login.write());
         loop {
-            let (sequence, payload) = read_packet(&mut raw.socket).expect("an answer to the login");
+            let (sequence, payload) = read_packet(&mut self.socket).expect("an answer to the login");
             match payload.first() {
-                Some(0) => return Ok(raw),
+                Some(0) => return Ok(()),
                 Some(0xFF) => return Err(ErrPacket::read(&payload).unwrap()),
                 Some(0xFE) => {
                     let (_, data) = switchover::wire::handshake::read_auth_switch(&payload).unwrap().unwrap();
                     let again = answer(data);
-                    raw.write(sequence + 1, &again);
+                    self.write(sequence + 1, &again);
                 }
                 other => panic!("{other:?}"),
             }

@@ -15,6 +15,8 @@ pub(super) struct Catalog {
     pub(super) foreign_keys: Vec<ForeignKey>,
     /// Views and routines whose text this account may not read.
     pub(super) unreadable: usize,
+    /// Catalog views that this store does not have.
+    pub(super) absent: Vec<&'static str>,
 }
 
 /// A name on a store.
@@ -53,32 +55,32 @@ pub(super) struct ForeignKey {
 /// Cells of one row, as text.
 type Cells = Vec<Option<String>>;
 
+const NO_TABLE: u16 = 1146;
+const UNKNOWN_TABLE: u16 = 1109;
+const UNKNOWN_COLUMN: u16 = 1054;
 const SYSTEM: &str = "('mysql', 'information_schema', 'performance_schema', 'sys')";
 
 impl Catalog {
     /// Reads it all.
     pub(super) async fn read(conn: &mut Conn) -> mysql_async::Result<Catalog> {
-        let mut catalog = Catalog {
-            tables: select(conn, "TABLE_SCHEMA, TABLE_NAME", "TABLES", "TABLE_SCHEMA")
-                .await?
-                .iter()
-                .map(|row| named(row, 0))
-                .collect(),
-            ..Catalog::default()
-        };
-        let views = select(conn, "TABLE_SCHEMA, TABLE_NAME, VIEW_DEFINITION", "VIEWS", "TABLE_SCHEMA").await?;
+        let mut catalog = Catalog::default();
+        let tables = catalog.select(conn, "TABLE_SCHEMA, TABLE_NAME", "TABLES", "TABLE_SCHEMA").await?;
+        catalog.tables = tables.iter().map(|row| named(row, 0)).collect();
+        let columns = "TABLE_SCHEMA, TABLE_NAME, VIEW_DEFINITION";
+        let views = catalog.select(conn, columns, "VIEWS", "TABLE_SCHEMA").await?;
         catalog.views = catalog.bodies(&views);
-        let routines =
-            select(conn, "ROUTINE_SCHEMA, ROUTINE_NAME, ROUTINE_DEFINITION", "ROUTINES", "ROUTINE_SCHEMA").await?;
+        let columns = "ROUTINE_SCHEMA, ROUTINE_NAME, ROUTINE_DEFINITION";
+        let routines = catalog.select(conn, columns, "ROUTINES", "ROUTINE_SCHEMA").await?;
         catalog.routines = catalog.bodies(&routines);
-        let events = select(conn, "EVENT_SCHEMA, EVENT_NAME, EVENT_DEFINITION", "EVENTS", "EVENT_SCHEMA").await?;
+        let columns = "EVENT_SCHEMA, EVENT_NAME, EVENT_DEFINITION";
+        let events = catalog.select(conn, columns, "EVENTS", "EVENT_SCHEMA").await?;
         catalog.events = catalog.bodies(&events);
         let columns = "TRIGGER_SCHEMA, TRIGGER_NAME, ACTION_STATEMENT, EVENT_OBJECT_SCHEMA, EVENT_OBJECT_TABLE";
-        let triggers = select(conn, columns, "TRIGGERS", "TRIGGER_SCHEMA").await?;
+        let triggers = catalog.select(conn, columns, "TRIGGERS", "TRIGGER_SCHEMA").await?;
         catalog.triggers = triggers.iter().map(|row| Trigger { body: body(row), table: named(row, 3) }).collect();
         let columns =
             "DISTINCT TABLE_SCHEMA, TABLE_NAME, REFERENCED_TABLE_SCHEMA, REFERENCED_TABLE_NAME, CONSTRAINT_NAME";
-        let keys = select(conn, columns, "KEY_COLUMN_USAGE", "TABLE_SCHEMA").await?;
+        let keys = catalog.select(conn, columns, "KEY_COLUMN_USAGE", "TABLE_SCHEMA").await?;
         let keys = keys.iter().filter(|row| row.get(3).is_some_and(Option::is_some));
         catalog.foreign_keys = keys
             .map(|row| ForeignKey { constraint: cell(row, 4), table: named(row, 0), references: named(row, 2) })
@@ -86,15 +88,31 @@ impl Catalog {
         Ok(catalog)
     }
 
+    /// The rows of a catalog view outside the system's databases; none where the store has no such view or column.
+    async fn select(
+        &mut self,
+        conn: &mut Conn,
+        columns: &str,
+        view: &'static str,
+        schema: &str,
+    ) -> mysql_async::Result<Vec<Cells>> {
+        let sql = format!("SELECT {columns} FROM information_schema.{view} WHERE {schema} NOT IN {SYSTEM}");
+        match rows(conn, &sql).await {
+            Err(mysql_async::Error::Server(error))
+                if matches!(error.code, NO_TABLE | UNKNOWN_TABLE | UNKNOWN_COLUMN) =>
+            {
+                self.absent.push(view);
+                Ok(Vec::new())
+            }
+            other => other,
+        }
+    }
+
     fn bodies(&mut self, rows: &[Cells]) -> Vec<Body> {
         self.unreadable +=
             rows.iter().filter(|row| row.get(2).is_none_or(|text| text.as_deref().is_none_or(str::is_empty))).count();
         rows.iter().map(body).collect()
     }
-}
-
-async fn select(conn: &mut Conn, columns: &str, table: &str, schema: &str) -> mysql_async::Result<Vec<Cells>> {
-    rows(conn, &format!("SELECT {columns} FROM information_schema.{table} WHERE {schema} NOT IN {SYSTEM}")).await
 }
 
 /// Runs a query in the text protocol; whatever comes is text.

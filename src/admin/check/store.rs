@@ -221,6 +221,15 @@ async fn interview(
                 );
                 probe.bad(Level::Warn, what, "look at them by hand, as root: SHOW CREATE VIEW …");
             }
+            if !catalog.absent.is_empty() {
+                let views = catalog.absent.join(", ");
+                let what = format!("it has no information_schema.{views}: what hides tables there is not looked for");
+                probe.bad(
+                    Level::Warn,
+                    what,
+                    "name the views and routines that use grouped tables in the group's `tables:`",
+                );
+            }
             probe.catalog = Some(catalog);
         }
         Err(Error::Server(error)) => {

@@ -12,8 +12,8 @@ use super::super::source::Finding;
 use super::{StoreNames, check_name};
 
 /// Keys of a group that later versions obey.
-const LATER: [&str; 9] =
-    ["standby", "ack", "ack_timeout", "fallback", "fallback_after", "hold_max", "shadow", "tenant", "tenants"];
+const LATER: [&str; 8] =
+    ["ack", "ack_timeout", "fallback", "fallback_after", "hold_max", "shadow", "tenant", "tenants"];
 
 /// Databases of one group.
 const MAX_DATABASES: usize = 1_000;
@@ -52,6 +52,8 @@ fn group(reader: &mut Reader<'_>, entry: &Entry, names: &StoreNames, claims: &mu
     let choices = [("allow", true), ("refuse", false)];
     let cross =
         cross.map(|node| reader.choice(node, &fields.name("cross_store_transactions"), &choices).unwrap_or_default());
+    let standby =
+        fields.take("standby").and_then(|node| standby(reader, node, &fields.name("standby"), names, connection));
     fields.refuse_later(reader, &LATER);
     let narrowed: Rc<[String]> = databases.clone().into();
     for (pattern, span) in &tables {
@@ -72,7 +74,25 @@ fn group(reader: &mut Reader<'_>, entry: &Entry, names: &StoreNames, claims: &mu
         databases,
         references: unplaced(references),
         cross_store_transactions: cross.unwrap_or(true),
+        standby,
     })
+}
+
+/// The other store of the group.
+fn standby(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    what: &str,
+    names: &StoreNames,
+    connection: Option<StoreId>,
+) -> Option<StoreId> {
+    let found = names.resolve(reader, node, what)?;
+    if Some(found) == connection {
+        let message = format!("`{what}` is the store that serves the group");
+        let help = "name the other store, or remove the line: a store is no standby of itself";
+        reader.report(Finding::new(ProblemKind::Invalid, node.span.clone(), message).help(help));
+    }
+    Some(found)
 }
 
 fn patterns(reader: &mut Reader<'_>, node: &Node, what: &str) -> Vec<Placed> {

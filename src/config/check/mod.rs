@@ -30,6 +30,7 @@ pub(super) fn check(reader: &mut Reader<'_>, root: &Node, path: &Path) -> Option
     let (stores, names) = stores::stores(reader, &mut top, &listen);
     let default = default(reader, &mut top, &names);
     let groups = groups::groups(reader, &mut top, &names);
+    standbys_have_accounts(reader, &stores, &groups, &top.span);
     let users = accounts::users(reader, &mut top, &names);
     let settings = settings::settings(reader, &mut top);
     let control_socket = control_socket(reader, &mut top, path);
@@ -51,6 +52,24 @@ pub(super) fn check(reader: &mut Reader<'_>, root: &Node, path: &Path) -> Option
         log: settings.log,
         workers: settings.workers,
     })
+}
+
+/// The log is read, and the standby written, with the control accounts of both stores.
+fn standbys_have_accounts(
+    reader: &mut Reader<'_>,
+    stores: &[super::model::Store],
+    groups: &[super::model::Group],
+    span: &std::ops::Range<usize>,
+) {
+    for group in groups {
+        let Some(standby) = group.standby else { continue };
+        for id in [group.connection, standby] {
+            let Some(store) = stores.get(usize::from(id.0)).filter(|store| store.control.is_none()) else { continue };
+            let message = format!("`groups.{}.standby` needs the control account of {}", group.name, store.name);
+            let help = format!("write `control: {{ user: switchover, password: … }}` in stores.{}", store.name);
+            reader.report(Finding::new(ProblemKind::Missing, span.clone(), message).help(help));
+        }
+    }
 }
 
 /// The names of the stores in order, whether or not their own keys were right.

@@ -254,11 +254,18 @@ impl Scanner<'_> {
         }
         let first = self.cur.bump();
         let (database, name) = self.qualified(first);
-        let text = self.cur.unquoted(name);
+        let mut text = self.cur.unquoted(name);
         self.set_state(State::Rest);
         let (open, close) = (self.cur.is(word::OPEN), self.cur.is(word::CLOSE));
         if open {
             self.add(database, name, Access::Read, 0);
+            self.cur.bump();
+            self.cur.eat(word::AS);
+            if self.cur.peek().is_name() {
+                // from here on it goes by this name
+                let alias = self.cur.bump();
+                text = self.cur.unquoted(alias.span());
+            }
         }
         self.rest(Kind::Handler { name: text, open, close })
     }

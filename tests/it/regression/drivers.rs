@@ -38,8 +38,8 @@ fn compressed_clients_are_compressed_and_the_store_says_so() {
 fn compressed_commands_of_any_size_arrive() {
     let (database, proxy) = ground();
     let script = r"
-import os, MySQLdb
-c = MySQLdb.connect(host='127.0.0.1', port=int(os.environ['PORT']), user='app', password='app', database=os.environ['DB'], compress=True)
+import os, tempfile, MySQLdb
+c = MySQLdb.connect(host='127.0.0.1', port=int(os.environ['PORT']), user='app', password='app', database=os.environ['DB'], compress=True, local_infile=1)
 k = c.cursor()
 for n in (0, 1, 49, 50, 51, 16373, 16384, 65535, 65536, 70000, 1 << 20, 20_000_000):
     s = ''.join(chr(97 + i * 7 % 23) for i in range(min(n, 5000))).ljust(n, 'x')
@@ -47,12 +47,21 @@ for n in (0, 1, 49, 50, 51, 16373, 16384, 65535, 65536, 70000, 1 << 20, 20_000_0
     assert k.fetchone()[0] == s, n
 k.execute('TRUNCATE hits')
 k.executemany('INSERT INTO hits (s) VALUES (%s)', [('v' * (i % 300),) for i in range(20000)])
+k.execute('INSERT INTO hits (s) VALUES (%s)', ('w' * 20_000_000,))
+with tempfile.NamedTemporaryFile('w') as f:
+    f.writelines(f'{i}\\t{i * 7}\\n' for i in range(30000, 700000))
+    f.flush()
+    os.chmod(f.name, 0o644)
+    k.execute(f'LOAD DATA LOCAL INFILE \'{f.name}\' INTO TABLE hits (id, s)')
 c.commit()
 k.execute('SELECT COUNT(*), SUM(LENGTH(s)) FROM hits')
 print(*k.fetchone())
 ";
     let expected = clients::python(script, stores().legacy.port, &database.name).text();
-    assert_eq!(clients::python(script, proxy.port, &database.name).text(), expected);
+    for store in ["legacy", "new"] {
+        proxy.flag("analytics", store);
+        assert_eq!(clients::python(script, proxy.port, &database.name).text(), expected, "{store}");
+    }
 }
 
 /// PyMySQL, DBD::mysql: MariaDB resets a connection that was idle for `wait_timeout`, so that the client's next send fails (2006,

@@ -14,3 +14,4 @@ mod retries;
 mod session_state;
 mod session_tracking;
 mod transactions;
+mod two_stores;

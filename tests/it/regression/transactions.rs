@@ -7,7 +7,8 @@
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error};
 
-use crate::support::{Database, Proxy, eventually, stores};
+use crate::support::proxy::pair_config;
+use crate::support::{Database, PrivateServer, Proxy, eventually, stores};
 
 /// `orders` on legacy, `hits` (grouped) on new.
 fn ground() -> (Database, Proxy) {
@@ -163,4 +164,42 @@ async fn rule_07_savepoints_are_replayed_in_their_order() {
     }
     run(&mut conn, &["COMMIT"]).await;
     assert_eq!(values(&database), ("2".into(), "0".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_06_a_lock_wait_that_rolls_back_takes_the_other_store_with_it() {
+    let new = PrivateServer::start(22, &["--innodb-rollback-on-timeout", "--innodb-lock-wait-timeout=1"]);
+    let database = stores().database();
+    database.on_legacy("CREATE TABLE orders (id INT PRIMARY KEY, n INT) ENGINE=InnoDB");
+    database.on_legacy("INSERT INTO orders VALUES (1, 0)");
+    new.sql(&format!("CREATE DATABASE {}", database.name));
+    new.sql_in(&database.name, "CREATE TABLE hits (id INT PRIMARY KEY, n INT) ENGINE=InnoDB");
+    new.sql_in(&database.name, "INSERT INTO hits VALUES (1, 0), (2, 0)");
+    let proxy = Proxy::start(|port| pair_config(port, &stores().legacy, &new, &["hits"]));
+    proxy.flag("analytics", "new");
+    let mut blocker = new.connect().await;
+    run(&mut blocker, &[&format!("USE {}", database.name), "BEGIN", "UPDATE hits SET n = 7 WHERE id = 2"]).await;
+    let mut conn = proxy.connect(&database.name).await;
+    for several in [false, true] {
+        run(&mut conn, &["BEGIN", "UPDATE orders SET n = 1", "UPDATE hits SET n = 1 WHERE id = 1"]).await;
+        let text = if several {
+            "UPDATE orders SET n = 2; UPDATE hits SET n = 5 WHERE id = 2"
+        } else {
+            "UPDATE hits SET n = 5 WHERE id = 2"
+        };
+        let mut answer = conn.query_iter(text).await;
+        if several && let Ok(result) = &mut answer {
+            let _: Vec<mysql_async::Row> = result.collect().await.unwrap();
+            let Err(Error::Server(error)) = result.collect::<mysql_async::Row>().await else { panic!("no error") };
+            assert_eq!(error.code, 1205);
+        } else {
+            let Err(Error::Server(error)) = answer.map(drop) else { panic!("no error") };
+            assert_eq!(error.code, 1205);
+        }
+        // an application that retries what failed, and commits, must not commit half of it
+        run(&mut conn, &["COMMIT"]).await;
+        assert_eq!(database.on_legacy("SELECT n FROM orders"), [["0"]], "several: {several}");
+        assert_eq!(new.sql_in(&database.name, "SELECT n FROM hits WHERE id = 1"), [["0"]]);
+    }
+    run(&mut blocker, &["ROLLBACK"]).await;
 }

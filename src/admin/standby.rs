@@ -1,0 +1,263 @@
+//! `switchover init` and `switchover standby …`.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::check;
+use super::client::ask;
+use super::outcome::{Code, Outcome};
+use super::protocol::{Cause, GroupStatus, Reply, Request, StandbyAction, StandbyRequest, StandbyStatus};
+use super::show::unexpected;
+use super::table::number;
+use crate::backend::{StoreHandle, control};
+use crate::config::model::{Group, Store};
+use crate::config::{self, Config, GroupId};
+use crate::entry::{Position, quoted};
+use crate::routing::Snapshot;
+use crate::standby::{GroupTables, init, schema};
+
+/// What `switchover init` is asked.
+pub struct Init<'a> {
+    /// The configuration file.
+    pub config: &'a Path,
+    /// One group; none for every group with a standby.
+    pub group: Option<String>,
+    /// Only print the SQL.
+    pub print: bool,
+    /// Where the standby's copy was taken.
+    pub from: Option<String>,
+    /// Answer for programs.
+    pub json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Found {
+    what: String,
+    mend: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Begun {
+    group: String,
+    good: bool,
+    problems: Vec<Found>,
+    warnings: Vec<Found>,
+    done: Vec<String>,
+}
+
+/// Runs `switchover init`. Blocks.
+pub fn init(command: &Init<'_>) -> Outcome {
+    let config = match config::load(command.config) {
+        Ok(config) => config,
+        Err(problems) => return check::refused(&problems, command.json),
+    };
+    let refused = |text: &str| Outcome::failed(Code::Refused, command.json, text);
+    let wanted =
+        |group: &&Group| group.standby.is_some() && command.group.as_ref().is_none_or(|name| *name == group.name);
+    let groups: Vec<&Group> = config.groups.iter().filter(wanted).collect();
+    if groups.is_empty() {
+        let which =
+            command.group.as_ref().map_or("no group has".to_owned(), |name| format!("there is no group {name} with"));
+        return refused(&format!("{which} a standby\n  help: write `standby: STORE` in the group"));
+    }
+    if command.print {
+        let text = groups.iter().map(|group| printed(&config, group)).collect::<String>();
+        return Outcome { stdout: text, stderr: String::new(), code: Code::Done };
+    }
+    let from = match command.from.as_deref().map(str::parse::<Position>).transpose() {
+        Ok(from) => from,
+        Err(error) => return refused(&error.to_string()),
+    };
+    if from.is_some() && groups.len() > 1 {
+        return refused("--from is one group's: name the group");
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Outcome::failed(Code::Failed, command.json, &error.to_string()),
+    };
+    let mut all = Vec::new();
+    for group in groups {
+        match runtime.block_on(begin(&config, group, from.clone())) {
+            Ok(report) => all.push(begun(group, report)),
+            Err(error) => return refused(&error),
+        }
+    }
+    let code = if all.iter().all(|begun| begun.good) { Code::Done } else { Code::Refused };
+    Outcome::new(code, command.json, &all, || all.iter().map(told).collect())
+}
+
+async fn begin(config: &Config, group: &Group, from: Option<Position>) -> Result<init::Report, String> {
+    let handle = |id: config::StoreId| -> Result<Arc<StoreHandle>, String> {
+        let store = config.stores.get(usize::from(id.0)).cloned().ok_or("no such store")?;
+        Ok(Arc::new(StoreHandle::new(store).map_err(|e| e.to_string())?))
+    };
+    let authority = handle(group.connection)?;
+    let standby = handle(group.standby.unwrap_or(group.connection))?;
+    let probed = control::probe(&authority, config.limits.connect_timeout).await.map_err(|e| e.to_string())?;
+    let at = config.groups.iter().position(|g| g.name == group.name).and_then(|at| u16::try_from(at).ok());
+    let snapshot = Snapshot::compile(Arc::new(config.clone()), 0, probed.lower_case_table_names.unwrap_or(0));
+    let tables = GroupTables::new(snapshot, GroupId(at.unwrap_or(0)));
+    let request = init::Request { group: group.name.clone(), tables, authority, standby, from };
+    init::init(&request).await.map_err(|e| e.to_string())
+}
+
+fn begun(group: &Group, report: init::Report) -> Begun {
+    let found = |list: Vec<(String, String)>| list.into_iter().map(|(what, mend)| Found { what, mend }).collect();
+    Begun {
+        group: group.name.clone(),
+        good: report.problems.is_empty(),
+        problems: found(report.problems),
+        warnings: found(report.warnings),
+        done: report.done,
+    }
+}
+
+fn told(begun: &Begun) -> String {
+    let mut text = format!("{}\n", begun.group);
+    for done in &begun.done {
+        let _ = writeln!(text, "  ok     {done}");
+    }
+    for (level, found) in [("warn ", &begun.warnings), ("error", &begun.problems)] {
+        for Found { what, mend } in found {
+            let _ = writeln!(text, "  {level}  {what}");
+            mend.lines().for_each(|line| text.push_str(&format!("         → {line}\n")));
+        }
+    }
+    let end = if begun.good {
+        "the standby follows as soon as a proxy serves this file: switchover standby show"
+    } else {
+        "nothing has begun: mend the errors, then run this again"
+    };
+    let _ = writeln!(text, "  {end}");
+    text
+}
+
+/// The SQL for both stores of a group, with the fewest rights that do: either may become the authority.
+fn printed(config: &Config, group: &Group) -> String {
+    let mut text = String::new();
+    for id in [Some(group.connection), group.standby].into_iter().flatten() {
+        let Some(store) = config.stores.get(usize::from(id.0)) else { continue };
+        let _ = writeln!(text, "-- on {}, for the group {}", store.name, group.name);
+        for statement in schema::STATEMENTS {
+            let _ = writeln!(text, "{statement};");
+        }
+        let _ = writeln!(text, "{}", grants(store, group));
+    }
+    text
+}
+
+fn grants(store: &Store, group: &Group) -> String {
+    let user = store.control.as_ref().map_or("switchover", |control| control.user.as_str());
+    let account = format!("{}@'%'", schema::literal(user));
+    let mut text = format!(
+        "GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO {account};\n\
+         GRANT SELECT, INSERT, UPDATE, DELETE, CREATE ON switchover.* TO {account};\n"
+    );
+    for pattern in &group.tables {
+        let databases = match &pattern.database {
+            Some(database) => vec![database.clone()],
+            None if group.databases.is_empty() => vec!["DATABASE".to_owned()],
+            None => group.databases.clone(),
+        };
+        for database in databases {
+            let wild = database.contains('*') || pattern.name.contains('*') || database == "DATABASE";
+            let mark = if wild { "-- for each table that it means: " } else { "" };
+            let name = format!("{}.{}", quoted(&database), quoted(&pattern.name));
+            let _ = writeln!(text, "{mark}GRANT SELECT, INSERT, DELETE, TRIGGER ON {name} TO {account};");
+        }
+    }
+    text
+}
+
+/// `switchover standby show [GROUP]`.
+pub fn show(socket: &Path, group: Option<&str>, json: bool) -> Outcome {
+    let status = match ask(socket, &Request::Status) {
+        Ok(Reply::Status(status)) => status,
+        other => return unexpected(other, json),
+    };
+    let wanted = |g: &&GroupStatus| g.standby.is_some() && group.is_none_or(|name| name == g.name);
+    let groups: Vec<&GroupStatus> = status.groups.iter().filter(wanted).collect();
+    if groups.is_empty() {
+        return Outcome::failed(
+            Code::Refused,
+            json,
+            "no such group with a standby\n  help: write `standby: STORE` in the group",
+        );
+    }
+    let value: Vec<_> = groups.iter().map(|g| (&g.name, &g.standby)).collect();
+    Outcome::new(Code::Done, json, &value, || {
+        groups.iter().filter_map(|g| Some(lines(&g.name, &g.connection, g.standby.as_ref()?))).collect()
+    })
+}
+
+fn lines(group: &str, connection: &str, standby: &StandbyStatus) -> String {
+    let mut text = format!("{group}  {connection} → {}: {}", standby.store, standby.state);
+    if standby.state == "applying" {
+        let _ = write!(text, ", {} entries and {} s behind", number(standby.lag_entries), standby.lag_seconds);
+    }
+    let _ = writeln!(
+        text,
+        "\n  applied   {} ({} transactions, {} rows since the start)",
+        standby.position,
+        number(standby.transactions),
+        number(standby.rows)
+    );
+    if let Some(reason) = &standby.reason {
+        let at = standby.transaction.as_ref().map(|id| format!("{id}: ")).unwrap_or_default();
+        let _ = writeln!(text, "  {}   {at}{reason}", standby.state);
+    }
+    for line in standby.remedy.iter().flat_map(|remedy| remedy.lines()) {
+        let _ = writeln!(text, "  → {line}");
+    }
+    if standby.state == "stopped" {
+        let _ = writeln!(text, "  → switchover standby retry {group}");
+        if let (true, Some(id)) = (standby.skippable, &standby.transaction) {
+            let _ = writeln!(text, "  → switchover standby skip {group} {id} --reason '…'");
+        }
+    }
+    text
+}
+
+/// `switchover standby retry | skip`.
+pub fn tell(socket: &Path, group: String, action: StandbyAction, cause: Cause, json: bool) -> Outcome {
+    let (request, done) = match &action {
+        StandbyAction::Retry => ("retry", format!("{group}: it tries again\n")),
+        StandbyAction::Skip { transaction, .. } => ("skip", format!("{group}: {transaction} is passed over\n")),
+    };
+    match ask(socket, &Request::Standby(StandbyRequest { group, action, cause })) {
+        Ok(Reply::Standby(status)) => Outcome::new(Code::Done, json, &(request, status), || done),
+        other => unexpected(other, json),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stopped_standby_says_how_it_goes_on() {
+        let standby = StandbyStatus {
+            store: "new".into(),
+            state: "stopped".into(),
+            position: "0-1-7".into(),
+            transaction: Some("0-1-8".into()),
+            reason: Some("d.t: a duplicate".into()),
+            remedy: Some("delete it".into()),
+            skippable: true,
+            ..StandbyStatus::default()
+        };
+        let text = lines("a", "legacy", &standby);
+        for part in [
+            "a  legacy → new: stopped",
+            "0-1-8: d.t: a duplicate",
+            "→ delete it",
+            "standby retry a",
+            "skip a 0-1-8 --reason",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+    }
+}

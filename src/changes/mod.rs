@@ -1,0 +1,72 @@
+//! A store's change log: whole committed transactions, in commit order, each with a position that survives any crash (layer L2).
+//!
+//! One kind so far, [`binlog`]: MariaDB's (GTIDs, or file and offset) and MySQL's (file and offset; its GTID sets and its
+//! binary JSON wait for a server to try them on). A log yields [`Item`]s; what it cannot yield exactly, it does not yield:
+//! it stops with a [`Stop`] that says what was met, where, and what mends it. A connection that is lost is no stop: the
+//! reader connects again, from the position after the last whole transaction.
+
+pub mod binlog;
+
+use crate::entry::{Position, Transaction};
+
+/// What a log yields.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Item {
+    /// A transaction with changes of the group.
+    Transaction(Transaction),
+    /// Everything up to here concerns others.
+    Passed(Position),
+    /// Nothing new: the log's server is alive.
+    Alive,
+}
+
+/// Whose a table is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interest {
+    /// The group's: its changes are wanted.
+    Group,
+    /// The applier's own mark: its transactions came from the other store, and are not to go back there.
+    Mark,
+    /// Another's.
+    Other,
+}
+
+/// Says whose a table is.
+pub trait Tables: Send + 'static {
+    /// Whose is `database`.`name`?
+    fn interest(&self, database: &str, name: &str) -> Interest;
+
+    /// Whether a table of the group may be in this database.
+    fn any_in(&self, database: &str) -> bool;
+}
+
+/// The log holds something that cannot be applied exactly: an operator decides.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
+pub struct Stop {
+    /// The transaction, by its name in the log; empty where the log as a whole is meant.
+    pub transaction: String,
+    /// What was met.
+    pub what: String,
+    /// What mends it, a command or a statement a line.
+    pub remedy: String,
+    /// Where the log goes on after the transaction; none where it cannot be skipped.
+    pub after: Option<Position>,
+}
+
+/// Why there is no item.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The connection failed or was lost: connect again.
+    #[error("{0}")]
+    Lost(String),
+    /// An operator decides.
+    #[error(transparent)]
+    Stop(Box<Stop>),
+}
+
+impl From<std::io::Error> for LogError {
+    fn from(error: std::io::Error) -> LogError {
+        LogError::Lost(error.to_string())
+    }
+}

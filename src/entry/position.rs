@@ -1,0 +1,151 @@
+//! Where a change log goes on: the GTIDs of MariaDB that are done, one per domain, or a file and an offset.
+//!
+//! Its text is what stands in `switchover.marks`, what `switchover init --from` takes, and what `status` shows.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A MariaDB GTID: `domain-server-sequence`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Gtid {
+    /// Replication domain.
+    pub domain: u32,
+    /// `server_id` of the server on which the transaction ran first.
+    pub server: u32,
+    /// Its number in the domain.
+    pub sequence: u64,
+}
+
+impl fmt::Display for Gtid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}-{}", self.domain, self.server, self.sequence)
+    }
+}
+
+impl FromStr for Gtid {
+    type Err = NoPosition;
+
+    fn from_str(text: &str) -> Result<Gtid, NoPosition> {
+        let mut parts = text.trim().split('-');
+        let mut gtid = || -> Option<Gtid> {
+            let domain = parts.next()?.parse().ok()?;
+            let server = parts.next()?.parse().ok()?;
+            let sequence = parts.next()?.parse().ok()?;
+            parts.next().is_none().then_some(Gtid { domain, server, sequence })
+        };
+        gtid().ok_or_else(|| NoPosition(text.to_owned()))
+    }
+}
+
+/// A position in a change log; everything before it is done.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Position {
+    /// MariaDB: the newest GTID that is done, per domain, in the order of domains.
+    Gtids(Vec<Gtid>),
+    /// A binlog file and the offset of its next event, bytes.
+    File {
+        /// The file's name.
+        file: String,
+        /// Bytes from its start.
+        offset: u64,
+    },
+}
+
+/// Text that is no position.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no position: write GTIDs as 0-1-100 (several with commas), or a binlog's name and offset as binlog.000001:4"
+)]
+pub struct NoPosition(pub String);
+
+impl Position {
+    /// The position after a transaction of this GTID.
+    pub fn pass(&mut self, gtid: Gtid) {
+        if let Position::Gtids(list) = self {
+            match list.binary_search_by_key(&gtid.domain, |g| g.domain) {
+                Ok(at) => {
+                    if let Some(known) = list.get_mut(at) {
+                        *known = gtid;
+                    }
+                }
+                Err(at) => list.insert(at, gtid),
+            }
+        }
+    }
+
+    /// How many transactions `other` is ahead of this, where both are GTIDs: by their numbers, whosever they are.
+    #[must_use]
+    pub fn behind(&self, other: &Position) -> Option<u64> {
+        let (Position::Gtids(done), Position::Gtids(all)) = (self, other) else { return None };
+        let of = |domain| done.iter().find(|g| g.domain == domain).map_or(0, |g| g.sequence);
+        Some(all.iter().map(|g| g.sequence.saturating_sub(of(g.domain))).sum())
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Position::Gtids(list) => {
+                for (n, gtid) in list.iter().enumerate() {
+                    if n > 0 {
+                        f.write_str(",")?;
+                    }
+                    write!(f, "{gtid}")?;
+                }
+                Ok(())
+            }
+            Position::File { file, offset } => write!(f, "{file}:{offset}"),
+        }
+    }
+}
+
+impl FromStr for Position {
+    type Err = NoPosition;
+
+    fn from_str(text: &str) -> Result<Position, NoPosition> {
+        if let Some((file, offset)) = text.rsplit_once(':')
+            && let (false, Ok(offset)) = (file.is_empty(), offset.parse())
+        {
+            return Ok(Position::File { file: file.to_owned(), offset });
+        }
+        let mut position = Position::Gtids(Vec::new());
+        for gtid in text.split(',').filter(|gtid| !gtid.trim().is_empty()) {
+            position.pass(gtid.parse().map_err(|_| NoPosition(text.to_owned()))?);
+        }
+        Ok(position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn positions_pass_and_compare() {
+        let mut p: Position = "0-1-5".parse().unwrap();
+        p.pass("0-2-6".parse().unwrap());
+        p.pass("7-1-1".parse().unwrap());
+        assert_eq!(p.to_string(), "0-2-6,7-1-1");
+        assert_eq!(p.behind(&"0-1-10,7-1-1,9-1-2".parse().unwrap()), Some(6));
+        assert_eq!(p.behind(&"b.000001:4".parse().unwrap()), None);
+        assert_eq!("".parse(), Ok(Position::Gtids(Vec::new())));
+        for text in ["0-1", "0-1-2-3", "a-b-c", ":4", "x", "0-1-99999999999999999999"] {
+            assert!(text.parse::<Position>().is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn text_round_trips(gtids in proptest::collection::vec((any::<u32>(), any::<u32>(), any::<u64>()), 0..5), file in "[a-z.:0-9]{1,9}", offset in any::<u64>()) {
+            let mut position = Position::Gtids(Vec::new());
+            for (domain, server, sequence) in gtids {
+                position.pass(Gtid { domain, server, sequence });
+            }
+            for p in [position, Position::File { file, offset }] {
+                prop_assert_eq!(p.to_string().parse::<Position>(), Ok(p));
+            }
+        }
+    }
+}

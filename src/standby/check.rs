@@ -1,0 +1,95 @@
+//! Whether a pair of stores can be authority and standby of a group, and what is missing, each with what mends it.
+
+use super::catalog::{Catalog, Description};
+
+/// What is wrong, and what mends it.
+pub type Problem = (String, String);
+
+/// What keeps rows from being applied to the standby's tables.
+#[must_use]
+pub fn standby_tables(catalog: &Catalog) -> Vec<Problem> {
+    catalog.values().flat_map(|table| standby_table(table)).collect()
+}
+
+fn standby_table(table: &Description) -> Vec<Problem> {
+    let name = table.name.quoted();
+    let mut problems = Vec::new();
+    if table.key.is_empty() {
+        let what =
+            format!("{} has no primary key, and no unique key without NULL: its rows cannot be told apart", table.name);
+        problems.push((what, format!("on both stores: ALTER TABLE {name} ADD PRIMARY KEY (…)")));
+    }
+    if !table.engine.eq_ignore_ascii_case("innodb") {
+        let what = format!("{} has the engine {}: a transaction could be applied in half", table.name, table.engine);
+        problems.push((what, format!("ALTER TABLE {name} ENGINE = InnoDB")));
+    }
+    if table.versioned {
+        let what = format!("{} keeps old versions of its rows, which a standby cannot repeat", table.name);
+        problems.push((what, format!("ALTER TABLE {name} DROP SYSTEM VERSIONING")));
+    }
+    for trigger in &table.triggers {
+        let what = format!(
+            "the trigger {trigger} on the standby's {} would do a second time what the log holds already",
+            table.name
+        );
+        let database = crate::entry::quoted(&table.name.database);
+        let mend = format!(
+            "on the standby: DROP TRIGGER {database}.{}, and make it again when the standby becomes the authority",
+            crate::entry::quoted(trigger)
+        );
+        problems.push((what, mend));
+    }
+    problems
+}
+
+/// How the tables of the two stores differ.
+#[must_use]
+pub fn differences(authority: &Catalog, standby: &Catalog) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (name, ours) in authority {
+        let Some(theirs) = standby.get(name) else {
+            let mend = format!("create it there: SHOW CREATE TABLE {} on the authority", name.quoted());
+            problems.push((format!("{name} is not on the standby"), mend));
+            continue;
+        };
+        problems.extend(column_differences(ours, theirs));
+        if ours.key != theirs.key && !ours.key.is_empty() && !theirs.key.is_empty() {
+            let what = format!("{name} has another primary key on the standby");
+            problems.push((what, "make it the same on both".to_owned()));
+        }
+        if !ours.engine.eq_ignore_ascii_case("innodb") {
+            let what =
+                format!("{name} has the engine {} on the authority: what is rolled back there stays", ours.engine);
+            problems.push((what, format!("on the authority: ALTER TABLE {} ENGINE = InnoDB", name.quoted())));
+        }
+    }
+    for name in standby.keys().filter(|name| !authority.contains_key(*name)) {
+        let what = format!("{name} is on the standby only");
+        problems.push((what, "drop it there, or take it out of the group's patterns".to_owned()));
+    }
+    problems
+}
+
+fn column_differences(ours: &Description, theirs: &Description) -> Vec<Problem> {
+    let name = &ours.name;
+    let mend = format!("make it as on the authority: ALTER TABLE {} …", name.quoted());
+    if ours.columns.len() != theirs.columns.len() {
+        let what = format!(
+            "{name} has {} columns on the authority, {} on the standby",
+            ours.columns.len(),
+            theirs.columns.len()
+        );
+        return vec![(what, mend)];
+    }
+    let mut problems = Vec::new();
+    for (a, b) in ours.columns.iter().zip(&theirs.columns) {
+        if a.name != b.name || a.words != b.words || a.generated != b.generated {
+            let what = format!(
+                "{name}: column {} {} on the authority, {} {} on the standby",
+                a.name, a.words, b.name, b.words
+            );
+            problems.push((what, mend.clone()));
+        }
+    }
+    problems
+}

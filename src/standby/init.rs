@@ -1,0 +1,341 @@
+//! `switchover init`: makes the schema `switchover` on both stores of a group, looks at everything that a standby rests on,
+//! and writes down where the standby's copy begins.
+//!
+//! Where it begins is exact: without `--from`, both stores are read in one consistent snapshot whose place in the log the
+//! authority itself says (RULES.md 40), and must hold the same rows. A copy that was loaded from a dump says its position.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::catalog::{self, Catalog, Description};
+use super::check;
+use super::schema::{STATEMENTS, literal};
+use super::tables::GroupTables;
+use crate::backend::connection::QueryError;
+use crate::backend::control::{self, ControlError};
+use crate::backend::{Backend, StoreHandle};
+use crate::entry::{Kind, Position, quoted};
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// What to begin.
+pub struct Request {
+    /// The group.
+    pub group: String,
+    /// Its tables.
+    pub tables: GroupTables,
+    /// The store that serves it.
+    pub authority: Arc<StoreHandle>,
+    /// The other.
+    pub standby: Arc<StoreHandle>,
+    /// Where the standby's copy was taken; none to compare both stores now.
+    pub from: Option<Position>,
+}
+
+/// What was found and done.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Report {
+    /// What keeps the standby from beginning, and what mends it.
+    pub problems: Vec<(String, String)>,
+    /// What works, until it does not.
+    pub warnings: Vec<(String, String)>,
+    /// What was done, or was so already.
+    pub done: Vec<String>,
+}
+
+/// Why nothing can be said.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// A store cannot be reached.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// A store refused a question.
+    #[error("{store}: {error}")]
+    Store {
+        /// Which.
+        store: String,
+        /// What it said.
+        error: QueryError,
+    },
+}
+
+/// A store, connected.
+struct Store {
+    name: String,
+    backend: Backend,
+}
+
+impl Store {
+    async fn connect(handle: &Arc<StoreHandle>) -> Result<Store, InitError> {
+        let mut store = Store { name: handle.name().to_owned(), backend: control::connect(handle, LIMIT).await? };
+        store.run("SET time_zone = '+00:00'").await?;
+        Ok(store)
+    }
+
+    async fn run(&mut self, sql: &str) -> Result<Vec<Vec<String>>, InitError> {
+        let rows = self.backend.query(sql.as_bytes()).await.map_err(|error| self.failed(error))?;
+        let text = |v: &Option<Vec<u8>>| String::from_utf8_lossy(v.as_deref().unwrap_or_default()).into_owned();
+        Ok(rows.rows.iter().map(|row| row.iter().map(text).collect()).collect())
+    }
+
+    async fn one(&mut self, sql: &str) -> Result<String, InitError> {
+        let rows = self.run(sql).await?;
+        Ok(rows.first().and_then(|row| row.first()).cloned().unwrap_or_default())
+    }
+
+    /// A variable; empty where the server has none of this name.
+    async fn variable(&mut self, name: &str) -> Result<String, InitError> {
+        match self.one(&format!("SELECT @@global.{name}")).await {
+            Err(InitError::Store { error: QueryError::Refused(_), .. }) => Ok(String::new()),
+            other => other,
+        }
+    }
+
+    fn failed(&self, error: QueryError) -> InitError {
+        InitError::Store { store: self.name.clone(), error }
+    }
+}
+
+/// Looks at everything, and begins where nothing is in the way.
+///
+/// # Errors
+/// [`InitError`] where a store does not answer; what it answers is in the report.
+pub async fn init(request: &Request) -> Result<Report, InitError> {
+    let mut report = Report::default();
+    let mut authority = Store::connect(&request.authority).await?;
+    let mut standby = Store::connect(&request.standby).await?;
+    authority_settings(&mut authority, &mut report).await?;
+    standby_settings(&mut authority, &mut standby, &mut report).await?;
+    for store in [&mut authority, &mut standby] {
+        make_schema(store, &mut report).await?;
+    }
+    let ours = catalog::read(&mut authority.backend, &request.tables).await.map_err(|e| authority.failed(e))?;
+    let theirs = catalog::read(&mut standby.backend, &request.tables).await.map_err(|e| standby.failed(e))?;
+    if ours.is_empty() {
+        let mend = "mend the group's `tables`, or give its control account SELECT on them".to_owned();
+        report
+            .problems
+            .push((format!("{} has no table of the group that its control account sees", authority.name), mend));
+    }
+    report.problems.extend(check::differences(&ours, &theirs));
+    report.problems.extend(check::standby_tables(&theirs));
+    if report.problems.is_empty() {
+        begin(request, &mut authority, &mut standby, &ours, &mut report).await?;
+    }
+    Ok(report)
+}
+
+/// RULES.md 30 and 42: what a commit promises, and what the log holds of it.
+async fn authority_settings(store: &mut Store, report: &mut Report) -> Result<(), InitError> {
+    let name = store.name.clone();
+    if store.variable("log_bin").await? != "1" {
+        let mend = format!("in {name}'s my.cnf: log_bin = binlog, server_id = {}; then restart it", 1);
+        report.problems.push((format!("{name} writes no binlog"), mend));
+        return Ok(());
+    }
+    for (variable, wanted, why) in [
+        ("binlog_format", "ROW", "a statement cannot be repeated exactly"),
+        ("binlog_row_image", "FULL", "a row that lacks columns cannot be repeated"),
+        ("sync_binlog", "1", "after a crash the standby could hold what the authority has lost"),
+        ("innodb_flush_log_at_trx_commit", "1", "after a crash the authority could lose what it acknowledged"),
+    ] {
+        let is = store.variable(variable).await?;
+        if !is.eq_ignore_ascii_case(wanted) {
+            let mend = format!(
+                "on {name}: SET GLOBAL {variable} = {wanted}; and in its my.cnf; sessions that are connected keep the old value"
+            );
+            report.problems.push((format!("{name} has {variable} = {is}: {why}"), mend));
+        }
+    }
+    let grants = store.run("SHOW GRANTS").await?.concat().join("\n").to_uppercase();
+    if !["REPLICATION SLAVE", "ALL PRIVILEGES ON *.*"].iter().any(|right| grants.contains(right)) {
+        let account = store.one("SELECT CURRENT_USER()").await?;
+        let mend =
+            format!("on {name}: GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO {}", account_literal(&account));
+        report.problems.push((format!("{name} does not give its log to the control account {account}"), mend));
+    }
+    Ok(())
+}
+
+fn account_literal(account: &str) -> String {
+    let (user, host) = account.rsplit_once('@').unwrap_or((account, "%"));
+    format!("{}@{}", literal(user), literal(host))
+}
+
+async fn standby_settings(authority: &mut Store, standby: &mut Store, report: &mut Report) -> Result<(), InitError> {
+    let name = standby.name.clone();
+    let (ours, theirs) =
+        (authority.variable("max_allowed_packet").await?, standby.variable("max_allowed_packet").await?);
+    if ours.parse::<u64>().unwrap_or(0) > theirs.parse::<u64>().unwrap_or(0) {
+        let what = format!("{name} has max_allowed_packet = {theirs}, the authority {ours}: a large row would not fit");
+        report.problems.push((what, format!("on {name}: SET GLOBAL max_allowed_packet = {ours}; and in its my.cnf")));
+    }
+    let (ours, theirs) =
+        (authority.variable("lower_case_table_names").await?, standby.variable("lower_case_table_names").await?);
+    if ours != theirs {
+        let what = format!("lower_case_table_names is {ours} on {}, {theirs} on {name}", authority.name);
+        report
+            .problems
+            .push((what, "start the standby with the authority's setting, on an empty data folder".to_owned()));
+    }
+    if standby.variable("binlog_format").await?.eq_ignore_ascii_case("STATEMENT") {
+        let mend = format!("on {name}: SET GLOBAL binlog_format = ROW; and in its my.cnf");
+        report
+            .problems
+            .push((format!("{name} has binlog_format = STATEMENT: rows cannot be applied at READ COMMITTED"), mend));
+    }
+    if standby.variable("log_bin").await? != "1" {
+        let what = format!("{name} writes no binlog: when it becomes the authority, nothing can follow it");
+        report.warnings.push((what, format!("in {name}'s my.cnf: log_bin = binlog; then restart it")));
+    }
+    for variable in ["sync_binlog", "innodb_flush_log_at_trx_commit"] {
+        let is = standby.variable(variable).await?;
+        if !is.is_empty() && is != "1" {
+            let what = format!("{name} has {variable} = {is}: as an authority it could lose what it acknowledged");
+            report.warnings.push((what, format!("on {name}: SET GLOBAL {variable} = 1; and in its my.cnf")));
+        }
+    }
+    Ok(())
+}
+
+async fn make_schema(store: &mut Store, report: &mut Report) -> Result<(), InitError> {
+    let there = store.one("SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'switchover'").await?;
+    if there == (STATEMENTS.len() - 1).to_string() {
+        return Ok(());
+    }
+    for statement in STATEMENTS {
+        match store.run(statement).await {
+            Ok(_) => {}
+            Err(InitError::Store { error: QueryError::Refused(e), .. }) => {
+                let what = format!("{} does not let the control account make the schema `switchover`: {e}", store.name);
+                report.problems.push((what, "run there, as root, what `switchover init --print` prints".to_owned()));
+                return Ok(());
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    report.done.push(format!("{}: the schema `switchover` is there", store.name));
+    Ok(())
+}
+
+/// Writes the first mark.
+async fn begin(
+    request: &Request,
+    authority: &mut Store,
+    standby: &mut Store,
+    catalog: &Catalog,
+    report: &mut Report,
+) -> Result<(), InitError> {
+    let group = literal(&request.group);
+    let begun = format!(
+        "SELECT position, authority FROM switchover.marks WHERE group_name = {group} ORDER BY round DESC LIMIT 1"
+    );
+    let begun = standby.run(&begun).await?;
+    let position = match (&request.from, begun.first()) {
+        (None, Some(row)) if row.get(1) == Some(&authority.name) => {
+            let at = row.first().cloned().unwrap_or_default();
+            report.done.push(format!("{}: the copy has begun already, and is at {at}", standby.name));
+            return Ok(());
+        }
+        (Some(from), _) => exact(authority, from).await?,
+        (None, _) => match same_rows(authority, standby, catalog, report).await? {
+            Some(position) => position,
+            None => return Ok(()),
+        },
+    };
+    // an applier that runs is deposed by the term, and reads the new mark
+    let (position_literal, name) = (literal(&position.to_string()), literal(&authority.name));
+    standby.run("START TRANSACTION").await?;
+    for sql in [
+        format!(
+            "INSERT INTO switchover.leases VALUES ({group}, 1, '', '1970-01-02') ON DUPLICATE KEY UPDATE term = term + 1"
+        ),
+        format!("DELETE FROM switchover.marks WHERE group_name = {group}"),
+        format!(
+            "INSERT INTO switchover.marks SELECT group_name, 0, term, {name}, 0, 1, {position_literal}, {position_literal}, '', \
+             UNIX_TIMESTAMP() FROM switchover.leases WHERE group_name = {group}"
+        ),
+        "COMMIT".to_owned(),
+    ] {
+        standby.run(&sql).await?;
+    }
+    report.done.push(format!("{}: the copy begins at {position} of {}", standby.name, authority.name));
+    Ok(())
+}
+
+/// A file and an offset as GTIDs, where the server can say it: those outlive the file's name.
+async fn exact(authority: &mut Store, from: &Position) -> Result<Position, InitError> {
+    let Position::File { file, offset } = from else { return Ok(from.clone()) };
+    let sql = format!("SELECT BINLOG_GTID_POS({}, {offset}) IS NULL, BINLOG_GTID_POS({0}, {offset})", literal(file));
+    let found = match authority.run(&sql).await {
+        Ok(rows) => {
+            rows.first().filter(|row| row.first().is_some_and(|null| null == "0")).and_then(|row| row.get(1).cloned())
+        }
+        Err(InitError::Store { error: QueryError::Refused(_), .. }) => None,
+        Err(other) => return Err(other),
+    };
+    Ok(found.and_then(|text| Position::from_str(&text).ok()).unwrap_or_else(|| from.clone()))
+}
+
+/// Compares both stores' rows at one place of the authority's log: the place, if they are the same.
+async fn same_rows(
+    authority: &mut Store,
+    standby: &mut Store,
+    catalog: &Catalog,
+    report: &mut Report,
+) -> Result<Option<Position>, InitError> {
+    authority.run("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
+    authority.run("START TRANSACTION WITH CONSISTENT SNAPSHOT").await?;
+    let status = authority.run("SHOW STATUS LIKE 'binlog_snapshot_%'").await?;
+    let value = |name: &str| {
+        let row = status.iter().find(|row| row.first().is_some_and(|n| n.eq_ignore_ascii_case(name)));
+        row.and_then(|row| row.get(1)).cloned().unwrap_or_default()
+    };
+    let (file, offset) = (value("Binlog_snapshot_file"), value("Binlog_snapshot_position"));
+    let Ok(offset) = offset.parse::<u64>() else {
+        let what = format!("{} does not say the place of a snapshot in its log", authority.name);
+        let mend = "load the standby from a dump that says its position (mariadb-dump --single-transaction --master-data=1), then `switchover init GROUP --from POSITION`";
+        report.problems.push((what, mend.to_owned()));
+        return Ok(None);
+    };
+    let position = exact(authority, &Position::File { file, offset }).await?;
+    for table in catalog.values() {
+        let sql = checksum(table);
+        let (ours, theirs) = (authority.run(&sql).await?, standby.run(&sql).await?);
+        if ours != theirs {
+            let count = |rows: &[Vec<String>]| rows.first().and_then(|row| row.first()).cloned().unwrap_or_default();
+            let what = format!(
+                "{} differs: {} rows on {}, {} on {}",
+                table.name,
+                count(&ours),
+                authority.name,
+                count(&theirs),
+                standby.name
+            );
+            let mend = format!(
+                "load the standby from a dump that says its position (mariadb-dump --single-transaction --gtid --master-data=1), then \
+                 `switchover init GROUP --from POSITION`; or, to begin with empty tables: TRUNCATE {} on both",
+                table.name.quoted()
+            );
+            report.problems.push((what, mend));
+        }
+    }
+    authority.run("COMMIT").await?;
+    Ok(report.problems.is_empty().then_some(position))
+}
+
+/// The number of rows, and sums over all their columns that do not depend on their order.
+fn checksum(table: &Description) -> String {
+    let columns = table.columns.iter().filter(|c| !c.generated).map(|column| {
+        let name = quoted(&column.name);
+        let text = match column.kind {
+            Kind::Text(_) | Kind::Binary(_) | Kind::Bytes => format!("HEX({name})"),
+            Kind::Enum | Kind::Set | Kind::Bit => format!("{name} + 0"),
+            _ => format!("CAST({name} AS CHAR)"),
+        };
+        format!("COALESCE({text}, '~')")
+    });
+    let row = format!("CRC32(CONCAT_WS('|', {}))", columns.collect::<Vec<_>>().join(", "));
+    format!("SELECT COUNT(*), COALESCE(BIT_XOR({row}), 0), COALESCE(SUM({row}), 0) FROM {}", table.name.quoted())
+}

@@ -1,0 +1,322 @@
+//! The net effect of several transactions on each table: what of a row is left after all of them. Pure.
+//!
+//! A row that was inserted and deleted again is nothing; one that was updated ten times is one change. What is left is written
+//! as deletes by key and inserts, all deletes of a table before its inserts: then no unique key can be in the way, whatever
+//! was swapped with what. Never REPLACE (RULES.md 41). Where the key is the table's only unique one, a row that stays is
+//! updated in place.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::catalog::{Catalog, Description};
+use crate::entry::{Change, Row, TableName, Transaction};
+
+/// What is left to do on one table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Net<'t> {
+    /// The table.
+    pub table: Arc<Description>,
+    /// All its rows go first.
+    pub clear: bool,
+    /// Rows that go: any image with their key.
+    pub removed: Vec<&'t Row>,
+    /// Rows that come.
+    pub added: Vec<&'t Row>,
+    /// Rows that stay and change, by their new images: only where the key is the table's only unique one.
+    pub changed: Vec<&'t Row>,
+}
+
+/// Transactions that cannot be merged, because they contradict each other or the standby's tables.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Misfit {
+    /// The standby does not have the table.
+    #[error("the standby has no table {0}")]
+    NoTable(TableName),
+    /// Rows have no key.
+    #[error("{0} has no primary key, and no unique key without NULL")]
+    NoKey(TableName),
+    /// Other columns than the log's.
+    #[error("{table}: {what}")]
+    Shape {
+        /// The table.
+        table: TableName,
+        /// How it differs.
+        what: String,
+    },
+    /// A row is inserted twice, or changed after it was deleted.
+    #[error("{0}: the log changes a row that the log itself has deleted, or inserts it twice")]
+    Contradiction(TableName),
+}
+
+/// One row through the transactions.
+struct Fate<'t> {
+    /// An image from before, if it was there before.
+    before: Option<&'t Row>,
+    /// What is left of it.
+    after: Option<&'t Row>,
+}
+
+#[derive(Default)]
+struct Fates<'t> {
+    clear: bool,
+    by_key: HashMap<Vec<u8>, usize>,
+    list: Vec<Fate<'t>>,
+}
+
+/// Merges transactions, which are in commit order.
+///
+/// # Errors
+/// [`Misfit`].
+pub fn merge<'t>(transactions: &[&'t Transaction], catalog: &Catalog) -> Result<Vec<Net<'t>>, Misfit> {
+    let mut order: Vec<Arc<Description>> = Vec::new();
+    let mut tables: HashMap<&TableName, (usize, Fates<'t>)> = HashMap::new();
+    let mut checked: Option<*const crate::entry::Shape> = None;
+    for change in transactions.iter().flat_map(|t| &t.changes) {
+        let name = &change.table.name;
+        if !tables.contains_key(name) {
+            let table = catalog.get(name).ok_or_else(|| Misfit::NoTable(name.clone()))?;
+            if table.key.is_empty() {
+                return Err(Misfit::NoKey(name.clone()));
+            }
+            tables.insert(name, (order.len(), Fates::default()));
+            order.push(Arc::clone(table));
+        }
+        let Some((at, fates)) = tables.get_mut(name) else { continue };
+        let Some(table) = order.get(*at) else { continue };
+        // each transaction has a shape of its own, but all rows of a table in it share one
+        if !matches!(change.change, Change::Clear) && checked != Some(Arc::as_ptr(&change.table)) {
+            fits(table, &change.table)?;
+            checked = Some(Arc::as_ptr(&change.table));
+        }
+        fates.take(table, &change.change).ok_or_else(|| Misfit::Contradiction(name.clone()))?;
+    }
+    let mut nets: Vec<(usize, Net<'t>)> =
+        tables.into_values().filter_map(|(at, fates)| Some((at, fates.net(Arc::clone(order.get(at)?))))).collect();
+    nets.sort_by_key(|(at, _)| *at);
+    Ok(nets.into_iter().map(|(_, net)| net).collect())
+}
+
+/// The standby's table for a change, if it takes the change.
+///
+/// # Errors
+/// [`Misfit`].
+pub fn fitting<'c>(
+    catalog: &'c Catalog,
+    shape: &crate::entry::Shape,
+    change: &Change,
+) -> Result<&'c Arc<Description>, Misfit> {
+    let table = catalog.get(&shape.name).ok_or_else(|| Misfit::NoTable(shape.name.clone()))?;
+    if table.key.is_empty() {
+        return Err(Misfit::NoKey(shape.name.clone()));
+    }
+    if !matches!(change, Change::Clear) {
+        fits(table, shape)?;
+    }
+    Ok(table)
+}
+
+/// Whether the standby's table takes rows of this shape.
+fn fits(table: &Description, shape: &crate::entry::Shape) -> Result<(), Misfit> {
+    let misfit = |what: String| Misfit::Shape { table: shape.name.clone(), what };
+    let (ours, theirs) = (table.columns.len(), shape.types.len());
+    if ours != theirs {
+        return Err(misfit(format!("{theirs} columns on the authority, {ours} on the standby")));
+    }
+    for (column, logged) in table.columns.iter().zip(&shape.types) {
+        if !column.takes(*logged) {
+            let what = format!(
+                "column {} is {} on the standby, and of type {} in the log",
+                column.name, column.words, logged.code
+            );
+            return Err(misfit(what));
+        }
+    }
+    Ok(())
+}
+
+impl<'t> Fates<'t> {
+    /// `None` where the change contradicts what is known of the row.
+    fn take(&mut self, table: &Description, change: &'t Change) -> Option<()> {
+        match change {
+            Change::Insert(after) => self.insert(table, after),
+            Change::Delete(before) => self.delete(table, before),
+            Change::Update(before, after) => {
+                let (from, to) = (key(table, before), key(table, after));
+                if from == to {
+                    let at = self.existing(from, before)?;
+                    self.list.get_mut(at)?.after = Some(after);
+                    return Some(());
+                }
+                // a changed key is a delete of the old and an insert of the new row (RULES.md 41)
+                self.delete(table, before)?;
+                self.insert(table, after)
+            }
+            Change::Clear => {
+                *self = Fates { clear: true, ..Fates::default() };
+                Some(())
+            }
+        }
+    }
+
+    fn insert(&mut self, table: &Description, after: &'t Row) -> Option<()> {
+        let key = key(table, after);
+        if let Some(fate) = self.by_key.get(&key).and_then(|at| self.list.get_mut(*at)) {
+            return fate.after.is_none().then(|| fate.after = Some(after));
+        }
+        self.by_key.insert(key, self.list.len());
+        self.list.push(Fate { before: None, after: Some(after) });
+        Some(())
+    }
+
+    fn delete(&mut self, table: &Description, before: &'t Row) -> Option<()> {
+        let at = self.existing(key(table, before), before)?;
+        self.list.get_mut(at)?.after = None;
+        Some(())
+    }
+
+    /// The row, which must be there now: known so far, or from before.
+    fn existing(&mut self, key: Vec<u8>, before: &'t Row) -> Option<usize> {
+        if let Some(at) = self.by_key.get(&key).copied() {
+            return self.list.get(at)?.after.is_some().then_some(at);
+        }
+        if self.clear {
+            return None;
+        }
+        let at = self.list.len();
+        self.by_key.insert(key, at);
+        self.list.push(Fate { before: Some(before), after: Some(before) });
+        Some(at)
+    }
+
+    fn net(self, table: Arc<Description>) -> Net<'t> {
+        let (mut removed, mut added, mut changed) = (Vec::new(), Vec::new(), Vec::new());
+        for fate in self.list {
+            match (fate.before, fate.after) {
+                (Some(before), Some(after)) if before == after => {}
+                (Some(_), Some(after)) if table.only_key => changed.push(after),
+                (before, after) => {
+                    removed.extend(before);
+                    added.extend(after);
+                }
+            }
+        }
+        Net { table, clear: self.clear, removed, added, changed }
+    }
+}
+
+fn key(table: &Description, row: &Row) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(table.key.len() * 17);
+    for value in table.key.iter().filter_map(|at| row.get(*at)) {
+        value.put_key(&mut bytes);
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::super::catalog::testing::{catalog, shape};
+    use super::*;
+    use crate::entry::{Position, RowChange, Value};
+
+    fn row(id: i64, text: &str) -> Row {
+        [Value::Int(id), Value::Bytes(text.as_bytes().into())].into()
+    }
+
+    fn transaction(changes: Vec<Change>) -> Transaction {
+        let table = Arc::new(shape());
+        let changes = changes
+            .into_iter()
+            .map(|change| RowChange { table: Arc::clone(&table), change, foreign_keys: true })
+            .collect();
+        Transaction { id: String::new(), committed_at: 0, changes, after: Position::Gtids(Vec::new()), bytes: 0 }
+    }
+
+    #[test]
+    fn only_what_is_left_is_done() {
+        let t = transaction(vec![
+            Change::Insert(row(1, "a")),
+            Change::Update(row(1, "a"), row(1, "b")),
+            Change::Insert(row(2, "c")),
+            Change::Delete(row(2, "c")),
+            Change::Update(row(3, "x"), row(4, "x")),
+            Change::Update(row(5, "p"), row(5, "q")),
+            Change::Delete(row(5, "q")),
+        ]);
+        let nets = merge(&[&t], &catalog()).unwrap();
+        let rows = |list: &[&Row]| list.iter().map(|r| format!("{:?}", r[0])).collect::<Vec<_>>();
+        assert_eq!(rows(&nets[0].removed), ["Int(3)", "Int(5)"]);
+        assert_eq!(rows(&nets[0].added), ["Int(1)", "Int(4)"]);
+        assert_eq!(nets[0].added[0], &row(1, "b"));
+    }
+
+    #[test]
+    fn contradictions_are_noticed() {
+        for changes in [
+            vec![Change::Insert(row(1, "a")), Change::Insert(row(1, "b"))],
+            vec![Change::Delete(row(1, "a")), Change::Delete(row(1, "a"))],
+            vec![Change::Delete(row(1, "a")), Change::Update(row(1, "a"), row(1, "b"))],
+            vec![Change::Clear, Change::Delete(row(1, "a"))],
+        ] {
+            assert!(matches!(merge(&[&transaction(changes)], &catalog()), Err(Misfit::Contradiction(_))));
+        }
+    }
+
+    proptest! {
+        /// Invariant 3: the net effect is the effect of all changes one after the other, and respects rows that were there.
+        #[test]
+        fn the_net_effect_is_the_effect(only_key in any::<bool>(), start in proptest::collection::btree_map(0i64..8, "[a-c]", 0..8), steps in proptest::collection::vec((0u8..4, 0i64..8, 0i64..8, "[a-c]"), 0..40)) {
+            let mut now: BTreeMap<i64, String> = start.clone();
+            let mut changes = Vec::new();
+            for (what, id, other, text) in steps {
+                match (what, now.get(&id).cloned()) {
+                    (0, None) => {
+                        changes.push(Change::Insert(row(id, &text)));
+                        now.insert(id, text);
+                    }
+                    (1, Some(old)) => {
+                        changes.push(Change::Delete(row(id, &old)));
+                        now.remove(&id);
+                    }
+                    (2, Some(old)) if other == id || !now.contains_key(&other) => {
+                        changes.push(Change::Update(row(id, &old), row(other, &text)));
+                        now.remove(&id);
+                        now.insert(other, text);
+                    }
+                    (3, _) if other == 0 => {
+                        changes.push(Change::Clear);
+                        now.clear();
+                    }
+                    _ => {}
+                }
+            }
+            let (first, second) = changes.split_at(changes.len() / 2);
+            let (a, b) = (transaction(first.to_vec()), transaction(second.to_vec()));
+            let mut catalog = catalog();
+            catalog.values_mut().for_each(|table| Arc::make_mut(table).only_key = only_key);
+            let nets = merge(&[&a, &b], &catalog).unwrap();
+            let mut applied = start;
+            for net in &nets {
+                if net.clear {
+                    applied.clear();
+                }
+                let id = |row: &Row| if let Value::Int(id) = row[0] { id } else { 0 };
+                for row in &net.changed {
+                    let Value::Bytes(text) = &row[1] else { unreachable!() };
+                    prop_assert!(applied.insert(id(row), String::from_utf8_lossy(text).into_owned()).is_some());
+                }
+                for row in &net.removed {
+                    prop_assert!(applied.remove(&id(row)).is_some());
+                }
+                for row in &net.added {
+                    let Value::Bytes(text) = &row[1] else { unreachable!() };
+                    prop_assert!(applied.insert(id(row), String::from_utf8_lossy(text).into_owned()).is_none());
+                }
+            }
+            prop_assert_eq!(applied, now);
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! The other store of a group, kept in step with the authority (layer L3).
+//!
+//! ```text
+//! authority's log ─► reader (a thread) ─► batch ─► partition ─┬─► part 0: merge ─► statements + mark ─► commit
+//!                                                             ├─► part 1: …
+//!                                                             └─► part n
+//! ```
+//!
+//! Each round takes what the log has ready, whole transactions only, and splits them into parts that share no key
+//! ([`partition`]). A part is one transaction on the standby: the net effect of its transactions ([`merge`]), deletes before
+//! inserts, so that no order of unique keys can be in the way; and its mark ([`marks`]), by compare-and-set with the term of
+//! the lease. So a crash of anything, at any moment, leaves each part either whole with its mark, or not there. The start
+//! after a crash is the ordinary start: read the marks, go on from there.
+//!
+//! | invariant | held by | broken at by |
+//! |---|---|---|
+//! | a transaction is applied exactly once, whole | mark and rows in one transaction | `simulation` (a crash at every step), `tests/it/standby/deaths.rs` |
+//! | conflicting ones in commit order | [`partition`]: what shares a key is one part, in order | `partition` (property), `tests/it/standby/workload.rs` |
+//! | two appliers never both write (RULES.md 33) | the term in each mark | `simulation`, `tests/it/standby/lease.rs` |
+//! | nothing is changed in silence | counts of rows and warnings of each statement | `tests/it/standby/stops.rs` |
+//! | a value stays the same bytes | [`crate::entry`] | `tests/it/standby/types.rs` |
+//!
+//! What does not fit stops the group: [`applier`] goes back to one transaction at a time, so that the one that does not fit is
+//! named, and waits for `switchover standby retry` or `skip`.
+
+pub mod applier;
+pub mod catalog;
+pub mod check;
+pub mod init;
+pub mod lease;
+pub mod marks;
+pub mod merge;
+pub mod partition;
+pub mod reader;
+pub mod rounds;
+pub mod schema;
+pub mod state;
+pub mod statements;
+pub mod tables;
+mod tenure;
+
+#[cfg(test)]
+mod simulation;
+
+pub use applier::{Command, Settings, start};
+pub use state::State;
+pub use tables::GroupTables;

@@ -1,0 +1,268 @@
+//! The standby's end: connections that apply parts, and the transaction that a part is.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::catalog::{Catalog, cascades};
+use super::marks::{self, Mark};
+use super::merge::{Misfit, merge};
+use super::schema::literal;
+use super::statements::{Does, Statement, in_order, statements};
+use crate::backend::connection::QueryError;
+use crate::backend::control::{self, ControlError};
+use crate::backend::{Backend, StoreHandle};
+use crate::entry::{Position, Transaction};
+
+/// What a session on the standby runs with, whatever the server's defaults: the authority's rows, as they are.
+const SETTINGS: &str = "SET autocommit = 0, time_zone = '+00:00', foreign_key_checks = 0, unique_checks = 1, \
+     sql_mode = 'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION', \
+     sql_safe_updates = 0, sql_auto_is_null = 0, innodb_lock_wait_timeout = 5, lock_wait_timeout = 5, wait_timeout = 20, \
+     @switchover_applier = 1";
+/// MariaDB's and MySQL's own; an error of one means the other.
+const OPTIONAL: [&str; 5] = [
+    "SET tx_isolation = 'READ-COMMITTED'",
+    "SET transaction_isolation = 'READ-COMMITTED'",
+    "SET check_constraint_checks = 0",
+    "SET max_statement_time = 0",
+    "SET sql_log_bin = 1",
+];
+const NAMES: &str = "SET NAMES binary";
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Connects to the standby, ready to apply.
+///
+/// # Errors
+/// As the store's.
+pub async fn connect(store: &Arc<StoreHandle>) -> Result<Backend, ControlError> {
+    let mut backend = control::connect(store, LIMIT).await?;
+    let failed = |e| ControlError::Query(store.name().to_owned(), e);
+    backend.execute(SETTINGS.as_bytes()).await.map_err(failed)?;
+    for statement in OPTIONAL {
+        match backend.execute(statement.as_bytes()).await {
+            Ok(_) | Err(QueryError::Refused(_)) => {}
+            Err(e) => return Err(failed(e)),
+        }
+    }
+    backend.execute(NAMES.as_bytes()).await.map_err(failed)?;
+    Ok(backend)
+}
+
+/// Reads the rows of `switchover.marks` of a group.
+///
+/// # Errors
+/// As the store's; marks that make no sense as a message.
+pub async fn read_marks(backend: &mut Backend, group: &str) -> Result<Vec<Mark>, Failed> {
+    let sql = format!(
+        "SELECT part, round, parts, base, position, ids FROM switchover.marks WHERE group_name = {}",
+        literal(group)
+    );
+    let rows = backend.query(sql.as_bytes()).await.map_err(Failed::of)?;
+    backend.execute(b"COMMIT").await.map_err(Failed::of)?;
+    let cells = |row: &Vec<Option<Vec<u8>>>| -> Vec<String> {
+        row.iter().map(|v| String::from_utf8_lossy(v.as_deref().unwrap_or_default()).into_owned()).collect()
+    };
+    rows.rows.iter().map(|row| marks::from_cells(&cells(row)).map_err(|e| Failed::Lost(e.to_string()))).collect()
+}
+
+/// Why a part was not applied. Nothing of it is there then, but after [`Failed::Lost`], which leaves that open.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failed {
+    /// The connection is lost; whether a COMMIT arrived, the marks say.
+    #[error("{0}")]
+    Lost(String),
+    /// Another applier has the lease.
+    #[error("another applier has taken over")]
+    Deposed,
+    /// A deadlock or a lock wait: again.
+    #[error("{0}")]
+    Busy(String),
+    /// The rows do not fit the standby.
+    #[error("{what}")]
+    Misfit {
+        /// What differs.
+        what: String,
+        /// What mends it.
+        remedy: String,
+    },
+}
+
+impl Failed {
+    /// From an error of the standby.
+    #[must_use]
+    pub fn of(error: QueryError) -> Failed {
+        let QueryError::Refused(e) = &error else { return Failed::Lost(error.to_string()) };
+        match e.code {
+            1205 | 1213 | 1020 => Failed::Busy(error.to_string()),
+            // shutdown, killed, read-only, full disk, too many connections: not the rows' fault, and it may pass
+            1053 | 1317 | 1927 | 1290 | 1792 | 1836 | 1040 | 1041 | 1114 | 1021 | 3 | 28 | 1030 | 1969 | 4031 => {
+                Failed::Lost(error.to_string())
+            }
+            _ => Failed::Misfit { what: error.to_string(), remedy: remedy_of(e.code).to_owned() },
+        }
+    }
+}
+
+fn remedy_of(code: u16) -> &'static str {
+    match code {
+        1062 => "the standby holds a row that the authority does not: delete it there, then `switchover standby retry`",
+        1142 | 1143 | 1044 | 1045 => {
+            "GRANT SELECT, INSERT, UPDATE, DELETE on the table to the standby's control account"
+        }
+        1153 => "on the standby: SET GLOBAL max_allowed_packet = 1073741824, then `switchover standby retry`",
+        1146 | 1054 | 1136 => "make the standby's table as the authority's, then `switchover standby retry`",
+        1264 | 1265 | 1366 | 1406 | 1292 => {
+            "the standby's column does not hold the value: make it as the authority's, then `switchover standby retry`"
+        }
+        _ => "mend it on the standby, then `switchover standby retry`",
+    }
+}
+
+impl From<Misfit> for Failed {
+    fn from(misfit: Misfit) -> Failed {
+        let remedy = match &misfit {
+            Misfit::NoKey(table) => format!("on both stores: ALTER TABLE {} ADD PRIMARY KEY (…)", table.quoted()),
+            Misfit::NoTable(table) => {
+                format!("create it on the standby (SHOW CREATE TABLE {} on the authority)", table.quoted())
+            }
+            Misfit::Shape { .. } => {
+                "make the standby's table as the authority's, then `switchover standby retry`".to_owned()
+            }
+            Misfit::Contradiction(_) => "load the standby again".to_owned(),
+        };
+        Failed::Misfit { what: misfit.to_string(), remedy }
+    }
+}
+
+/// What is written with a part.
+#[derive(Debug, Clone)]
+pub struct Stamp {
+    /// The group.
+    pub group: String,
+    /// The term of the lease.
+    pub term: u64,
+    /// The authority's name.
+    pub authority: String,
+    /// This round.
+    pub round: i64,
+    /// Its parts.
+    pub parts: usize,
+    /// Where it begins.
+    pub base: Position,
+    /// Where it ends.
+    pub position: Position,
+    /// When its last transaction committed on the authority.
+    pub committed_at: u32,
+}
+
+impl Stamp {
+    fn update(&self, part: usize, ids: &BTreeSet<String>) -> String {
+        let text = |value: &dyn std::fmt::Display| literal(&value.to_string());
+        format!(
+            "UPDATE switchover.marks SET authority = {}, round = {}, parts = {}, base = {}, position = {}, ids = {}, \
+             committed_at = {} WHERE group_name = {} AND part = {part} AND term = {}",
+            literal(&self.authority),
+            self.round,
+            self.parts,
+            text(&self.base),
+            text(&self.position),
+            literal(&marks::ids_to_text(ids)),
+            self.committed_at,
+            literal(&self.group),
+            self.term,
+        )
+    }
+}
+
+/// Applies one part: its transactions' net effect and its mark, in one transaction.
+///
+/// # Errors
+/// [`Failed`].
+pub async fn apply(
+    backend: &mut Backend,
+    catalog: &Catalog,
+    transactions: &[&Transaction],
+    stamp: &Stamp,
+    part: usize,
+    ids: &BTreeSet<String>,
+    further: Option<&str>,
+) -> Result<u64, Failed> {
+    let applied = within(backend, catalog, transactions, stamp, part, ids, further).await;
+    match &applied {
+        // the connection may be gone: then the server rolls back by itself
+        Err(Failed::Lost(_)) => {}
+        Err(_) => drop(backend.execute(b"ROLLBACK").await),
+        Ok(_) => {}
+    }
+    applied
+}
+
+async fn within(
+    backend: &mut Backend,
+    catalog: &Catalog,
+    transactions: &[&Transaction],
+    stamp: &Stamp,
+    part: usize,
+    ids: &BTreeSet<String>,
+    further: Option<&str>,
+) -> Result<u64, Failed> {
+    let list = match transactions {
+        [one] if cascades(one, catalog) => in_order(one, catalog)?,
+        _ => merge(transactions, catalog)?.iter().flat_map(statements).collect(),
+    };
+    // the mark first: whoever was deposed learns it before it touches a row, and whoever deposes waits for this part's end
+    let mark = backend.execute(stamp.update(part, ids).as_bytes()).await.map_err(Failed::of)?;
+    if mark.affected_rows != 1 {
+        return Err(Failed::Deposed);
+    }
+    let mut rows = 0;
+    for statement in &list {
+        let ok = backend.execute(&statement.sql).await.map_err(|e| explained(e, statement))?;
+        if statement.rows.is_some_and(|n| n != ok.affected_rows) || ok.warnings != statement.warnings {
+            return Err(difference(backend, statement, ok.affected_rows, ok.warnings).await);
+        }
+        rows += ok.affected_rows;
+    }
+    if let Some(further) = further {
+        backend.execute(further.as_bytes()).await.map_err(Failed::of)?;
+    }
+    backend.execute(b"COMMIT").await.map_err(Failed::of)?;
+    Ok(rows)
+}
+
+fn explained(error: QueryError, statement: &Statement) -> Failed {
+    match Failed::of(error) {
+        Failed::Misfit { what, remedy } => Failed::Misfit { what: format!("{}: {what}", statement.table), remedy },
+        other => other,
+    }
+}
+
+/// A statement that did something else than it should: what, as far as the standby can tell.
+async fn difference(backend: &mut Backend, statement: &Statement, rows: u64, warnings: u16) -> Failed {
+    let table = &statement.table;
+    if warnings != statement.warnings {
+        let shown = backend.query(b"SHOW WARNINGS LIMIT 1").await.ok();
+        let text = shown.and_then(|rows| rows.first(2).map(|v| String::from_utf8_lossy(v).into_owned()));
+        let what = format!("{table}: {}", text.unwrap_or_else(|| format!("{warnings} warnings")));
+        let remedy =
+            "the standby's column does not hold the value: make it as the authority's, then `switchover standby retry`";
+        return Failed::Misfit { what, remedy: remedy.to_owned() };
+    }
+    let expected = statement.rows.unwrap_or(0);
+    let shown: String = String::from_utf8_lossy(&statement.sql).chars().take(400).collect();
+    match statement.does {
+        Does::Delete | Does::Update => Failed::Misfit {
+            what: format!(
+                "{table}: {} rows are not on the standby as the authority had them: {shown}",
+                expected.saturating_sub(rows)
+            ),
+            remedy: "put the row there as the authority had it before, then `switchover standby retry`; or pass the transaction \
+                     over: `switchover standby skip`"
+                .to_owned(),
+        },
+        Does::Insert | Does::Clear | Does::Set => Failed::Misfit {
+            what: format!("{table}: {rows} of {expected} rows were inserted"),
+            remedy: "is there a trigger on the standby's table? DROP TRIGGER, then `switchover standby retry`".to_owned(),
+        },
+    }
+}

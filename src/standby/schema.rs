@@ -1,0 +1,55 @@
+//! The schema `switchover`, which both stores of a group with a standby have: what its tables hold, and the SQL that makes it.
+//!
+//! - `leases`: who applies a group, and under which term. Only the holder of the newest term can write a mark.
+//! - `marks`: what is applied. One row per part of a group; see [`super::marks`].
+//! - `skipped`: transactions that an operator passed over, and why.
+
+/// Its name.
+pub const SCHEMA: &str = "switchover";
+
+/// Parts that a round has at the most: rows of `marks` that a group has.
+pub const PARTS: usize = 4;
+
+/// The statements that make it; running them again changes nothing.
+pub const STATEMENTS: [&str; 4] = [
+    "CREATE DATABASE IF NOT EXISTS switchover CHARACTER SET utf8mb4",
+    "CREATE TABLE IF NOT EXISTS switchover.leases (
+  group_name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+  term BIGINT UNSIGNED NOT NULL,
+  holder VARCHAR(512) NOT NULL,
+  renewed DATETIME(6) NOT NULL
+) ENGINE = InnoDB",
+    "CREATE TABLE IF NOT EXISTS switchover.marks (
+  group_name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  part SMALLINT UNSIGNED NOT NULL,
+  term BIGINT UNSIGNED NOT NULL,
+  authority VARCHAR(64) NOT NULL,
+  round BIGINT NOT NULL,
+  parts SMALLINT UNSIGNED NOT NULL,
+  base TEXT NOT NULL,
+  position TEXT NOT NULL,
+  ids LONGTEXT NOT NULL,
+  committed_at BIGINT UNSIGNED NOT NULL,
+  PRIMARY KEY (group_name, part)
+) ENGINE = InnoDB",
+    "CREATE TABLE IF NOT EXISTS switchover.skipped (
+  group_name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  transaction_id VARCHAR(255) NOT NULL,
+  what TEXT NOT NULL,
+  reason TEXT NOT NULL,
+  skipped_by VARCHAR(255) NOT NULL,
+  skipped_at DATETIME(6) NOT NULL,
+  KEY (group_name)
+) ENGINE = InnoDB",
+];
+
+/// What the control account needs on a store that is an authority: its log, and the schema.
+pub const AUTHORITY_RIGHTS: [&str; 2] = ["REPLICATION SLAVE, BINLOG MONITOR", "SELECT, INSERT, UPDATE, DELETE, CREATE"];
+
+/// A string literal for the connections of this layer, whose sql_mode has backslash escapes.
+#[must_use]
+pub fn literal(text: &str) -> String {
+    let mut out = Vec::new();
+    crate::entry::column::put_quoted(&mut out, text.as_bytes());
+    String::from_utf8_lossy(&out).into_owned()
+}

@@ -1,0 +1,115 @@
+//! What the applier of a group is doing, for `status`, `switchover standby show` and metrics.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::changes::Stop;
+
+/// What it does.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Phase {
+    /// It has just begun.
+    #[default]
+    Starting,
+    /// Another proxy applies: who.
+    Idle(String),
+    /// It applies.
+    Applying,
+    /// Something is away, and is tried again: what.
+    Waiting(String),
+    /// An operator decides.
+    Stopped(Stop),
+    /// It has ended.
+    Ended,
+}
+
+impl Phase {
+    /// One word.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Phase::Starting => "starting",
+            Phase::Idle(_) => "idle",
+            Phase::Applying => "applying",
+            Phase::Waiting(_) => "waiting",
+            Phase::Stopped(_) => "stopped",
+            Phase::Ended => "ended",
+        }
+    }
+}
+
+/// A group's applier, as others see it.
+#[derive(Debug, Default)]
+pub struct State {
+    phase: Mutex<Phase>,
+    position: Mutex<String>,
+    /// Transactions applied since the start.
+    pub transactions: AtomicU64,
+    /// Rows deleted and inserted since the start.
+    pub rows: AtomicU64,
+    /// Rounds that were done again because they did not fit, or were in each other's way.
+    pub repeats: AtomicU64,
+    /// Connections that were lost since the start.
+    pub reconnects: AtomicU64,
+    /// Transactions of the log behind the applied one, by the authority's count; those of others included.
+    pub lag_entries: AtomicU64,
+    /// Seconds between the commit of the newest applied transaction and now, while something waits; else 0.
+    pub lag_seconds: AtomicU64,
+}
+
+fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl State {
+    /// What it does now.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        lock(&self.phase).clone()
+    }
+
+    /// Where it is in the log.
+    #[must_use]
+    pub fn position(&self) -> String {
+        lock(&self.position).clone()
+    }
+
+    pub(super) fn enter(&self, group: &str, phase: Phase) {
+        let mut now = lock(&self.phase);
+        if *now == phase {
+            return;
+        }
+        match &phase {
+            Phase::Stopped(stop) => tracing::error!(
+                group,
+                transaction = stop.transaction,
+                remedy = stop.remedy,
+                "the standby has stopped: {}",
+                stop.what
+            ),
+            Phase::Waiting(why) => tracing::warn!(group, "the standby waits: {why}"),
+            Phase::Idle(who) => tracing::info!(group, who, "another proxy applies"),
+            other => tracing::info!(group, "the standby is {}", other.word()),
+        }
+        *now = phase;
+    }
+
+    pub(super) fn at(&self, position: &str) {
+        position.clone_into(&mut lock(&self.position));
+    }
+
+    pub(super) fn publish(&self, group: &str) {
+        let labels = || [("group", group.to_owned())];
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        metrics::counter!("switchover_standby_transactions_total", &labels()).absolute(read(&self.transactions));
+        metrics::counter!("switchover_standby_rows_total", &labels()).absolute(read(&self.rows));
+        metrics::counter!("switchover_standby_repeats_total", &labels()).absolute(read(&self.repeats));
+        metrics::counter!("switchover_standby_reconnects_total", &labels()).absolute(read(&self.reconnects));
+        #[expect(clippy::cast_precision_loss, reason = "a lag is far below 2^53")]
+        let gauge = |counter: &AtomicU64| read(counter) as f64;
+        metrics::gauge!("switchover_standby_lag_entries", &labels()).set(gauge(&self.lag_entries));
+        metrics::gauge!("switchover_standby_lag_seconds", &labels()).set(gauge(&self.lag_seconds));
+        let stopped = matches!(self.phase(), Phase::Stopped(_));
+        metrics::gauge!("switchover_standby_stopped", &labels()).set(if stopped { 1.0 } else { 0.0 });
+    }
+}

@@ -1,0 +1,44 @@
+//! Which tables of a log are a group's: by the same patterns that route statements.
+
+use crate::changes::{Interest, Tables};
+use crate::config::GroupId;
+use crate::routing::Snapshot;
+
+/// The tables of one group, and the applier's mark.
+#[derive(Debug, Clone)]
+pub struct GroupTables {
+    snapshot: Snapshot,
+    group: GroupId,
+    databases: Vec<String>,
+}
+
+impl GroupTables {
+    /// Those of `group` in `snapshot`.
+    #[must_use]
+    pub fn new(snapshot: Snapshot, group: GroupId) -> GroupTables {
+        GroupTables { snapshot, group, databases: Vec::new() }
+    }
+
+    /// The databases in which the standby has tables of the group.
+    #[must_use]
+    pub fn in_databases(mut self, databases: Vec<String>) -> GroupTables {
+        self.databases = databases;
+        self
+    }
+}
+
+impl Tables for GroupTables {
+    fn interest(&self, database: &str, name: &str) -> Interest {
+        if database == super::schema::SCHEMA {
+            return if name == "marks" { Interest::Mark } else { Interest::Other };
+        }
+        match self.snapshot.locate_name(Some(database), name).group {
+            Some(group) if group == self.group => Interest::Group,
+            _ => Interest::Other,
+        }
+    }
+
+    fn any_in(&self, database: &str) -> bool {
+        self.databases.iter().any(|known| self.snapshot.name_case().same(known, database))
+    }
+}

@@ -1,0 +1,357 @@
+//! From taking the lease to losing it, or the standby, or the log: round after round on the same connections.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+use super::applier::{Applier, End, Skip};
+use super::catalog::{Catalog, cascades};
+use super::lease;
+use super::marks::{self, Resume};
+use super::partition::split;
+use super::reader::{Read, Reader};
+use super::rounds::{self, Failed, Stamp};
+use super::schema::{PARTS, literal};
+use super::state::Phase;
+use crate::backend::control::{self, ControlError};
+use crate::backend::{Backend, StoreHandle};
+use crate::changes::{Item, LogError, Stop};
+use crate::entry::{Position, Transaction};
+
+/// Bytes of the log in one round, and transactions.
+const ROUND_BYTES: usize = 4 << 20;
+const ROUND_TRANSACTIONS: usize = 2_000;
+/// How often the lease is renewed, the lag measured and a position without changes written.
+pub(super) const BEAT: Duration = Duration::from_secs(1);
+/// Beats between two writes of a position alone.
+const POSITION_BEATS: u32 = 5;
+/// Transactions that go alone after a round did not fit.
+const CAREFUL: usize = ROUND_TRANSACTIONS;
+
+/// Everything that lives from connecting to the next trouble.
+pub(super) struct Tenure {
+    own: Backend,
+    term: u64,
+    pub(super) resume: Resume,
+    pub(super) catalog: Catalog,
+    workers: Vec<Backend>,
+    beats: u32,
+    beat: Instant,
+    /// A position without changes that is not written yet.
+    carried: Option<Position>,
+    /// When the newest transaction that is applied committed.
+    latest: Option<u32>,
+}
+
+/// What the log had ready.
+#[derive(Default)]
+struct Batch {
+    transactions: Vec<Transaction>,
+    room: Vec<tokio::sync::OwnedSemaphorePermit>,
+    /// Bytes of the log that they took.
+    bytes: usize,
+    /// Where it ends.
+    position: Option<Position>,
+    /// What ended the log behind it.
+    end: Option<LogError>,
+}
+
+impl Batch {
+    fn take(&mut self, read: Read, applied: &mut BTreeSet<String>) {
+        match read {
+            Read::Item(Item::Transaction(t), permit) => {
+                self.position = Some(t.after.clone());
+                if !applied.remove(&t.id) {
+                    self.bytes += t.bytes;
+                    self.transactions.push(t);
+                    self.room.push(permit);
+                }
+            }
+            Read::Item(Item::Passed(position), _) => self.position = Some(position),
+            Read::Item(Item::Alive, _) => {}
+            Read::Ended(error) => self.end = Some(error),
+        }
+    }
+
+    fn is_full(&self, most: usize) -> bool {
+        self.end.is_some() || self.transactions.len() >= most || self.bytes >= ROUND_BYTES
+    }
+}
+
+impl Tenure {
+    /// Connects what applies parts; nothing is known of the tables yet.
+    pub(super) async fn begin(
+        standby: &Arc<StoreHandle>,
+        own: Backend,
+        term: u64,
+        resume: Resume,
+    ) -> Result<Tenure, ControlError> {
+        let mut workers = Vec::with_capacity(PARTS);
+        for _ in 0..PARTS {
+            workers.push(rounds::connect(standby).await?);
+        }
+        let (catalog, beat) = (Catalog::new(), Instant::now());
+        Ok(Tenure { own, term, resume, catalog, workers, beats: 0, beat, carried: None, latest: None })
+    }
+
+    /// Round after round, until trouble.
+    pub(super) async fn rounds(
+        &mut self,
+        applier: &mut Applier,
+        mut reader: Reader,
+    ) -> Result<std::convert::Infallible, End> {
+        let mut held = None;
+        loop {
+            let mut batch = Batch::default();
+            let mut applied = self.resume.applied.clone();
+            let mut most = if applier.careful > 0 || !self.resume.applied.is_empty() { 1 } else { ROUND_TRANSACTIONS };
+            let mut next = match held.take() {
+                Some(read) => Some(read),
+                None => tokio::select! {
+                    read = reader.next() => Some(read),
+                    () = tokio::time::sleep_until(self.beat + BEAT) => None,
+                },
+            };
+            while let Some(read) = next.take() {
+                // what sets cascades off goes alone, in the order of its changes
+                if matches!(&read, Read::Item(Item::Transaction(t), _) if cascades(t, &self.catalog)) {
+                    if !batch.transactions.is_empty() {
+                        held = Some(read);
+                        break;
+                    }
+                    most = 1;
+                }
+                batch.take(read, &mut applied);
+                if batch.is_full(most) {
+                    break;
+                }
+                next = reader.ready();
+            }
+            if let Err(end) = self.settle(applier, &batch, applied).await {
+                // what an operator decides on is met at this position, and at no other
+                if matches!(end, End::Stop(_)) {
+                    self.write_position(applier).await?;
+                }
+                return Err(end);
+            }
+            self.keep(applier, batch.transactions.is_empty()).await?;
+            if let Some(end) = batch.end {
+                return Err(match end {
+                    LogError::Lost(why) => {
+                        End::Again(Phase::Waiting(format!("{}: {why}", applier.settings.authority.name())))
+                    }
+                    LogError::Stop(stop) => {
+                        // everything before it is applied: its place in the order is now
+                        self.write_position(applier).await?;
+                        End::Stop(*stop)
+                    }
+                });
+            }
+        }
+    }
+
+    /// Applies a batch, and moves the position behind it.
+    async fn settle(&mut self, applier: &mut Applier, batch: &Batch, applied: BTreeSet<String>) -> Result<(), End> {
+        let Some(position) = batch.position.clone() else { return Ok(()) };
+        if batch.transactions.is_empty() {
+            applier.state.at(&position.to_string());
+            self.resume.position = position.clone();
+            self.resume.applied = applied;
+            self.carried = Some(position);
+            return Ok(());
+        }
+        match self.round(applier, &batch.transactions, position.clone(), &applied).await {
+            Ok(rows) => {
+                applier.careful = applier.careful.saturating_sub(batch.transactions.len());
+                applier.state.transactions.fetch_add(batch.transactions.len() as u64, Ordering::Relaxed);
+                applier.state.rows.fetch_add(rows, Ordering::Relaxed);
+                self.latest = batch.transactions.last().map(|t| t.committed_at);
+                applier.state.at(&position.to_string());
+                self.resume = Resume { round: self.resume.round + 1, position, applied };
+                self.carried = None;
+                Ok(())
+            }
+            Err(failed) => Err(self.failed(applier, batch, failed)),
+        }
+    }
+
+    /// A round that was not applied, or not whole: once more, one by one; and one that fails alone stops the group.
+    fn failed(&self, applier: &mut Applier, batch: &Batch, failed: Failed) -> End {
+        let Failed::Misfit { what, remedy } = failed else {
+            if matches!(failed, Failed::Busy(_)) {
+                applier.careful = batch.transactions.len();
+            }
+            applier.state.repeats.fetch_add(1, Ordering::Relaxed);
+            return failed.into();
+        };
+        match batch.transactions.as_slice() {
+            [one] => {
+                let after = Some(one.after.clone());
+                End::Stop(Stop { transaction: one.id.clone(), what, remedy, after })
+            }
+            _ => {
+                applier.careful = CAREFUL;
+                applier.state.repeats.fetch_add(1, Ordering::Relaxed);
+                tracing::info!(
+                    group = applier.settings.group,
+                    "a round does not fit ({what}): its transactions go one by one"
+                );
+                End::AtOnce
+            }
+        }
+    }
+
+    fn stamp(&self, applier: &Applier, parts: usize, position: Position, committed_at: u32) -> Stamp {
+        Stamp {
+            group: applier.settings.group.clone(),
+            term: self.term,
+            authority: applier.settings.authority.name().to_owned(),
+            round: self.resume.round + 1,
+            parts,
+            base: self.resume.position.clone(),
+            position,
+            committed_at,
+        }
+    }
+
+    async fn round(
+        &mut self,
+        applier: &Applier,
+        transactions: &[Transaction],
+        position: Position,
+        applied: &BTreeSet<String>,
+    ) -> Result<u64, Failed> {
+        let committed_at = transactions.last().map_or(0, |t| t.committed_at);
+        let alone = !self.resume.applied.is_empty() || applier.careful > 0;
+        let parts = split(transactions, &self.catalog, if alone { 1 } else { PARTS });
+        let stamp = self.stamp(applier, parts.len(), position, committed_at);
+        let mut tasks = Vec::with_capacity(parts.len());
+        for ((part, list), backend) in parts.iter().enumerate().zip(&mut self.workers) {
+            let of: Vec<&Transaction> = list.iter().filter_map(|n| transactions.get(*n)).collect();
+            let ids = marks::ids_of(parts.len(), &of, applied);
+            let (catalog, stamp) = (&self.catalog, &stamp);
+            tasks.push(async move { rounds::apply(backend, catalog, &of, stamp, part, &ids, None).await });
+        }
+        let mut rows = 0;
+        let mut failed = None;
+        for outcome in join_all(tasks).await {
+            match outcome {
+                Ok(n) => rows += n,
+                // the worst of several says what to do: a lost connection leaves more open than a lock wait
+                Err(e) => {
+                    failed = Some(match failed.take() {
+                        Some(Failed::Lost(why)) => Failed::Lost(why),
+                        Some(Failed::Deposed) => Failed::Deposed,
+                        _ => e,
+                    })
+                }
+            }
+        }
+        failed.map_or(Ok(rows), Err)
+    }
+
+    /// Once a second: the lease, the lag, and a position that moved without changes.
+    async fn keep(&mut self, applier: &Applier, quiet: bool) -> Result<(), End> {
+        if self.beat.elapsed() < BEAT {
+            return Ok(());
+        }
+        self.beat = Instant::now();
+        self.beats += 1;
+        if !lease::renew(&mut self.own, &applier.settings.group, self.term).await? {
+            return Err(Failed::Deposed.into());
+        }
+        // the standby ends sessions that are silent for long, so that a suspended proxy does not keep its locks
+        for worker in &mut self.workers {
+            worker.execute(b"DO 0").await?;
+        }
+        if self.carried.is_some() && self.beats.is_multiple_of(POSITION_BEATS) {
+            self.write_position(applier).await?;
+        }
+        let entries = lag(&applier.settings.authority, &self.resume.position).await;
+        let entries = entries.unwrap_or(0);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let seconds = match self.latest {
+            Some(at) if entries > 0 && !quiet => now.saturating_sub(u64::from(at)),
+            _ => 0,
+        };
+        applier.state.lag_entries.store(entries, Ordering::Relaxed);
+        applier.state.lag_seconds.store(seconds, Ordering::Relaxed);
+        applier.state.publish(&applier.settings.group);
+        Ok(())
+    }
+
+    async fn write_position(&mut self, applier: &Applier) -> Result<(), End> {
+        let Some(position) = self.carried.take() else { return Ok(()) };
+        self.mark_alone(applier, position, None).await
+    }
+
+    async fn mark_alone(&mut self, applier: &Applier, position: Position, further: Option<&str>) -> Result<(), End> {
+        let stamp = self.stamp(applier, 1, position.clone(), self.latest.unwrap_or(0));
+        let ids = self.resume.applied.clone();
+        let Some(worker) = self.workers.first_mut() else { return Ok(()) };
+        rounds::apply(worker, &self.catalog, &[], &stamp, 0, &ids, further).await?;
+        applier.state.at(&position.to_string());
+        self.resume.round += 1;
+        self.resume.position = position;
+        Ok(())
+    }
+
+    /// Moves behind a transaction without applying it, and writes down who said so.
+    pub(super) async fn pass_over(&mut self, applier: &Applier, skip: &Skip) -> Result<(), End> {
+        if self.resume.position.to_string() != skip.before {
+            tracing::warn!(
+                group = applier.settings.group,
+                transaction = skip.id,
+                "not passed over: it is another one's turn"
+            );
+            return Ok(());
+        }
+        tracing::warn!(
+            group = applier.settings.group,
+            transaction = skip.id,
+            by = skip.by,
+            why = skip.reason,
+            "passed over"
+        );
+        let further = format!(
+            "INSERT INTO switchover.skipped VALUES ({}, {}, {}, {}, {}, NOW(6))",
+            literal(&applier.settings.group),
+            literal(&skip.id),
+            literal(&skip.what),
+            literal(&skip.reason),
+            literal(&skip.by)
+        );
+        self.mark_alone(applier, skip.after.clone(), Some(&further)).await
+    }
+}
+
+/// How many transactions the authority's log is ahead.
+async fn lag(authority: &Arc<StoreHandle>, done: &Position) -> Option<u64> {
+    let mut backend = control::connect(authority, BEAT).await.ok()?;
+    let rows = tokio::time::timeout(BEAT, backend.query(b"SELECT @@gtid_binlog_pos")).await.ok()?.ok()?;
+    let _ = backend.send(crate::wire::command::COM_QUIT, &[]).await;
+    let all = String::from_utf8_lossy(rows.first(0)?).parse().ok()?;
+    done.behind(&all)
+}
+
+/// Runs them all to their ends, on this thread.
+async fn join_all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
+    let mut futures: Vec<_> = futures.into_iter().map(|f| (Box::pin(f), None)).collect();
+    std::future::poll_fn(|cx| {
+        let mut pending = false;
+        for (future, output) in &mut futures {
+            if output.is_none() {
+                match future.as_mut().poll(cx) {
+                    std::task::Poll::Ready(value) => *output = Some(value),
+                    std::task::Poll::Pending => pending = true,
+                }
+            }
+        }
+        if pending { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
+    })
+    .await;
+    futures.into_iter().filter_map(|(_, output)| output).collect()
+}

@@ -1,0 +1,147 @@
+//! `switchover init`: what it refuses and why, where the copy begins, and the fewest rights that do.
+
+use super::{DURABLE, Kept, config, statements};
+use crate::support::{PrivateServer, Proxy, clients, eventually};
+
+const SCHEMA: &str = "CREATE TABLE t (id INT PRIMARY KEY AUTO_INCREMENT, n INT, v VARCHAR(50))";
+
+fn pair(authority: &[&str], standby: &[&str], schema: &str) -> (PrivateServer, PrivateServer, Proxy) {
+    let servers = [(11, authority), (12, standby)].map(|(id, extra)| {
+        let server = PrivateServer::start(id, extra);
+        server.sql("CREATE DATABASE d CHARACTER SET utf8mb4");
+        statements(&server, schema);
+        server
+    });
+    let [authority, standby] = servers;
+    let proxy = Proxy::start(|port| config(port, &authority, &standby));
+    (authority, standby, proxy)
+}
+
+/// RULES.md 30 and 42; and everything at once, each with what mends it.
+#[test]
+fn what_is_missing_is_said_with_what_mends_it() {
+    let (authority, standby, proxy) = pair(
+        &[
+            "--sync-binlog=0",
+            "--innodb-flush-log-at-trx-commit=2",
+            "--binlog-format=MIXED",
+            "--binlog-row-image=MINIMAL",
+        ],
+        &["--max-allowed-packet=1M"],
+        SCHEMA,
+    );
+    authority.sql("CREATE TABLE d.only_here (id INT PRIMARY KEY)");
+    authority.sql("CREATE TABLE d.keyless (id INT)");
+    standby.sql("CREATE TABLE d.keyless (id INT)");
+    standby.sql("ALTER TABLE d.t MODIFY v VARCHAR(40)");
+    let refused = proxy.cli(&["init"]);
+    assert!(!refused.ok);
+    for words in [
+        "legacy has sync_binlog = 0",
+        "SET GLOBAL sync_binlog = 1",
+        "innodb_flush_log_at_trx_commit = 2",
+        "legacy has binlog_format = MIXED",
+        "SET GLOBAL binlog_row_image = FULL",
+        "new has max_allowed_packet = 1048576",
+        "d.only_here is not on the standby",
+        "d.keyless has no primary key",
+        "ALTER TABLE `d`.`keyless` ADD PRIMARY KEY",
+        "column v varchar(50)",
+        "nothing has begun",
+    ] {
+        assert!(refused.stdout.contains(words), "{words}\n{}", refused.stdout);
+    }
+    assert!(standby.sql("SELECT * FROM switchover.marks").is_empty());
+    let json: serde_json::Value = serde_json::from_str(&proxy.cli(&["init", "--json"]).stdout).unwrap();
+    assert_eq!(json[0]["good"], false);
+}
+
+#[test]
+fn a_copy_begins_where_both_stores_are_the_same() {
+    let kept = Kept::start(SCHEMA, &[]);
+    let again = kept.proxy.cli(&["init"]);
+    assert!(again.ok && again.stdout.contains("has begun already"), "{}", again.stdout);
+    let (authority, standby, proxy) = pair(DURABLE, DURABLE, SCHEMA);
+    authority.sql_in("d", "INSERT INTO t (n) VALUES (1), (2), (3)");
+    let refused = proxy.cli(&["init"]);
+    assert!(!refused.ok && refused.stdout.contains("d.t differs: 3 rows on legacy, 0 on new"), "{}", refused.stdout);
+    // a dump that says its position, writers going on meanwhile
+    let dump = ["mariadb-dump", "--single-transaction", "--gtid", "--master-data=1", "--socket"];
+    let dump = [&dump[..], &[authority.socket.to_str().unwrap(), "-uroot", "d"]].concat();
+    let dump = clients::run(&dump).text();
+    authority.sql_in("d", "UPDATE t SET n = n * 10");
+    let file = standby.folder.join("dump.sql");
+    let position =
+        dump.lines().find_map(|line| line.split("gtid_slave_pos='").nth(1)?.split('\'').next()).unwrap().to_owned();
+    let lines: Vec<&str> =
+        dump.lines().filter(|line| !line.contains("gtid_slave_pos") && !line.contains("CHANGE MASTER")).collect();
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    let load = format!("SOURCE {}", file.display());
+    assert!(clients::mariadb(standby.port, &["-Dd", "-e", &load]).ok);
+    let begun = proxy.cli(&["init", "analytics", "--from", &position]);
+    assert!(begun.ok && begun.stdout.contains(&format!("the copy begins at {position} of legacy")), "{}", begun.stdout);
+    let show = || proxy.status()["groups"][0]["standby"].clone();
+    eventually("it applies what came after the dump", || {
+        if show()["state"] == "stopped" {
+            proxy.cli(&["standby", "retry", "analytics"]);
+        }
+        standby.sql("SELECT SUM(n) FROM d.t")[0][0] == "60"
+    });
+    let text = proxy.cli(&["status"]).text();
+    assert!(text.contains("ENTRIES BEHIND") && text.contains("applying"), "{text}");
+}
+
+/// The SQL that `--print` prints, and no right beyond it.
+#[test]
+fn the_printed_rights_do() {
+    let servers = [11, 12].map(|id| PrivateServer::start(id, DURABLE));
+    let [authority, standby] = &servers;
+    let table = |port| {
+        config(port, authority, standby)
+            .replace("d.*", "d.t")
+            .replace("user: switchover, password: switchover", "user: few, password: few")
+    };
+    let proxy = Proxy::start(table);
+    let printed = proxy.cli(&["init", "--print"]).text();
+    let parts: Vec<&str> = printed.split("-- on ").skip(1).collect();
+    for (server, part) in servers.iter().zip(parts) {
+        server.sql("CREATE USER few@'%' IDENTIFIED BY 'few'");
+        server.sql("CREATE DATABASE d CHARACTER SET utf8mb4");
+        statements(server, SCHEMA);
+        let sql = part.split_once('\n').unwrap().1;
+        for statement in sql.split(";\n").map(str::trim).filter(|s| !s.is_empty()) {
+            server.sql(statement);
+        }
+    }
+    let init = proxy.cli(&["init"]);
+    assert!(init.ok, "{}{}", init.stdout, init.stderr);
+    authority.sql_in("d", "INSERT INTO t (n) VALUES (1), (2)");
+    authority.sql_in("d", "UPDATE t SET n = n + 1");
+    let show = || proxy.status()["groups"][0]["standby"].clone();
+    eventually("rows arrive", || {
+        if show()["state"] == "stopped" {
+            proxy.cli(&["standby", "retry", "analytics"]);
+        }
+        standby.sql("SELECT SUM(n) FROM d.t")[0][0] == "5"
+    });
+}
+
+/// A flag that moves alone would leave behind what the standby does not have.
+#[test]
+fn a_flag_does_not_move_under_a_standby() {
+    let kept = Kept::start(SCHEMA, &[]);
+    let refused = kept.proxy.cli(&["flag", "analytics", "new"]);
+    assert!(!refused.ok && refused.stderr.contains("has a standby"), "{}", refused.stderr);
+    kept.proxy.edit_config(|text| {
+        text.replace("connection: legacy", "connection: new").replace("standby: new", "standby: legacy")
+    });
+    eventually("the edit is refused", || {
+        kept.proxy.status()["config_error"].to_string().contains("moves while it has a standby")
+    });
+    assert_eq!(kept.proxy.status()["groups"][0]["connection"], "legacy");
+    // without its standby it moves at once
+    kept.proxy
+        .edit_config(|text| text.replace("connection: new", "connection: legacy").replace("    standby: legacy\n", ""));
+    eventually("the standby is gone", || kept.proxy.status()["groups"][0]["standby"].is_null());
+    kept.proxy.flag("analytics", "new");
+}

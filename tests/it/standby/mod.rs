@@ -1,0 +1,121 @@
+//! The standby between two real servers: types, workload, deaths, stops, leases, and `switchover init`.
+
+mod deaths;
+mod init;
+mod lease;
+mod stops;
+mod types;
+mod workload;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::support::proxy::pair_config;
+use crate::support::{PrivateServer, Proxy, Server, eventually};
+
+/// What RULES.md 30 asks of a store of a group with a standby.
+pub(crate) const DURABLE: &[&str] = &["--sync-binlog=1", "--innodb-flush-log-at-trx-commit=1"];
+
+/// An authority, its standby, and a proxy that keeps them in step.
+pub(crate) struct Kept {
+    pub(crate) authority: PrivateServer,
+    pub(crate) standby: PrivateServer,
+    pub(crate) proxy: Proxy,
+}
+
+/// The configuration of a group `analytics` of all tables of database `d`, on `legacy`, with the standby `new`.
+pub(crate) fn config(port: u16, authority: &Server, standby: &Server) -> String {
+    format!("{}    standby: new\n", pair_config(port, authority, standby, &["d.*"]))
+}
+
+impl Kept {
+    /// Both servers with the same schema (statements with `;`), and a proxy after `switchover init`.
+    pub(crate) fn start(schema: &str, extra: &[&str]) -> Kept {
+        let arguments: Vec<&str> = DURABLE.iter().chain(extra).copied().collect();
+        let authority = PrivateServer::start(11, &arguments);
+        let standby = PrivateServer::start(12, &arguments);
+        for server in [&authority, &standby] {
+            server.sql("CREATE DATABASE d CHARACTER SET utf8mb4");
+            statements(server, schema);
+        }
+        let proxy = Proxy::start(|port| config(port, &authority, &standby));
+        let kept = Kept { authority, standby, proxy };
+        let init = kept.proxy.cli(&["init"]);
+        assert!(init.ok, "{}{}", init.stdout, init.stderr);
+        kept.retry();
+        kept
+    }
+
+    /// `switchover standby retry`, where it is stopped.
+    pub(crate) fn retry(&self) {
+        eventually("the standby applies", || {
+            let standby = self.show();
+            if standby["state"] == "stopped" {
+                self.proxy.cli(&["standby", "retry", "analytics"]);
+            }
+            standby["state"] == "applying"
+        });
+    }
+
+    /// The standby's part of `switchover status`.
+    pub(crate) fn show(&self) -> serde_json::Value {
+        self.proxy.status()["groups"][0]["standby"].clone()
+    }
+
+    /// Waits until the standby has applied all that the authority has committed by now.
+    pub(crate) fn catch_up(&self) {
+        let wanted = gtids(&self.authority.sql("SELECT @@gtid_binlog_pos")[0][0]);
+        let deadline = Instant::now() + Duration::from_secs(120);
+        loop {
+            let standby = self.show();
+            let done = gtids(standby["position"].as_str().unwrap_or_default());
+            if wanted.iter().all(|(domain, sequence)| done.get(domain).is_some_and(|done| done >= sequence)) {
+                return;
+            }
+            assert!(standby["state"] != "stopped", "{standby:#}");
+            assert!(Instant::now() < deadline, "not at {wanted:?}: {standby:#}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Panics where a table of `d` differs between the stores: every row, every byte.
+    pub(crate) fn assert_same(&self) {
+        let tables =
+            self.authority.sql("SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'd' ORDER BY 1");
+        assert!(!tables.is_empty());
+        for table in tables.concat() {
+            let table = table.replace('`', "``");
+            let sums = [&self.authority, &self.standby]
+                .map(|s| s.sql(&format!("CHECKSUM TABLE d.`{table}` EXTENDED"))[0][1].clone());
+            let generated = format!(
+                "SELECT COUNT(*) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'd' AND TABLE_NAME = '{table}' AND EXTRA LIKE '%GENERATED%'"
+            );
+            // (CHECKSUM TABLE reads VIRTUAL columns without computing them: two equal tables differ)
+            let generated = self.authority.sql(&generated)[0][0] != "0";
+            if sums[0] != sums[1] {
+                let rows =
+                    [&self.authority, &self.standby].map(|s| s.sql(&format!("SELECT * FROM d.`{table}` ORDER BY 1")));
+                if generated && rows[0] == rows[1] {
+                    continue;
+                }
+                let differing: Vec<_> = rows[0].iter().zip(&rows[1]).filter(|(a, b)| a != b).take(3).collect();
+                panic!("d.{table} differs: {} and {} rows; {differing:#?}", rows[0].len(), rows[1].len());
+            }
+        }
+    }
+}
+
+/// Runs statements one by one, in database `d`.
+pub(crate) fn statements(server: &Server, text: &str) {
+    for statement in text.split(";\n").map(str::trim).filter(|s| !s.is_empty()) {
+        server.sql_in("d", statement);
+    }
+}
+
+fn gtids(text: &str) -> BTreeMap<String, u64> {
+    let parts = text.split(',').filter_map(|gtid| {
+        let mut parts = gtid.split('-');
+        Some((parts.next()?.to_owned(), parts.nth(1)?.parse().ok()?))
+    });
+    parts.collect()
+}
