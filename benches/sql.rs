@@ -124,6 +124,7 @@ fn snapshot() -> Snapshot {
         groups: groups.collect(),
         users: BTreeMap::new(),
         pool: PoolMode::Session,
+        pooling: Default::default(),
         hints: true,
         limits: Limits::default(),
         log: Log::default(),

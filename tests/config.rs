@@ -187,6 +187,16 @@ log: {format: json, level: debug, slow_query: 250ms, literals: true}
 }
 
 #[test]
+fn the_pool_has_bounds() {
+    let config = with("pool: {mode: transaction, max_per_store: 7, idle_timeout: 5s, wait_timeout: 500ms}\n");
+    assert_eq!(config.pool, PoolMode::Transaction);
+    assert_eq!((config.pooling.max_per_store, config.pooling.idle_timeout.as_secs()), (7, 5));
+    assert_eq!(config.pooling.wait_timeout, Duration::from_millis(500));
+    let config = with("pool: {mode: session}\n");
+    assert_eq!((config.pool, config.pooling.max_per_store), (PoolMode::Session, 100));
+}
+
+#[test]
 fn anchors_and_aliases_work() {
     let config =
         with("groups: {a: {tables: &t [x], connection: &c new}, b: {tables: [y], references: *t, connection: *c}}\n");

@@ -52,6 +52,8 @@ pub enum Seen {
         /// R ‖ S.
         answer: Vec<u8>,
     },
+    /// SHA1(password), as a native answer and the stored hash gave it.
+    Stage1(Stage1),
     /// The password itself (`mysql_clear_password`, or the full exchange of `caching_sha2_password` over TLS).
     Password(Vec<u8>),
 }
@@ -63,6 +65,7 @@ impl std::fmt::Debug for Seen {
             Seen::Empty => "Empty",
             Seen::Native { .. } => "Native(…)",
             Seen::Signature { .. } => "Signature(…)",
+            Seen::Stage1(_) => "Stage1(…)",
             Seen::Password(_) => "Password(…)",
         })
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::fleet::StoreHandle;
+use super::pool::Pooled;
 use crate::config::StoreId;
 use crate::net::PacketStream;
 use crate::wire::codec::{Malformed, Reader};
@@ -28,6 +29,10 @@ pub struct Backend {
     pub capabilities: Capabilities,
     /// Status flags of its newest OK or EOF.
     pub status: Status,
+    /// What its newest greeting challenged clients with.
+    pub scramble: Vec<u8>,
+    /// Its place in the pool (`pool: transaction`).
+    pub pooled: Option<Box<Pooled>>,
 }
 
 /// Why a query of the proxy's own failed.
@@ -89,7 +94,7 @@ impl Backend {
         status: Status,
     ) -> Backend {
         handle.leases.fetch_add(1, Ordering::Relaxed);
-        Backend { store, handle, stream, thread_id, capabilities, status }
+        Backend { store, handle, stream, thread_id, capabilities, status, scramble: Vec::new(), pooled: None }
     }
 
     /// Sends a command of the proxy's own.

@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::slots::Slots;
 use crate::auth::Stage2;
 use crate::config::StoreId;
 use crate::config::model::Store;
@@ -46,6 +47,10 @@ pub struct StoreHandle {
     pub leases: AtomicU64,
     /// Failed attempts to connect.
     pub connect_errors: AtomicU64,
+    /// Rights to pooled connections (`pool: transaction`).
+    pub slots: Arc<Slots>,
+    /// Of the connections, those that idle in a pool.
+    pub idle: AtomicU64,
 }
 
 impl std::fmt::Debug for StoreHandle {
@@ -74,6 +79,8 @@ impl StoreHandle {
             reason: Mutex::default(),
             leases: AtomicU64::new(0),
             connect_errors: AtomicU64::new(0),
+            slots: Arc::default(),
+            idle: AtomicU64::new(0),
         })
     }
 
@@ -110,6 +117,12 @@ impl StoreHandle {
     #[must_use]
     pub fn health(&self) -> (bool, String) {
         (self.up.load(Ordering::Relaxed), lock(&self.reason).clone())
+    }
+
+    /// Whether the newest attempt to connect succeeded.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.up.load(Ordering::Relaxed)
     }
 
     /// Whether the store is known not to have a session variable.

@@ -14,11 +14,12 @@ use crate::config::StoreId;
 use crate::config::model::{Address, Secret, TlsMode};
 use crate::net::{PacketStream, tls};
 use crate::wire::codec::Malformed;
+use crate::wire::command::COM_CHANGE_USER;
 use crate::wire::handshake::{Greeting, HandshakeResponse, read_auth_switch};
 use crate::wire::{Capabilities, ErrPacket, OkPacket, Status};
 
 /// What a login needs.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Key {
     /// The password; empty for none.
     Password(Vec<u8>),
@@ -198,7 +199,45 @@ pub async fn answer_greeting(
     stream.write_message(sequence, &response.write()).await?;
     let asked = Asked { plugin, scramble, secure };
     let status = decided(&mut stream, login, asked).await?;
-    Ok(Backend::new(id, Arc::clone(store), stream, greeting.thread_id, capabilities, status))
+    let mut backend = Backend::new(id, Arc::clone(store), stream, greeting.thread_id, capabilities, status);
+    backend.scramble.clone_from(&greeting.scramble);
+    Ok(backend)
+}
+
+impl Backend {
+    /// COM_CHANGE_USER: the store checks the account again, and the connection is as after a login.
+    ///
+    /// # Errors
+    /// [`LoginError`]; after it the connection is not to be used again.
+    pub async fn change_user(&mut self, login: &Login, database: &[u8]) -> Result<(), LoginError> {
+        let secure = self.stream.stream().is_tls() || self.stream.stream().is_unix();
+        let mut asked = Asked { plugin: NATIVE.to_vec(), scramble: self.scramble.clone(), secure };
+        let auth = match answer(&asked.plugin, &asked.scramble, &login.key, secure) {
+            Some(a) => a,
+            None => {
+                asked.plugin = CLEAR.to_vec();
+                Vec::new()
+            }
+        };
+        let mut p = vec![COM_CHANGE_USER];
+        p.extend(&login.user);
+        p.push(0);
+        p.push(u8::try_from(auth.len()).unwrap_or(0));
+        p.extend(&auth);
+        p.extend(database);
+        p.push(0);
+        p.extend(u16::from(login.collation).to_le_bytes());
+        if login.capabilities.contains(Capabilities::PLUGIN_AUTH) {
+            p.extend(&asked.plugin);
+            p.push(0);
+        }
+        if login.capabilities.contains(Capabilities::CONNECT_ATTRS) {
+            p.extend(&login.attributes);
+        }
+        self.stream.write_message(0, &p).await?;
+        self.status = decided(&mut self.stream, login, asked).await?;
+        Ok(())
+    }
 }
 
 /// What a store asked for last.

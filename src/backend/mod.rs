@@ -5,6 +5,8 @@ pub mod control;
 pub mod dial;
 pub mod fleet;
 pub mod login;
+pub mod pool;
+pub mod slots;
 
 pub use connection::Backend;
 pub use fleet::{Fleet, StoreHandle};

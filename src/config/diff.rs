@@ -47,6 +47,7 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
     c.debug("tls", &old.tls, &new.tls);
     c.list("proxy_protocol.from", &old.proxy_protocol_from, &new.proxy_protocol_from);
     c.debug("pool", &old.pool, &new.pool);
+    c.debug("pool", &old.pooling, &new.pooling);
     c.value("hints", old.hints, new.hints);
     c.debug("limits", &old.limits, &new.limits);
     c.debug("log", &old.log, &new.log);

@@ -141,6 +141,23 @@ pub enum PoolMode {
     Transaction,
 }
 
+/// Bounds of the pool of `pool: transaction`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pooling {
+    /// Connections to each store, over all cores. Default 100.
+    pub max_per_store: u32,
+    /// A connection that nobody used for so long is closed. Default 60 s.
+    pub idle_timeout: Duration,
+    /// How long a statement waits for a connection of a full pool (1040 after it). Default 10 s.
+    pub wait_timeout: Duration,
+}
+
+impl Default for Pooling {
+    fn default() -> Self {
+        Pooling { max_per_store: 100, idle_timeout: Duration::from_secs(60), wait_timeout: Duration::from_secs(10) }
+    }
+}
+
 /// Limits, all with defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -271,6 +288,8 @@ pub struct Config {
     pub users: BTreeMap<String, BTreeMap<StoreId, Credentials>>,
     /// How sessions use backends.
     pub pool: PoolMode,
+    /// Bounds of `pool: transaction`.
+    pub pooling: Pooling,
     /// Whether `/* switchover:store=NAME */` in a statement is obeyed. Default true.
     pub hints: bool,
     /// Limits.

@@ -34,6 +34,7 @@ pub struct Snapshot {
     case: NameCase,
     tables: Names,
     references: Names,
+    has_references: bool,
     all_default: bool,
     depends_on_database: bool,
 }
@@ -55,7 +56,8 @@ impl Snapshot {
             .groups
             .iter()
             .any(|g| !g.databases.is_empty() || g.tables.iter().chain(&g.references).any(|p| p.database.is_some()));
-        Snapshot { epoch, config, case, tables, references, all_default, depends_on_database }
+        let has_references = config.groups.iter().any(|g| !g.references.is_empty());
+        Snapshot { epoch, config, case, tables, references, has_references, all_default, depends_on_database }
     }
 
     /// Where `table` lives for a session whose database is `session_db`.
@@ -94,6 +96,12 @@ impl Snapshot {
     #[must_use]
     pub fn reference_on(&self, store: StoreId, database: Option<&str>, name: &str) -> Option<GroupId> {
         self.references.find(&self.config, database, name, |id| self.group(id).is_some_and(|g| g.connection == store))
+    }
+
+    /// Whether tables are kept in sync on other stores: what a transaction wrote is then not read from a copy (RULES.md 8).
+    #[must_use]
+    pub fn has_references(&self) -> bool {
+        self.has_references
     }
 
     /// True if every group's flag names the default store: no statement can go anywhere else.

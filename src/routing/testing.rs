@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::snapshot::Snapshot;
 use crate::config::model::{
-    Address, Admin, Config, Group, Limits, ListenTls, Log, PoolMode, Store, StoreId, StoreTls, TablePattern,
+    Address, Admin, Config, Group, Limits, ListenTls, Log, PoolMode, Pooling, Store, StoreId, StoreTls, TablePattern,
 };
 
 pub(crate) fn pattern(text: &str) -> TablePattern {
@@ -50,6 +50,7 @@ pub(crate) fn config(groups: Vec<Group>) -> Config {
         groups,
         users: BTreeMap::new(),
         pool: PoolMode::Session,
+        pooling: Pooling::default(),
         hints: true,
         limits: Limits::default(),
         log: Log::default(),

@@ -16,7 +16,6 @@ use crate::admin::protocol::{
     SessionInfo, StandbyRequest, StandbyStatus, Status,
 };
 use crate::backend::{Fleet, control};
-use crate::config::model::PoolMode;
 use crate::config::problem::{Problem, ProblemKind, render};
 use crate::config::{Config, diff};
 use crate::net::tls;
@@ -78,9 +77,6 @@ impl Proxy {
         drain: watch::Sender<bool>,
     ) -> anyhow::Result<Proxy> {
         let path_of_start = path.clone();
-        if let Some(text) = unavailable(&config) {
-            anyhow::bail!("{}: {text}", path.display());
-        }
         let fleet = Fleet::build(&config.stores, &Fleet::default())?;
         probe(&fleet).await;
         let own = tls::Pair::self_signed()?;
@@ -173,9 +169,6 @@ impl Proxy {
             *lock(&self.error) = Some(ConfigError { at_ms: now_ms(), problems: vec![problem] });
             Failure::new(FailureKind::Config, e.to_string())
         };
-        if let Some(text) = unavailable(&new) {
-            return Err(failed(&text));
-        }
         if let Some(text) = flips_with_standby(old.config(), &new) {
             return Err(failed(&text));
         }
@@ -249,12 +242,6 @@ impl Proxy {
         }
         flips.truncate(REMEMBERED);
     }
-}
-
-/// What the configuration may say and this version cannot do yet: to obey half of it would be worse than to refuse it.
-fn unavailable(config: &Config) -> Option<&'static str> {
-    (config.pool == PoolMode::Transaction)
-        .then_some("`pool: transaction` is not available yet in this version; remove it, or say `pool: session`")
 }
 
 /// A flag that moves under a standby would leave behind what the standby does not have yet.

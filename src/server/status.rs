@@ -1,5 +1,6 @@
 //! `switchover status` and `switchover sessions`, from what the running proxy knows.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use super::running::Proxy;
@@ -70,7 +71,7 @@ pub(super) fn status(proxy: &Proxy) -> Status {
             logging_in: figures.sessions.saturating_sub(sessions.len() as u64),
             in_transaction,
             on_older_epoch: sessions.iter().filter(|s| lags_behind(s, live.snapshot.epoch)).count() as u64,
-            by_pin: [("transaction".to_owned(), in_transaction)].into_iter().filter(|(_, n)| *n > 0).collect(),
+            by_pin: by_pin(&sessions),
         },
         totals: Totals {
             connections: figures.logins,
@@ -81,6 +82,25 @@ pub(super) fn status(proxy: &Proxy) -> Status {
         },
         last_flips: proxy.flips.lock().map(|f| f.clone()).unwrap_or_default(),
     }
+}
+
+/// What pins a session.
+fn pins(s: &session::SessionInfo) -> Vec<String> {
+    let mut pins: Vec<String> =
+        session::Pins::from_bits(s.pins.load(Ordering::Relaxed)).names().map(str::to_owned).collect();
+    if s.in_transaction.load(Ordering::Relaxed) && !pins.iter().any(|p| p == "transaction") {
+        pins.insert(0, "transaction".to_owned());
+    }
+    pins
+}
+
+/// Sessions by what pins them.
+fn by_pin(sessions: &[std::sync::Arc<session::SessionInfo>]) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
+    for pin in sessions.iter().flat_map(|s| pins(s)) {
+        *counts.entry(pin).or_default() += 1;
+    }
+    counts
 }
 
 fn engine(e: Engine) -> &'static str {
@@ -111,8 +131,8 @@ fn stores(proxy: &Proxy, figures: &Figures) -> Vec<StoreStatus> {
                 }
                 .to_owned(),
                 reason: (!up).then_some(reason),
-                leases: handle.leases.load(Ordering::Relaxed),
-                idle: 0,
+                leases: handle.leases.load(Ordering::Relaxed).saturating_sub(handle.idle.load(Ordering::Relaxed)),
+                idle: handle.idle.load(Ordering::Relaxed),
                 queries: counts.queries,
                 errors: counts.errors,
                 connect_errors: handle.connect_errors.load(Ordering::Relaxed),
@@ -142,7 +162,7 @@ pub(super) fn sessions(proxy: &Proxy) -> Vec<SessionInfo> {
         .into_iter()
         .map(|s| {
             let in_transaction = s.in_transaction.load(Ordering::Relaxed);
-            let mut leases = vec![home.clone()];
+            let mut leases = if s.pooled { Vec::new() } else { vec![home.clone()] };
             if let Ok(others) = s.others.lock() {
                 leases.extend(others.iter().map(|(h, _)| h.name().to_owned()));
             }
@@ -154,7 +174,7 @@ pub(super) fn sessions(proxy: &Proxy) -> Vec<SessionInfo> {
                 state: if s.idle.load(Ordering::Relaxed) { "idle" } else { "running" }.to_owned(),
                 for_ms: u64::try_from(s.since.elapsed().as_millis()).unwrap_or(u64::MAX),
                 leases,
-                pins: if in_transaction { vec!["transaction".to_owned()] } else { Vec::new() },
+                pins: pins(&s),
                 in_transaction,
                 epoch: s.epoch.load(Ordering::Relaxed),
                 queries: s.queries.load(Ordering::Relaxed),

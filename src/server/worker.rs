@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::running::Proxy;
 use crate::net::{PacketStream, Peer, Socket, Stream};
-use crate::session::{Core, CoreFigures, serve};
+use crate::session::{Core, CoreFigures, keep, serve};
 
 /// A client that was accepted; its socket does not block already.
 pub(super) enum Arrival {
@@ -80,6 +80,7 @@ impl Drop for Worker {
 const TICK: Duration = Duration::from_secs(1);
 
 async fn run(core: Rc<Core>, mut arrivals: mpsc::UnboundedReceiver<Arrival>) {
+    tokio::task::spawn_local(keep(Rc::clone(&core)));
     tokio::task::spawn_local(async {
         loop {
             tokio::time::sleep(TICK).await;

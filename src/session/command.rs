@@ -37,6 +37,9 @@ impl Session {
         // only this session writes it: no locked instruction is needed
         self.info.queries.store(self.info.queries.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         let command = self.framed(frame).get(HEADER).copied().map(Command::from);
+        if self.lease.is_some() {
+            return Box::pin(self.pooled_turn(frame, command)).await;
+        }
         match command {
             Some(Command::Query) => self.query(frame).await?,
             Some(c @ (Command::StmtExecute | Command::StmtBulkExecute)) => self.execute(frame, c).await?,
@@ -52,7 +55,7 @@ impl Session {
         Ok(())
     }
 
-    async fn other_command(&mut self, frame: Frame, command: Command) -> Result<(), Fatal> {
+    pub(crate) async fn other_command(&mut self, frame: Frame, command: Command) -> Result<(), Fatal> {
         match command {
             Command::Quit => Err(Fatal::Quit),
             Command::StmtPrepare => self.prepare(frame).await,
@@ -197,6 +200,10 @@ impl Session {
     fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<Woken, Fatal>> {
         if self.info.waker.get().is_none() {
             let _ = self.info.waker.set(cx.waker().clone());
+        }
+        if self.info.killed.load(Ordering::Relaxed) {
+            let killed = ErrPacket::new(1927, b"70100", "Connection was killed");
+            return Poll::Ready(Err(Fatal::Closed(killed)));
         }
         match self.client.poll_fill(cx) {
             Poll::Ready(Ok(0)) => return Poll::Ready(Err(Fatal::Quit)),

@@ -10,7 +10,9 @@ use tokio::sync::watch;
 use super::figures::CoreFigures;
 use super::query::Plan;
 use super::registry::Registry;
+use super::saved::{Resident, Shelf};
 use crate::backend::Fleet;
+use crate::backend::pool::Pool;
 use crate::config::Config;
 use crate::net::Buffers;
 use crate::net::tls::Acceptor;
@@ -43,6 +45,10 @@ pub struct Core {
     pub buffers: Rc<Buffers>,
     /// Plans by fingerprint.
     pub(crate) plans: RefCell<PlanCache<Rc<Plan>>>,
+    /// Idle connections of `pool: transaction`.
+    pub(crate) pool: Pool<Resident>,
+    /// What saving the state of sessions shares.
+    pub(crate) shelf: Shelf,
     /// Counters of this core.
     pub figures: Arc<CoreFigures>,
     /// Every session of the process.
@@ -61,6 +67,15 @@ impl Core {
         draining: watch::Receiver<bool>,
     ) -> Core {
         let bytes = usize::try_from(live.load().config().limits.plan_cache).unwrap_or(usize::MAX);
-        Core { live, buffers: Rc::default(), plans: RefCell::new(PlanCache::new(bytes)), figures, registry, draining }
+        Core {
+            live,
+            buffers: Rc::default(),
+            plans: RefCell::new(PlanCache::new(bytes)),
+            pool: Pool::new(Arc::clone(&registry.signals)),
+            shelf: Shelf::default(),
+            figures,
+            registry,
+            draining,
+        }
     }
 }

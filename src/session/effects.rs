@@ -168,6 +168,7 @@ impl Session {
 
     /// Takes a statement's end into account.
     pub(crate) fn after(&mut self, facts: &Facts, at: usize, outcome: &Outcome) {
+        self.note(Some(facts), outcome);
         let Some(leg) = self.legs.get_mut(at) else { return };
         let generation = leg.generation;
         let store = leg.store();
@@ -218,7 +219,7 @@ impl Session {
     }
 
     /// Others may see whether a transaction is open.
-    fn publish_transaction(&self) {
+    pub(crate) fn publish_transaction(&self) {
         let open = self.in_transaction();
         if self.info.in_transaction.load(Ordering::Relaxed) != open {
             self.info.in_transaction.store(open, Ordering::Relaxed);
@@ -245,7 +246,7 @@ impl Session {
             self.state.version += 1;
         }
         match &facts.kind {
-            Kind::Write if self.legs.len() > 1 => self.written(facts, store),
+            Kind::Write if self.legs.len() > 1 || self.writes_what_is_copied() => self.written(facts, store),
             Kind::Ddl => self.dropped(facts),
             Kind::Set(list) => {
                 for assignment in list {
@@ -310,6 +311,11 @@ impl Session {
             let database = table.database.as_deref().or(self.state.database.as_deref());
             self.state.temporary.remove(database, &table.name);
         }
+    }
+
+    /// A transaction that is on one store yet may read a copy on another later.
+    fn writes_what_is_copied(&self) -> bool {
+        self.live.snapshot.has_references() && self.in_transaction()
     }
 
     fn written(&mut self, facts: &Facts, store: StoreId) {

@@ -25,7 +25,7 @@ use crate::backend::connection::QueryError;
 use crate::backend::login::{LOGIN_LIMIT, LoginError, greeting, tls_host, wants_tls};
 use crate::backend::{Backend, StoreHandle, control};
 use crate::config::StoreId;
-use crate::config::model::TlsMode;
+use crate::config::model::{PoolMode, TlsMode};
 use crate::net::compress::Peer as Frames;
 use crate::net::proxy_protocol::{self, Parsed};
 use crate::net::{PacketStream, Peer, tls};
@@ -47,7 +47,7 @@ pub(crate) struct Account {
 }
 
 /// What a packet that is no login is answered with, as servers do. A client older than 4.1 is told so.
-fn no_login(payload: &[u8], engine: Engine) -> ErrPacket {
+pub(super) fn no_login(payload: &[u8], engine: Engine) -> ErrPacket {
     let low = payload.first_chunk::<2>().map_or(0, |b| u16::from_le_bytes(*b));
     let new = Capabilities::from_bits_retain(u64::from(low)).contains(Capabilities::PROTOCOL_41);
     if new || payload.len() < 5 {
@@ -93,6 +93,10 @@ pub(crate) async fn login(core: Rc<Core>, mut client: PacketStream, peer: Peer) 
         .await);
     };
     let _pending = core.registry.begin_login(ip, limits.max_pending_logins).await;
+    if live.config().pool == PoolMode::Transaction {
+        let own = super::own_login::own_login(Rc::clone(&core), Arc::clone(&live), client, peer, behind, seat).await;
+        return counted(&core, own, ip, limits.login_attempts).await;
+    }
     let mut server = match reach(&handle, &peer, &client, &live).await {
         Ok(server) => server,
         Err(error) => return Err(say(&mut client, 0, error).await),
@@ -105,15 +109,10 @@ pub(crate) async fn login(core: Rc<Core>, mut client: PacketStream, peer: Peer) 
     let done = match result {
         Ok(done) => done,
         Err(fatal) => {
-            core.figures.login(false);
             if !relayed.get() {
                 control::complete(&handle, server.0, shown, limits.connect_timeout);
             }
-            if matches!(fatal, Fatal::Closed(ref e) if e.code == 1045) {
-                let wait = core.registry.login_failed(ip, limits.login_attempts);
-                tokio::time::sleep(wait).await;
-            }
-            return Err(fatal);
+            return counted(&core, Err(fatal), ip, limits.login_attempts).await;
         }
     };
     core.figures.login(true);
@@ -123,6 +122,16 @@ pub(crate) async fn login(core: Rc<Core>, mut client: PacketStream, peer: Peer) 
     let mut session = assemble(core, live, client, server.0, peer, handle, done);
     session._seat = Some(seat);
     Ok(session)
+}
+
+/// Counts a login; one that failed is slowed down.
+async fn counted<T>(core: &Core, result: Result<T, Fatal>, ip: std::net::IpAddr, allowed: u32) -> Result<T, Fatal> {
+    core.figures.login(result.is_ok());
+    if matches!(&result, Err(Fatal::Closed(e)) if e.code == 1045) {
+        let wait = core.registry.login_failed(ip, allowed);
+        tokio::time::sleep(wait).await;
+    }
+    result
 }
 
 /// What a login came to.
@@ -166,6 +175,9 @@ fn assemble(
         others: Default::default(),
         epoch: AtomicU64::new(live.snapshot.epoch),
         closing: AtomicBool::new(false),
+        killed: AtomicBool::new(false),
+        pooled: false,
+        pins: Default::default(),
         waker: Default::default(),
     });
     core.registry.add(&info);
@@ -178,6 +190,7 @@ fn assemble(
         capabilities: done.capabilities,
         account: done.account,
         legs: vec![Leg::new(backend, home, done.capabilities)],
+        lease: None,
         state,
         transaction: Transaction::default(),
         statements: Statements::default(),
@@ -233,7 +246,7 @@ pub(super) async fn say(client: &mut PacketStream, sequence: u8, error: ErrPacke
 
 /// The PROXY protocol header of a trusted load balancer, if there is one: like MariaDB, with and without it. The first byte tells,
 /// for a client that comes without waits for the greeting first.
-async fn proxy_header(client: &mut PacketStream) -> Result<Option<std::net::SocketAddr>, Fatal> {
+pub(super) async fn proxy_header(client: &mut PacketStream) -> Result<Option<std::net::SocketAddr>, Fatal> {
     loop {
         match proxy_protocol::parse(client.buffered()) {
             Parsed::Header { length, source } => {
@@ -283,15 +296,15 @@ fn as_asked(ok: Vec<u8>, client: Capabilities) -> Vec<u8> {
     without_changes(&ok).unwrap_or(ok)
 }
 
-struct Login<'a> {
-    core: &'a Core,
-    live: &'a Live,
-    handle: &'a Arc<StoreHandle>,
-    peer: &'a Peer,
+pub(super) struct Login<'a> {
+    pub(super) core: &'a Core,
+    pub(super) live: &'a Live,
+    pub(super) handle: &'a Arc<StoreHandle>,
+    pub(super) peer: &'a Peer,
     /// The peer is a load balancer, which may send a PROXY protocol header.
-    behind: bool,
+    pub(super) behind: bool,
     /// The client's login has reached the store.
-    relayed: &'a Cell<bool>,
+    pub(super) relayed: &'a Cell<bool>,
 }
 
 impl Login<'_> {
@@ -417,7 +430,11 @@ impl Login<'_> {
     }
 
     /// The client's login: behind TLS, where it asks for that first.
-    async fn first_answer(&self, client: &mut PacketStream, shown: &Greeting) -> Result<(u8, Vec<u8>), Fatal> {
+    pub(super) async fn first_answer(
+        &self,
+        client: &mut PacketStream,
+        shown: &Greeting,
+    ) -> Result<(u8, Vec<u8>), Fatal> {
         let (mut sequence, mut payload) = packet_of_order(client, 1).await?;
         let Ok(first) = client_capabilities(&payload) else {
             let engine = Engine::from_server_version(&String::from_utf8_lossy(&shown.version));

@@ -14,14 +14,21 @@ mod effects;
 mod exchange;
 mod figures;
 mod home;
+mod keeper;
+mod lease;
 mod leg;
 mod login;
 mod multi;
 mod one_shot;
+mod own_login;
+mod pins;
+mod pooled;
 mod prepared;
 mod query;
 mod registry;
 mod relay;
+mod relayed_login;
+mod saved;
 mod state;
 mod sync;
 mod tracking;
@@ -30,6 +37,8 @@ mod variables;
 
 pub use core::{Core, Live};
 pub use figures::{CoreFigures, Figures, StoreFigures};
+pub use keeper::keep;
+pub use pins::{Pin, Pins};
 pub use registry::{Registry, SessionInfo};
 
 use std::rc::Rc;
@@ -42,6 +51,7 @@ use crate::net::{PacketStream, Peer};
 use crate::wire::{Capabilities, ErrPacket};
 
 use control_flow::Fatal;
+use lease::Lease;
 use leg::Leg;
 use login::Account;
 use prepared::Statements;
@@ -60,6 +70,8 @@ pub(crate) struct Session {
     account: Account,
     /// The first is home.
     legs: Vec<Leg>,
+    /// `pool: transaction`: what it keeps between two leases.
+    lease: Option<Box<Lease>>,
     state: State,
     transaction: Transaction,
     statements: Statements,
@@ -118,13 +130,14 @@ impl Session {
             for leg in self.legs.iter().filter(|l| l.busy) {
                 crate::backend::control::kill(&leg.backend.handle, leg.backend.thread_id, false, limit).await;
             }
-        } else {
+        } else if self.lease.is_none() {
             for leg in &mut self.legs {
                 if !leg.broken {
                     let _ = leg.backend.send(crate::wire::command::COM_QUIT, &[]).await;
                 }
             }
         }
+        self.release_all().await;
         self.legs.clear();
         self.client.shutdown().await;
     }

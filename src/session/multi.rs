@@ -208,7 +208,7 @@ impl Session {
 
     /// An OK packet of the proxy's own, with the session's flags.
     pub(crate) async fn send_ok(&mut self) -> Result<(), super::control_flow::Fatal> {
-        let mut status = self.home_status() - Status::MORE_RESULTS - Status::SESSION_STATE_CHANGED;
+        let mut status = self.home_status() & Status::LASTING;
         status.set(Status::IN_TRANS, self.in_transaction());
         let ok = OkPacket { status, ..OkPacket::default() };
         let mut out = Vec::new();

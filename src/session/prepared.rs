@@ -16,11 +16,11 @@ use crate::backend::connection::QueryError;
 use crate::sql::Facts;
 use crate::sql::classify::{AskedParameter, asked_parameters};
 use crate::sql::facts::{Access, Flags, Kind, TableRef};
-use crate::wire::ErrPacket;
 use crate::wire::codec::Reader;
 use crate::wire::command::{COM_STMT_CLOSE, COM_STMT_PREPARE, Command, LAST_PREPARED, execute_text, execute_types};
 use crate::wire::packet::{self, HEADER};
 use crate::wire::reply::{Event, Expect, Outcome, Prepared, Reply};
+use crate::wire::{ErrPacket, Status};
 
 /// A statement.
 pub(crate) struct Statement {
@@ -77,6 +77,22 @@ impl Statements {
     fn resolve(&self, id: u32) -> Option<u32> {
         let id = if id == LAST_PREPARED { self.last_prepared? } else { id };
         self.by_id.contains_key(&id).then_some(id)
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// Whether a statement command names one of these.
+    pub(crate) fn knows(&self, framed: &[u8]) -> bool {
+        self.resolve(id_of(framed.get(HEADER..).unwrap_or_default())).is_some()
+    }
+
+    /// The plan of the statement that a command names.
+    pub(crate) fn plan_for(&self, framed: &[u8]) -> Option<Rc<Plan>> {
+        let id = self.resolve(id_of(framed.get(HEADER..).unwrap_or_default()))?;
+        self.by_id.get(&id).map(|s| Rc::clone(&s.plan))
     }
 
     fn next_id(&mut self) -> u32 {
@@ -248,6 +264,9 @@ impl Session {
         }
         let expect = expected(payload, command);
         let outcome = self.forward(frame, at, expect).await?;
+        if self.lease.is_some() {
+            self.note_cursor(id, outcome.status.filter(|_| outcome.result_set && outcome.rows == 0));
+        }
         if let Some(facts) = plan.single() {
             self.finish(facts, at, &outcome, started);
         }
@@ -260,9 +279,16 @@ impl Session {
         statement.last = generation;
         statement.long_data.clear();
         let plan = Rc::clone(&statement.plan);
+        if self.lease.is_some() {
+            let cursor = outcome.status.filter(|_| outcome.result_set && outcome.rows == 0);
+            self.note_cursor(id, cursor);
+        }
         match plan.single() {
             Some(facts) => self.finish(facts, at, outcome, started),
-            None => self.state.last = generation,
+            None => {
+                self.state.last = generation;
+                self.note(None, outcome);
+            }
         }
     }
 
@@ -330,6 +356,10 @@ impl Session {
         leg.busy = false;
         match answer {
             Ok(prepared) => {
+                if self.lease.is_some() && statement.legs.len() >= 8 {
+                    // connections that the session left long ago
+                    statement.legs.remove(0);
+                }
                 statement.legs.push((leg.generation, prepared.id));
                 Ok((prepared.id, true))
             }
@@ -364,7 +394,12 @@ impl Session {
         }
         leg.busy = true;
         leg.backend.stream.write(&framed).await.map_err(|e| leg.lost(e))?;
-        relay(&mut self.client, leg, expect).await?;
+        let outcome = relay(&mut self.client, leg, expect).await?;
+        if let Some(id) = self.statements.resolve(asked)
+            && (command == Command::StmtReset || outcome.status.is_none_or(|s| s.contains(Status::LAST_ROW_SENT)))
+        {
+            self.note_cursor(id, None);
+        }
         Ok(())
     }
 
@@ -389,12 +424,14 @@ impl Session {
     pub(crate) async fn close_statement(&mut self, frame: Frame) -> Result<(), Fatal> {
         let id = id_of(self.framed(frame).get(HEADER..).unwrap_or_default());
         self.consume(frame);
-        let Some(statement) = self.statements.resolve(id).and_then(|id| self.statements.by_id.remove(&id)) else {
-            return Ok(());
-        };
+        let Some(id) = self.statements.resolve(id) else { return Ok(()) };
+        let Some(statement) = self.statements.by_id.remove(&id) else { return Ok(()) };
+        self.note_cursor(id, None);
         for (generation, there) in statement.legs {
             if let Some(leg) = self.legs.iter_mut().find(|l| l.generation == generation && !l.broken) {
                 leg.backend.send(COM_STMT_CLOSE, &there.to_le_bytes()).await.map_err(|e| leg.lost(e))?;
+            } else {
+                self.close_parked(generation, there).await;
             }
         }
         Ok(())

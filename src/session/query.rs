@@ -28,6 +28,8 @@ pub(crate) struct Plan {
     plain: bool,
     /// (epoch, database, store).
     decided: Cell<Option<(u64, u64, StoreId)>>,
+    /// Its text may ask for CONNECTION_ID(), which `pool: transaction` answers.
+    pub(crate) own_id: bool,
 }
 
 impl Plan {
@@ -36,7 +38,7 @@ impl Plan {
             [one] => is_plain(one),
             _ => false,
         };
-        Plan { analysis, plain, decided: Cell::new(None) }
+        Plan { analysis, plain, decided: Cell::new(None), own_id: false }
     }
 
     /// The facts of its only statement.
@@ -97,7 +99,7 @@ impl Session {
         }
     }
 
-    fn plan_of(&self, frame: Frame) -> Rc<Plan> {
+    pub(crate) fn plan_of(&self, frame: Frame) -> Rc<Plan> {
         let payload = packet::payload(self.framed(frame));
         self.plan(payload.get(1..).unwrap_or_default(), &self.state.dialect)
     }
@@ -110,7 +112,7 @@ impl Session {
             return Rc::clone(plan);
         }
         self.core.figures.plan(false);
-        let plan = Rc::new(Plan::new(analyze(sql, dialect)));
+        let plan = Rc::new(Plan::new(analyze(sql, dialect)).of(sql));
         if plan.analysis.cacheable() {
             // facts are of the size of the names in the text
             let weight = 256 + sql.len().min(4096) + plan.analysis.statements.len() * 256;
@@ -188,6 +190,9 @@ impl Session {
             }
         }
         let store = self.decide(facts, plan)?;
+        if self.stands_in(facts, store) {
+            return Ok(0);
+        }
         self.leg(store).await
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use crate::backend::StoreHandle;
+use crate::backend::pool::Signals;
 
 /// What others may know of a session.
 #[derive(Debug)]
@@ -28,12 +29,18 @@ pub struct SessionInfo {
     pub in_transaction: AtomicBool,
     /// Whether it waits for its client.
     pub idle: AtomicBool,
-    /// Its threads on stores other than its home.
+    /// Its threads on stores other than its home; of `pool: transaction`, all that it holds now.
     pub others: Mutex<Vec<(Arc<StoreHandle>, u32)>>,
     /// The epoch that it works with.
     pub epoch: AtomicU64,
     /// It is to end as soon as it is idle outside a transaction.
     pub closing: AtomicBool,
+    /// KILL: it is to end at once.
+    pub killed: AtomicBool,
+    /// It is one of `pool: transaction`.
+    pub pooled: bool,
+    /// What pins it, see [`super::Pins`].
+    pub pins: AtomicU32,
     /// Wakes its task.
     pub waker: OnceLock<Waker>,
 }
@@ -65,6 +72,10 @@ pub struct Registry {
     sessions: Mutex<HashMap<u64, Arc<SessionInfo>>>,
     pending: Mutex<HashMap<IpAddr, Address>>,
     failures: Mutex<HashMap<IpAddr, Failures>>,
+    /// The newest id that the proxy gave.
+    ids: AtomicU32,
+    /// Wakes every core's pool.
+    pub(crate) signals: Arc<Signals>,
 }
 
 fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -75,6 +86,14 @@ impl SessionInfo {
     /// Replaces what is known of its threads on other stores.
     pub fn set_others(&self, others: Vec<(Arc<StoreHandle>, u32)>) {
         *lock(&self.others) = others;
+    }
+
+    /// Ends the session, as KILL does, as soon as it waits for its client.
+    pub fn kill(&self) {
+        self.killed.store(true, Ordering::Relaxed);
+        if let Some(w) = self.waker.get() {
+            w.wake_by_ref();
+        }
     }
 }
 
@@ -105,6 +124,29 @@ impl Registry {
     /// Adds a session.
     pub fn add(&self, info: &Arc<SessionInfo>) {
         lock(&self.sessions).insert(info.id, Arc::clone(info));
+    }
+
+    /// An id for a session of `pool: transaction`: from 2^31 up, where no store's ids are.
+    #[must_use]
+    pub fn next_id(&self) -> u32 {
+        loop {
+            let id = self.ids.fetch_add(1, Ordering::Relaxed) | 1 << 31;
+            if !lock(&self.sessions).contains_key(&u64::from(id)) {
+                return id;
+            }
+        }
+    }
+
+    /// The session of this id.
+    #[must_use]
+    pub fn get(&self, id: u64) -> Option<Arc<SessionInfo>> {
+        lock(&self.sessions).get(&id).map(Arc::clone)
+    }
+
+    /// Whether this is the id of a session of `pool: transaction`.
+    #[must_use]
+    pub fn is_pooled(&self, id: u64) -> bool {
+        self.get(id).is_some_and(|s| s.pooled)
     }
 
     /// Removes a session, unless its id belongs to a newer one already.

@@ -48,6 +48,9 @@ pub(crate) const FOLLOW: &[&str] = &[
 const ALIASES: &[(&str, &str)] =
     &[("tx_isolation", "transaction_isolation"), ("tx_read_only", "transaction_read_only")];
 
+/// The offset from UTC of a connection's NOW().
+const OFFSET: &str = "SELECT TIME_FORMAT(TIMEDIFF(NOW(), UTC_TIMESTAMP()), '%H:%i')";
+
 impl Session {
     /// The index of the session's leg on `store`; opened if there is none.
     pub(crate) async fn leg(&mut self, store: StoreId) -> Result<usize, Failure> {
@@ -60,6 +63,12 @@ impl Session {
                 ErrPacket::new(1105, b"HY000", "switchover: the store was removed from the configuration").into()
             );
         };
+        if self.lease.is_some() {
+            let leg = Box::pin(self.lease_another(store, &handle)).await?;
+            self.legs.push(leg);
+            self.publish_legs();
+            return Ok(self.legs.len() - 1);
+        }
         let backend = match Box::pin(self.connect(store, &handle)).await {
             Ok(backend) => backend,
             Err(error) => return Err(error.into()),
@@ -70,9 +79,11 @@ impl Session {
         Ok(self.legs.len() - 1)
     }
 
-    fn publish_legs(&self) {
+    pub(crate) fn publish_legs(&self) {
+        // the home of `pool: session` has the session's own id
+        let known = usize::from(self.lease.is_none());
         self.info.set_others(
-            self.legs.iter().skip(1).map(|l| (Arc::clone(&l.backend.handle), l.backend.thread_id)).collect(),
+            self.legs.iter().skip(known).map(|l| (Arc::clone(&l.backend.handle), l.backend.thread_id)).collect(),
         );
     }
 
@@ -99,8 +110,14 @@ impl Session {
     }
 
     async fn connect(&self, store: StoreId, handle: &Arc<StoreHandle>) -> Result<crate::backend::Backend, ErrPacket> {
+        let request = self.login_at(store, handle).await?;
+        self.connect_with(store, handle, &request).await
+    }
+
+    /// The login that this session makes at a store.
+    pub(crate) async fn login_at(&self, store: StoreId, handle: &Arc<StoreHandle>) -> Result<Login, ErrPacket> {
         let (user, key) = self.secret_for(store, handle).await?;
-        let request = Login {
+        Ok(Login {
             user,
             key,
             capabilities: self.capabilities,
@@ -108,7 +125,16 @@ impl Session {
             max_packet: self.account.max_packet,
             attributes: self.account.attributes.clone(),
             client_tls: self.client.stream().is_tls(),
-        };
+        })
+    }
+
+    /// A new connection with that login.
+    pub(crate) async fn connect_with(
+        &self,
+        store: StoreId,
+        handle: &Arc<StoreHandle>,
+        request: &Login,
+    ) -> Result<crate::backend::Backend, ErrPacket> {
         let limit = self.live.config().limits.connect_timeout;
         let attempt = async {
             let client = match self.peer {
@@ -116,7 +142,7 @@ impl Session {
                 crate::net::Peer::Unix(_) => None,
             };
             let stream = dial(handle, client, self.client.buffers(), limit).await?;
-            login(store, handle, stream, &request).await
+            login(store, handle, stream, request).await
         };
         let failed = match tokio::time::timeout(limit, attempt).await {
             Ok(Ok(backend)) => {
@@ -171,7 +197,9 @@ impl Session {
         {
             return Ok((c.user.clone().into_bytes(), key));
         }
-        if let Some(c) = &handle.config.account
+        // the default store's own account let the client in
+        let pooled_home = self.lease.is_some() && store == self.live.config().default;
+        if let Some(c) = handle.config.account.as_ref().filter(|_| !pooled_home)
             && let Some(key) = Key::from_secret(&c.secret)
         {
             return Ok((c.user.clone().into_bytes(), key));
@@ -179,6 +207,7 @@ impl Session {
         match &self.account.seen {
             Seen::Empty => Ok((user.clone(), Key::Password(Vec::new()))),
             Seen::Password(p) => Ok((user.clone(), Key::Password(p.clone()))),
+            Seen::Stage1(s) => Ok((user.clone(), Key::Stage1(*s))),
             Seen::Native { scramble, response } => {
                 let Some(home) = self.legs.first().map(|l| Arc::clone(&l.backend.handle)) else {
                     return Err(self.no_secret(handle.name(), "its login was not relayed"));
@@ -238,13 +267,31 @@ impl Session {
 
     async fn follow_variables(&mut self, at: usize) -> Result<(), Failure> {
         self.look_home_over().await?;
-        let mut names: Vec<String> = FOLLOW.iter().map(|n| (*n).to_owned()).collect();
-        let own = |n: &&str| !FOLLOW.contains(n) && !STAY.contains(n);
-        names.extend(self.state.set.iter().map(AsRef::as_ref).filter(own).map(str::to_owned));
+        let names = self.followed();
         let wanted = self.read_variables(0, &names).await?;
+        let both_system = self.give_values(at, &names, &wanted).await?;
+        if both_system {
+            // the same word, perhaps on hosts in different zones
+            self.follow_offset(at).await?;
+        }
+        self.follow_clock(at).await
+    }
+
+    /// The names of the variables that follow the session.
+    pub(crate) fn followed(&self) -> Vec<String> {
+        super::saved::followed(self.state.set.iter().map(AsRef::as_ref).filter(|n| !STAY.contains(n)))
+    }
+
+    /// Gives a leg the wanted values where it has others; whether both call their time zone SYSTEM.
+    pub(crate) async fn give_values(
+        &mut self,
+        at: usize,
+        names: &[String],
+        wanted: &HashMap<String, Option<Vec<u8>>>,
+    ) -> Result<bool, Failure> {
         let first_time = self.legs.get(at).is_some_and(|l| l.variables.is_empty());
         if first_time {
-            let mut both = names.clone();
+            let mut both = names.to_vec();
             for (a, b) in ALIASES {
                 both.extend([(*a).to_owned(), (*b).to_owned()]);
             }
@@ -266,19 +313,15 @@ impl Session {
                 }
             }
         }
-        self.follow_names(at, &wanted).await?;
-        let Some(leg) = self.legs.get(at) else { return Ok(()) };
+        self.follow_names(at, wanted).await?;
+        let Some(leg) = self.legs.get(at) else { return Ok(false) };
         let both_system =
-            [&wanted, &leg.variables].iter().all(|v| v.get("time_zone") == Some(&Some(b"SYSTEM".to_vec())));
-        let changes = differing(&wanted, &leg.variables);
+            [wanted, &leg.variables].iter().all(|v| v.get("time_zone") == Some(&Some(b"SYSTEM".to_vec())));
+        let changes = differing(wanted, &leg.variables);
         for (name, value) in changes {
             self.set_variable(at, &name, &value).await?;
         }
-        if both_system {
-            // the same word, perhaps on hosts in different zones
-            self.follow_offset(at).await?;
-        }
-        self.follow_clock(at).await
+        Ok(both_system)
     }
 
     /// SET NAMES sets what no variable shows, the collation that results come with: where the session's three character sets are
@@ -324,16 +367,21 @@ impl Session {
 
     /// Gives a leg the offset from UTC that home has now: where zones have no common name. Daylight saving is not followed.
     async fn follow_offset(&mut self, at: usize) -> Result<(), Failure> {
-        const OFFSET: &str = "SELECT TIME_FORMAT(TIMEDIFF(NOW(), UTC_TIMESTAMP()), '%H:%i')";
         let text = |rows: crate::backend::connection::Rows| {
             String::from_utf8_lossy(rows.first(0).unwrap_or_default()).into_owned()
         };
         let wanted = text(self.ask(0, OFFSET).await?);
-        let there = text(self.ask(at, OFFSET).await?);
+        self.give_offset(at, &wanted).await
+    }
+
+    /// The same, for an offset that is known.
+    pub(crate) async fn give_offset(&mut self, at: usize, wanted: &str) -> Result<(), Failure> {
+        let rows = self.ask(at, OFFSET).await?;
+        let there = String::from_utf8_lossy(rows.first(0).unwrap_or_default()).into_owned();
         if wanted == there {
             return Ok(());
         }
-        let signed = if wanted.starts_with('-') { wanted.clone() } else { format!("+{wanted}") };
+        let signed = if wanted.starts_with('-') { wanted.to_owned() } else { format!("+{wanted}") };
         self.tell(at, &format!("SET time_zone = '{signed}'")).await??;
         if let Some(leg) = self.legs.get_mut(at) {
             leg.substituted.insert("time_zone".to_owned());
@@ -468,7 +516,7 @@ impl Session {
 }
 
 /// Whether every table is named with its database.
-fn names_databases(facts: &Facts) -> bool {
+pub(crate) fn names_databases(facts: &Facts) -> bool {
     !facts.tables.is_empty() && facts.tables.iter().all(|t| t.database.is_some())
 }
 

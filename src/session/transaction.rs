@@ -35,6 +35,11 @@ pub(crate) struct Transaction {
 }
 
 impl Transaction {
+    /// BEGIN was said, or SAVEPOINT: with autocommit = 0 no flag tells of the latter before the first statement.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.explicit || !self.savepoints.is_empty()
+    }
+
     /// The transaction has ended, and its savepoints with it.
     pub(crate) fn forget_savepoints_all(&mut self) {
         self.savepoints.clear();
@@ -237,6 +242,7 @@ impl Session {
 
     /// Status flags of home, for OK packets that the proxy makes (RULES.md 19).
     pub(crate) fn home_status(&self) -> Status {
-        self.legs.first().map_or(Status::AUTOCOMMIT, |l| l.backend.status)
+        let parked = self.lease.as_ref().map_or(Status::AUTOCOMMIT, |l| l.status);
+        self.legs.first().map_or(parked, |l| l.backend.status)
     }
 }

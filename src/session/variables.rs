@@ -63,7 +63,7 @@ impl Session {
     }
 
     /// Reads variables on one leg and sets them on another; those that are NULL and not known to be are left alone.
-    async fn carry_variables(&mut self, from: u64, names: &[Box<str>], to: usize) -> Result<(), Failure> {
+    pub(crate) async fn carry_variables(&mut self, from: u64, names: &[Box<str>], to: usize) -> Result<(), Failure> {
         let (Some(at), Some(here)) =
             (self.legs.iter().position(|l| l.generation == from), self.legs.get(to).map(|l| l.generation))
         else {
@@ -225,7 +225,7 @@ fn plain_literal(rows: &Rows, from: usize) -> String {
 }
 
 /// The variable whose [`variable_expressions`] begin at column `from`, as a literal that keeps its type.
-fn variable_literal(rows: &Rows, from: usize) -> String {
+pub(crate) fn variable_literal(rows: &Rows, from: usize) -> String {
     let text = |at: usize| rows.first(from + at).map(|v| String::from_utf8_lossy(v).into_owned());
     let Some(value) = text(0) else { return "NULL".to_owned() };
     match rows.columns.get(from).map(|c: &Column| c.kind) {

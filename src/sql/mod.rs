@@ -16,6 +16,7 @@ pub mod plan_cache;
 pub mod scan;
 pub mod second;
 pub mod split;
+pub mod substitute;
 pub(crate) mod word;
 
 pub use classify::{Analysis, analyze, classify};

@@ -153,3 +153,12 @@ bitflags::bitflags! {
         const ANSI_QUOTES = 1 << 15;
     }
 }
+
+impl Status {
+    /// Flags that say how the session is, not what its last statement was like.
+    pub const LASTING: Status = Status::IN_TRANS
+        .union(Status::AUTOCOMMIT)
+        .union(Status::NO_BACKSLASH_ESCAPES)
+        .union(Status::IN_TRANS_READONLY)
+        .union(Status::ANSI_QUOTES);
+}

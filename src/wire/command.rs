@@ -105,6 +105,10 @@ pub const COM_STMT_PREPARE: u8 = 0x16;
 pub const COM_STMT_EXECUTE: u8 = 0x17;
 /// COM_STMT_CLOSE's byte.
 pub const COM_STMT_CLOSE: u8 = 0x19;
+/// COM_CHANGE_USER's byte.
+pub const COM_CHANGE_USER: u8 = 0x11;
+/// COM_SET_OPTION's byte.
+pub const COM_SET_OPTION: u8 = 0x1b;
 /// COM_RESET_CONNECTION's byte.
 pub const COM_RESET_CONNECTION: u8 = 0x1f;
 

@@ -251,6 +251,17 @@ pub fn read_auth_switch(payload: &[u8]) -> Result<Option<AuthSwitch<'_>>, Malfor
     Ok(Some((plugin, data.strip_suffix(&[0]).unwrap_or(data))))
 }
 
+/// An AuthSwitchRequest's payload.
+#[must_use]
+pub fn write_auth_switch(plugin: &[u8], data: &[u8]) -> Vec<u8> {
+    let mut p = vec![0xFE];
+    p.extend(plugin);
+    p.push(0);
+    p.extend(data);
+    p.push(0);
+    p
+}
+
 /// The head of COM_CHANGE_USER: what the proxy must know of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChangeUser {

@@ -489,6 +489,7 @@ impl Reply {
         self.see(ok.status, true);
         self.outcome.warnings = ok.warnings;
         self.outcome.status = Some(ok.status);
+        self.outcome.warnings = ok.warnings;
         if ok.last_insert_id != 0 {
             self.outcome.insert_id = ok.last_insert_id;
         }

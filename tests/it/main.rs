@@ -20,6 +20,7 @@
     unreachable_pub,
     reason = "a test stops at the first thing that is not as it should be"
 )]
+#![allow(clippy::duplicate_mod, reason = "pool/again.rs runs the tests of pool: session in pool: transaction")]
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -34,6 +35,7 @@ mod load;
 mod login;
 mod login_cases;
 mod operating;
+mod pool;
 mod regression;
 mod routing;
 mod sha2;

@@ -169,6 +169,11 @@ fn serve(folder: &Path, config: &Path, environment: &[(&str, &str)]) -> Child {
     spawn::start(command, &folder.join("log"))
 }
 
+/// Whether this test is one of those that run again in `pool: transaction` (`tests/it/pool/again.rs`).
+pub fn in_transaction_mode() -> bool {
+    std::env::var_os("SWITCHOVER_TEST_POOLED").is_some() || std::env::args().any(|a| a.starts_with("pool::again::"))
+}
+
 /// A `routing.yaml` of two stores, `default: legacy` and, if there are tables, a group `analytics` of them on `legacy`.
 pub fn pair_config(port: u16, legacy: &Server, new: &Server, tables: &[&str]) -> String {
     let mut text = format!("listen: 127.0.0.1:{port}\nstores:\n");
@@ -178,6 +183,9 @@ pub fn pair_config(port: u16, legacy: &Server, new: &Server, tables: &[&str]) ->
         writeln!(text, "  {name}: {{ address: {address}, control: {control} }}").unwrap();
     }
     text.push_str("default: legacy\n");
+    if in_transaction_mode() {
+        text.push_str("pool: transaction\n");
+    }
     if !tables.is_empty() {
         writeln!(text, "groups:\n  analytics:\n    tables: [{}]\n    connection: legacy", tables.join(", ")).unwrap();
     }

@@ -324,6 +324,15 @@ async fn connections(probe: &mut Probe, config: &Config, conn: &mut Conn) -> Res
     let Some(most) = variable(conn, "max_connections").await?.and_then(|most| most.parse::<u64>().ok()) else {
         return Ok(());
     };
+    if config.pool == PoolMode::Transaction {
+        let wanted = u64::from(config.pooling.max_per_store);
+        if most <= wanted {
+            let what = format!("max_connections is {most}, and the pool may want {wanted}");
+            let mend = format!("pool: {{ mode: transaction, max_per_store: {} }}, or more on the store", most / 2);
+            probe.bad(Level::Warn, what, mend);
+            return Ok(());
+        }
+    }
     let wanted = u64::from(config.limits.max_connections);
     if config.pool == PoolMode::Session && most < wanted {
         let what =

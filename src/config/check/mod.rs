@@ -47,6 +47,7 @@ pub(super) fn check(reader: &mut Reader<'_>, root: &Node, path: &Path) -> Option
         groups,
         users,
         pool: settings.pool,
+        pooling: settings.pooling,
         hints: settings.hints,
         limits: settings.limits,
         log: settings.log,

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use super::super::model::{Limits, Log, LogFormat, PoolMode};
-use super::super::raw::Node;
+use super::super::model::{Limits, Log, LogFormat, PoolMode, Pooling};
+use super::super::raw::{Content, Node};
 use super::super::reader::{Fields, Reader};
 use super::super::units;
 
 /// Everything that has a default.
 pub(super) struct Settings {
     pub(super) pool: PoolMode,
+    pub(super) pooling: Pooling,
     pub(super) hints: bool,
     pub(super) limits: Limits,
     pub(super) log: Log,
@@ -22,12 +23,31 @@ const SIZE: &str = "a number with a unit, as 64MiB";
 const DURATION: &str = "a number with a unit, as 10s, 500ms or 2m";
 
 pub(super) fn settings(reader: &mut Reader<'_>, top: &mut Fields<'_>) -> Settings {
-    let pools = [("session", PoolMode::Session), ("transaction", PoolMode::Transaction)];
-    let pool = top.take("pool").and_then(|node| reader.choice(node, "pool", &pools)).unwrap_or_default();
+    let (pool, pooling) = top.take("pool").map(|node| pool(reader, node)).unwrap_or_default();
     let hints =
         top.take("hints").and_then(|node| reader.parsed(node, "hints", "true or false", units::switch)).unwrap_or(true);
     let workers = top.take("workers").and_then(|node| workers(reader, node)).unwrap_or_default();
-    Settings { pool, hints, limits: limits(reader, top), log: log(reader, top), workers }
+    Settings { pool, pooling, hints, limits: limits(reader, top), log: log(reader, top), workers }
+}
+
+/// `pool: transaction`, or `pool: { mode: transaction, … }`.
+fn pool(reader: &mut Reader<'_>, node: &Node) -> (PoolMode, Pooling) {
+    let modes = [("session", PoolMode::Session), ("transaction", PoolMode::Transaction)];
+    let mut pooling = Pooling::default();
+    if !matches!(&*node.content, Content::Mapping(_)) {
+        return (reader.choice(node, "pool", &modes).unwrap_or_default(), pooling);
+    }
+    let Some(mut fields) = reader.fields(node, "pool", &node.span) else { return Default::default() };
+    let f = &mut fields;
+    let mode = f
+        .require(reader, "mode", "`mode: transaction`, or `mode: session`")
+        .and_then(|node| reader.choice(node, "pool.mode", &modes))
+        .unwrap_or_default();
+    count(reader, f, "max_per_store", 1, &mut pooling.max_per_store);
+    time(reader, f, "idle_timeout", &mut pooling.idle_timeout);
+    time(reader, f, "wait_timeout", &mut pooling.wait_timeout);
+    fields.close(reader);
+    (mode, pooling)
 }
 
 fn workers(reader: &mut Reader<'_>, node: &Node) -> Option<usize> {

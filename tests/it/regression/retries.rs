@@ -1,7 +1,7 @@
 //! Rules 20–22: retries, kills, idling, and what a connection leaves to the next.
 //!
 //! In `routing.rs`: a store that cannot be reached fails only the statements that need it (20). In `login.rs`: KILL of a proxied
-//! session (20). Rule 22's pool comes with `pool: transaction`; its COM_SET_OPTION is tested here.
+//! session (20). Rule 22's pool is in `pool/leases.rs`; COM_SET_OPTION is tested here too.
 
 use std::time::{Duration, Instant};
 
