@@ -195,6 +195,30 @@ impl Drop for Backend {
     }
 }
 
+/// A value in UTF-8 where character_set_results is one of the sets of two or four bytes per character.
+fn narrow(value: &[u8], kind: u8, collation: u16) -> Vec<u8> {
+    // numbers say that they are binary, and come in that set all the same
+    if matches!(kind, 0x00..=0x05 | 0x08 | 0x09 | 0x0D | 0xF6) {
+        return value.iter().copied().filter(|b| *b != 0).collect();
+    }
+    let pairs = |order: fn([u8; 2]) -> u16| {
+        let units =
+            value.chunks_exact(2).map(|c| order([c.first().copied().unwrap_or(0), c.last().copied().unwrap_or(0)]));
+        char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect::<String>().into_bytes()
+    };
+    match collation {
+        35 | 54 | 55 | 90 | 101..=124 | 128..=151 | 159 => pairs(u16::from_be_bytes),
+        56 | 62 => pairs(u16::from_le_bytes),
+        60 | 61 | 160..=183 => {
+            let code = |c: &[u8]| c.iter().fold(0, |n: u32, b| n << 8 | u32::from(*b));
+            let text: String =
+                value.chunks_exact(4).map(|c| char::from_u32(code(c)).unwrap_or(char::REPLACEMENT_CHARACTER)).collect();
+            text.into_bytes()
+        }
+        _ => value.to_vec(),
+    }
+}
+
 impl Rows {
     /// Takes a packet inside a result set: the column count, a column, the EOF after them, or a row.
     fn take(&mut self, payload: &[u8], was_in_rows: bool, in_rows: bool) -> Result<(), Malformed> {
@@ -202,7 +226,11 @@ impl Rows {
         if was_in_rows {
             let mut row = Vec::with_capacity(self.columns.len());
             while !r.is_empty() {
-                row.push(r.lenenc_bytes_or_null()?.map(<[u8]>::to_vec));
+                let column = self.columns.get(row.len());
+                row.push(
+                    r.lenenc_bytes_or_null()?
+                        .map(|v| column.map_or_else(|| v.to_vec(), |c| narrow(v, c.kind, c.collation))),
+                );
             }
             self.rows.push(row);
         } else if payload.len() > 9 && !(in_rows && payload.first() == Some(&0xFE)) {
@@ -225,5 +253,19 @@ impl Rows {
             self.columns.push(Column { name, kind, collation, flags: r.u16()? });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wide_characters_become_utf8() {
+        assert_eq!(narrow(b"\0O\0N", 0xFD, 35), b"ON");
+        assert_eq!(narrow(b"O\0\xac\x20", 0xFD, 56), "O€".as_bytes());
+        assert_eq!(narrow(b"\0\0\0O\0\x01\xf6\0", 0xFD, 60), "O😀".as_bytes());
+        assert_eq!(narrow(b"\01\00", 0x03, 63), b"10");
+        assert_eq!(narrow(b"\0O", 0xFC, 63), b"\0O");
     }
 }

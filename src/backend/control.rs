@@ -188,6 +188,14 @@ pub async fn account_hashes(
     Ok(hashes)
 }
 
+/// A global variable's value; nothing where it cannot be asked or is not known there.
+pub async fn setting(store: &Arc<StoreHandle>, name: &str, limit: Duration) -> Option<String> {
+    let mut backend = connect(store, limit).await.ok()?;
+    let rows = timeout(limit, backend.query(format!("SELECT @@GLOBAL.{name}").as_bytes())).await.ok()?;
+    quit(backend).await;
+    Some(String::from_utf8_lossy(rows.ok()?.first(0)?).into_owned())
+}
+
 /// Everything that the account table says of a user: which column holds the hash differs (Password, authentication_string). An
 /// account with several plugins has its hashes in one more place.
 async fn account_texts(store: &Arc<StoreHandle>, user: &[u8], limit: Duration) -> Result<Vec<String>, ControlError> {

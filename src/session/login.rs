@@ -14,6 +14,7 @@ use arc_swap::cache::Cache;
 
 use super::control_flow::Fatal;
 use super::exchange::{Exchange, PEER_PLUGINS, Verdict, out_of_order, seen};
+use super::home::{pass_proxy_header, patiently};
 use super::leg::Leg;
 use super::query::Frame;
 use super::registry::SessionInfo;
@@ -22,7 +23,7 @@ use super::{Core, Live, Session, Statements, Transaction};
 use crate::auth::{self, SHA256, Seen};
 use crate::backend::connection::QueryError;
 use crate::backend::login::{LOGIN_LIMIT, LoginError, greeting, tls_host, wants_tls};
-use crate::backend::{Backend, StoreHandle, control, dial::dial};
+use crate::backend::{Backend, StoreHandle, control};
 use crate::config::StoreId;
 use crate::config::model::{PoolMode, TlsMode};
 use crate::net::compress::Peer as Frames;
@@ -223,7 +224,7 @@ async fn reach(
         ErrPacket { code: 1053, sqlstate: None, message: message.into_bytes() }
     };
     let limit = live.config().limits.connect_timeout;
-    let mut stream = dial(handle, source, client.buffers(), limit).await.map_err(|e| cannot(e.to_string()))?;
+    let mut stream = patiently(handle, source, client, limit).await.map_err(|e| cannot(e.to_string()))?;
     match greeting(&mut stream).await {
         Ok(greeting) => {
             handle.connected();
@@ -312,6 +313,9 @@ impl Login<'_> {
         let masked = Greeting { capabilities: offered, ..shown.clone() };
         client.write_message(0, &masked.write()).await.map_err(Fatal::client)?;
         let source = if self.behind { proxy_header(client).await? } else { None };
+        if !self.behind {
+            pass_proxy_header(client, server, self.peer, self.handle, self.live).await?;
+        }
         let (sequence, payload) = self.first_answer(client, &shown).await?;
         let engine = Engine::from_server_version(&String::from_utf8_lossy(&shown.version));
         let Ok(mut response) = HandshakeResponse::read(&payload) else {

@@ -13,6 +13,7 @@ mod core;
 mod effects;
 mod exchange;
 mod figures;
+mod home;
 mod keeper;
 mod lease;
 mod leg;

@@ -114,7 +114,7 @@ impl Session {
                 (inner_facts(facts, inner.as_deref()), None)
             }
             Kind::ExecuteImmediate(source) => {
-                let inner = self.dynamic(source).await?;
+                let inner = self.dynamic(facts, source).await?;
                 (inner_facts(facts, inner.as_deref()), None)
             }
             _ => (facts.clone(), None),

@@ -266,8 +266,8 @@ impl Session {
             Kind::ExecuteImmediate(source) => {
                 let told = facts.hint.is_some() && self.live.config().hints;
                 let inner = match source {
-                    DynamicSource::Expression if told => None,
-                    _ => self.dynamic(source).await?,
+                    DynamicSource::Expression(_) if told => None,
+                    _ => self.dynamic(facts, source).await?,
                 };
                 return Box::pin(self.run_as(framed, facts, inner, started)).await;
             }
@@ -307,8 +307,12 @@ impl Session {
     }
 
     /// The plan of dynamic SQL; `None` where its text cannot be known and no group lives off the default store.
-    pub(crate) async fn dynamic(&mut self, source: &DynamicSource) -> Result<Option<Rc<Plan>>, Failure> {
-        let text = match source {
+    pub(crate) async fn dynamic(&mut self, facts: &Facts, source: &DynamicSource) -> Result<Option<Rc<Plan>>, Failure> {
+        Ok(self.dynamic_text(facts, source).await?.map(|t| self.plan(&t, &self.state.dialect)))
+    }
+
+    async fn dynamic_text(&mut self, facts: &Facts, source: &DynamicSource) -> Result<Option<Vec<u8>>, Failure> {
+        Ok(match source {
             DynamicSource::Literal(text) => Some(text.to_vec()),
             DynamicSource::Variable(name) => {
                 if self.live.snapshot.all_default() && self.legs.len() == 1 {
@@ -317,18 +321,22 @@ impl Session {
                     self.user_variable_text(name).await?
                 }
             }
-            DynamicSource::Expression if self.live.snapshot.all_default() => None,
-            DynamicSource::Expression => {
+            DynamicSource::Expression(_) if self.live.snapshot.all_default() => None,
+            DynamicSource::Expression(Some(text)) => {
+                self.bring_variables(facts, 0).await?;
+                self.evaluate(text).await?
+            }
+            DynamicSource::Expression(None) => {
                 return Err(ErrPacket::new(
                     1235,
                     b"42000",
-                    "switchover: the text of this dynamic statement is an expression, and tables of a group live off the default \
-                     store; assign it to a user variable first, or say where it runs with /* switchover:store=NAME */",
+                    "switchover: the text of this dynamic statement is an expression that must not be evaluated twice, and tables \
+                     of a group live off the default store; assign it to a user variable first, or say where it runs with \
+                     /* switchover:store=NAME */",
                 )
                 .into());
             }
-        };
-        Ok(text.map(|t| self.plan(&t, &self.state.dialect)))
+        })
     }
 
     async fn text_prepare(
@@ -353,14 +361,12 @@ impl Session {
         facts: &Facts,
         source: &DynamicSource,
     ) -> Result<TextPrepare, Failure> {
+        let text = self.dynamic_text(facts, source).await?;
+        let inner = text.as_ref().map(|t| self.plan(t, &self.state.dialect));
+        // an expression's text comes in utf8mb4, whatever the session's character set is
         let text = match source {
-            DynamicSource::Literal(t) => Some(t.to_vec()),
-            DynamicSource::Variable(_) | DynamicSource::Expression => None,
-        };
-        let inner = self.dynamic(source).await?;
-        let text = match (&text, source) {
-            (None, DynamicSource::Variable(v)) if inner.is_some() => self.user_variable_text(v).await?,
-            _ => text,
+            DynamicSource::Expression(_) => text.filter(|t| t.is_ascii()),
+            DynamicSource::Literal(_) | DynamicSource::Variable(_) => text,
         };
         let at = match inner.as_ref().and_then(|p| p.single()) {
             Some(f) => self.target(f, None).await?,
@@ -380,7 +386,7 @@ impl Session {
         }
         self.state.text_statements.remove(name);
         self.state.opaque_statements.remove(name);
-        if prepared.inner.is_none() {
+        if prepared.inner.is_none() || prepared.text.is_none() {
             self.state.opaque_statements.insert(name.into());
         }
         if let (Some(plan), Some(sql), Some(leg)) = (prepared.inner, prepared.text, self.legs.get(prepared.at)) {

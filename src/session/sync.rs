@@ -438,6 +438,10 @@ impl Session {
                         }
                         !unknown
                     });
+                    if names.len() == before && before > 1 {
+                        // with character_set_results = ucs2 errors have no text
+                        return self.read_one_by_one(at, &names).await;
+                    }
                     if names.len() == before {
                         return Err(error.into());
                     }
@@ -446,6 +450,23 @@ impl Session {
             }
         }
         Ok(HashMap::new())
+    }
+
+    async fn read_one_by_one(
+        &mut self,
+        at: usize,
+        names: &[&String],
+    ) -> Result<HashMap<String, Option<Vec<u8>>>, Failure> {
+        let mut all = HashMap::new();
+        for name in names {
+            match self.ask(at, &format!("SELECT @@session.{}", super::transaction::quoted(name))).await {
+                Ok(rows) => all
+                    .extend(rows.rows.into_iter().next().unwrap_or_default().into_iter().map(|v| ((*name).clone(), v))),
+                Err(Failure::Statement(error)) if error.code == 1193 => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
     }
 
     async fn set_variable(&mut self, at: usize, name: &str, value: &Option<Vec<u8>>) -> Result<(), Failure> {

@@ -11,6 +11,7 @@ use super::effects::{OF_LAST_STATEMENT, may_assign_unseen};
 use super::transaction::quoted;
 use crate::backend::connection::{Column, QueryError, Rows};
 use crate::sql::facts::Facts;
+use crate::wire::ErrPacket;
 
 /// UNSIGNED among the flags of a column.
 const UNSIGNED: u16 = 32;
@@ -118,6 +119,25 @@ impl Session {
         Ok(rows.first(0).map(<[u8]>::to_vec))
     }
 
+    /// What an expression without side effects comes to on home, in utf8mb4; `None` where the statement itself is to say what
+    /// is wrong with it.
+    pub(crate) async fn evaluate(&mut self, expression: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
+        // as bytes: text would come in character_set_results, where some of it may have no place
+        let parts: [&[u8]; 5] =
+            [b"SELECT CAST(CONVERT((", expression, b") USING utf8mb4) AS BINARY), (", expression, b") IS NULL"];
+        match self.ask(0, parts.concat()).await {
+            Ok(rows) if rows.first(0).is_none() && rows.first(1) != Some(b"1") => {
+                let text = "switchover: the text of this dynamic statement is none in utf8mb4, and tables of a group live off the \
+                            default store";
+                Err(ErrPacket::new(1235, b"42000", text).into())
+            }
+            Ok(rows) => Ok(rows.first(0).map(<[u8]>::to_vec)),
+            // what is no expression in parentheses may be another thing without them
+            Err(Failure::Statement(error)) if error.code != 1064 => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// An OK packet came with an insert id: one that LAST_INSERT_ID() knows only if the store generated it (RULES.md 17). On the
     /// leg that has the session's newest id that makes no difference; elsewhere it is a doubt, until somebody asks.
     pub(crate) fn insert_id_reported(&mut self, generation: u64, id: u64) {
@@ -170,9 +190,9 @@ impl Session {
     }
 
     /// A small query of the proxy's own on a leg.
-    pub(crate) async fn ask(&mut self, at: usize, sql: &str) -> Result<Rows, Failure> {
+    pub(crate) async fn ask(&mut self, at: usize, sql: impl AsRef<[u8]>) -> Result<Rows, Failure> {
         let Some(leg) = self.legs.get_mut(at) else { return Ok(Rows::default()) };
-        match leg.backend.query(sql.as_bytes()).await {
+        match leg.backend.query(sql.as_ref()).await {
             Ok(rows) => Ok(rows),
             Err(QueryError::Refused(e)) => Err(e.into()),
             Err(QueryError::Io(e)) => Err(leg.lost(e).into()),

@@ -99,8 +99,8 @@ pub enum DynamicSource {
     Literal(Box<[u8]>),
     /// `@name`.
     Variable(Box<str>),
-    /// Any other expression.
-    Expression,
+    /// Any other expression: its text, where evaluating it once more does no harm.
+    Expression(Option<Box<[u8]>>),
 }
 
 /// What SET TRANSACTION says.

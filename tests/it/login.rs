@@ -136,6 +136,13 @@ async fn tls_on_both_legs_and_on_one() {
     // the store's leg follows the client's
     let cipher: Option<(String, String)> = conn.query_first("SHOW STATUS LIKE 'Ssl_cipher'").await.unwrap();
     assert!(!cipher.unwrap().1.is_empty());
+    for (version, suite) in [("TLSv1.2", "ECDHE-ECDSA-CHACHA20-POLY1305"), ("TLSv1.3", "TLS_AES_128_GCM_SHA256")] {
+        // in its version, and with its cipher
+        let (version_, suite_) = (format!("--tls-version={version}"), format!("--ssl-cipher={suite}"));
+        let show = "SHOW STATUS WHERE Variable_name IN ('Ssl_version', 'Ssl_cipher')";
+        let told = clients::mariadb(proxy.port, &["--ssl", &version_, &suite_, "-e", show]).text();
+        assert_eq!(told, format!("Ssl_cipher\t{suite}\nSsl_version\t{version}"));
+    }
     conn.query_drop("SELECT * FROM hits").await.unwrap();
     let big: Option<String> = conn.query_first("SELECT REPEAT('x', 3000000)").await.unwrap();
     assert_eq!(big.unwrap().len(), 3_000_000);
@@ -222,4 +229,14 @@ async fn unix_sockets_serve_and_reach_stores() {
         &database.name,
     ]);
     assert_eq!(output.text(), "7");
+    // TLS follows the client to a store's socket too: the account may require it
+    let there = Proxy::start(|port| {
+        let legacy = &stores().legacy;
+        let text = pair_config(port, legacy, &stores().new, &["hits"]);
+        text.replace(&format!("127.0.0.1:{}", legacy.port), &legacy.socket.to_string_lossy())
+    });
+    let show =
+        "SELECT LENGTH(VARIABLE_VALUE) > 0 FROM information_schema.SESSION_STATUS WHERE VARIABLE_NAME = 'Ssl_version'";
+    assert_eq!(clients::mariadb(there.port, &["--ssl", "-e", show]).text(), "1");
+    assert_eq!(clients::mariadb(there.port, &["--skip-ssl", "-e", show]).text(), "0");
 }

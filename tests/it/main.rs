@@ -27,6 +27,7 @@ mod support;
 
 mod chaos;
 mod clients;
+mod compression;
 mod demo;
 mod fidelity;
 mod hostile;

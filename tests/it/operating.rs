@@ -196,6 +196,54 @@ fn a_balancers_header_names_the_client() {
     raw.until_closed();
 }
 
+#[test]
+fn a_header_that_comes_with_the_login_is_the_stores() {
+    let store = PrivateServer::start(42, &["--proxy-protocol-networks=127.0.0.1"]);
+    let proxy = Proxy::start(|port| pair_config(port, &store, &stores().new, &["hits"]));
+    let v1 = b"PROXY TCP4 203.0.113.7 127.0.0.1 4711 3306\r\n";
+    let v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\xcb\x00\x71\x07\x7f\x00\x00\x01\x12\x67\x0c\xea";
+    let address = |raw: &mut Raw| {
+        let packets = raw.query("SELECT SUBSTRING_INDEX(USER(), '@', -1)");
+        let bytes: Vec<u8> = packets.into_iter().flat_map(|(_, payload)| payload).collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    for header in [&v1[..], v2] {
+        let raw = through_a_balancer(proxy.port, header).expect("the greeting comes first");
+        let mut raw = raw;
+        raw.log_in("app", "app", "").unwrap();
+        assert!(address(&mut raw).contains("203.0.113.7"));
+    }
+    // nobody has to send one
+    assert!(address(&mut Raw::app(proxy.port, ORDINARY, "")).contains("127.0.0.1"));
+    // the store would not take one from here: nobody gains an address by what the store thinks of the proxy
+    store.sql("SET GLOBAL proxy_protocol_networks = '127.0.0.2'");
+    let raw = through_a_balancer(proxy.port, v1).expect("the greeting comes first");
+    let mut raw = raw;
+    let error = raw.log_in("app", "app", "").err().unwrap();
+    assert_eq!((error.code, error.message.as_slice()), (1105, &b"Proxy header is not accepted from 127.0.0.1"[..]));
+}
+
+#[tokio::test]
+async fn a_store_that_restarts_shows_as_a_slow_connect() {
+    let mut store = PrivateServer::start(43, &[]);
+    let proxy = Proxy::start(|port| pair_config(port, &store, &stores().new, &["hits"]));
+    store.stop();
+    let waiting = tokio::spawn(mysql_async::Conn::new(proxy.opts()));
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert!(!waiting.is_finished());
+    store.restart();
+    waiting.await.unwrap().unwrap().ping().await.unwrap();
+    // one that does not come back is told of before the login's time is over
+    let short =
+        Proxy::start(|port| pair_config(port, &store, &stores().new, &[]) + "limits: { connect_timeout: 1s }\n");
+    store.stop();
+    let mut socket = TcpStream::connect(("127.0.0.1", short.port)).unwrap();
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    let (_, said) = read_packet(&mut socket).unwrap();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(said.contains("switchover: cannot connect to the default store legacy"), "{said}");
+}
+
 #[tokio::test]
 async fn a_store_is_told_the_clients_address() {
     let store = PrivateServer::start(41, &["--proxy-protocol-networks=127.0.0.1"]);

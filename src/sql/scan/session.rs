@@ -1,8 +1,9 @@
 //! Statements about the session: USE, transactions, PREPARE and EXECUTE, LOCK TABLES, HANDLER, KILL, XA …
 
 use super::Scanner;
+use super::cursor::Cursor;
 use super::query::State;
-use crate::sql::facts::{Access, DynamicSource, Flags, Kind};
+use crate::sql::facts::{Access, DynamicSource, Flags, Kind, Span};
 use crate::sql::lex::Lexeme;
 use crate::sql::word;
 
@@ -141,7 +142,11 @@ impl Scanner<'_> {
     /// The text of dynamic SQL: one literal (adjacent ones join), one variable, or an expression.
     fn dynamic_source(&mut self) -> DynamicSource {
         self.set_state(State::Rest);
+        if self.ended() {
+            return DynamicSource::Literal(Box::default());
+        }
         let first = self.cur.peek();
+        let ahead = self.cur.ahead();
         match first.lexeme {
             Lexeme::Text => {
                 let mut text = Vec::new();
@@ -166,9 +171,31 @@ impl Scanner<'_> {
             }
             _ => {}
         }
-        self.flags |= Flags::DYNAMIC_SQL;
+        self.flags |= Flags::DYNAMIC_SQL | Flags::LITERALS_MATTER;
+        let once = Flags::WRITES_USER_VARIABLES | Flags::USER_LOCK;
+        let before = self.flags & once;
         self.walk();
-        DynamicSource::Expression
+        let harmless = self.flags & once == before && self.refs.is_empty();
+        DynamicSource::Expression(if harmless { self.repeatable(ahead) } else { None })
+    }
+
+    /// The text of the expression that `at` stands before, up to USING; `None` if it takes a sequence's next value, or is
+    /// more than one expression.
+    fn repeatable(&self, mut at: Cursor<'_>) -> Option<Box<[u8]>> {
+        let start = at.peek().span().start;
+        let mut depth = 0u32;
+        while !at.at_end() && !(depth == 0 && (at.is(word::USING) || at.is_op(b';'))) {
+            let tok = at.bump();
+            match tok.lexeme {
+                Lexeme::Op(b'(') => depth += 1,
+                Lexeme::Op(b')') => depth = depth.checked_sub(1)?,
+                Lexeme::Op(b',') if depth == 0 => return None,
+                Lexeme::Word if [word::NEXT, word::NEXTVAL, word::SETVAL].contains(&tok.word) => return None,
+                _ => {}
+            }
+        }
+        let end = at.previous().span().end;
+        (depth == 0 && end > start).then(|| at.bytes(Span { start, end }).into())
     }
 
     fn execute(&mut self) -> Kind {

@@ -100,14 +100,47 @@ async fn rule_09_a_second_byte_may_be_a_backslash_or_not() {
 async fn rule_11_dynamic_sql_that_cannot_be_read_is_refused_only_where_it_matters() {
     let (database, proxy) = ground();
     let mut conn = proxy.connect(&database.name).await;
-    let unreadable = "EXECUTE IMMEDIATE CONCAT('SELECT server FROM ', 'hits')";
+    // evaluating it for the routing too would do something twice
+    let unreadable = "EXECUTE IMMEDIATE CONCAT('SELECT server FROM ', @t := 'hits')";
     let (code, message) = refused(&mut conn, unreadable).await;
     assert!(code == 1235 && message.starts_with("switchover:") && message.contains("switchover:store="), "{message}");
-    assert_eq!(refused(&mut conn, "PREPARE s FROM CONCAT('SELECT server FROM ', 'hits')").await.0, 1235);
+    let prepare = "PREPARE s FROM CONCAT('SELECT server FROM hits LIMIT ', GET_LOCK('l', 0))";
+    assert_eq!(refused(&mut conn, prepare).await.0, 1235);
     assert_eq!(number(&mut conn, "EXECUTE IMMEDIATE 'SELECT server FROM hits'").await, Some(2));
     // nothing lives elsewhere: nothing to refuse
     proxy.flag("analytics", "legacy");
     assert_eq!(number(&mut conn, unreadable).await, Some(1));
+}
+
+#[tokio::test]
+async fn rule_11_dynamic_sql_is_routed_by_what_its_expression_comes_to() {
+    let (database, proxy) = ground();
+    let mut conn = proxy.connect(&database.name).await;
+    assert_eq!(number(&mut conn, "EXECUTE IMMEDIATE CONCAT('SELECT server FROM ', 'hits')").await, Some(2));
+    assert_eq!(number(&mut conn, "EXECUTE IMMEDIATE CONCAT('SELECT server FROM ', _latin1'sites')").await, Some(1));
+    conn.query_drop("SET @t = 'hits', @one = 1").await.unwrap();
+    let using = "EXECUTE IMMEDIATE CONCAT('SELECT server FROM ', CONVERT(@t USING latin1), ' WHERE id = ?') USING @one";
+    assert_eq!(number(&mut conn, using).await, Some(2));
+    // as mariadb-dump says it
+    let dumped = "/*M!100203 EXECUTE IMMEDIATE IF(@@LOG_OUTPUT='TABLE', \"SELECT 7\", \"SELECT 8\") */";
+    assert_eq!(number(&mut conn, dumped).await, Some(8));
+    // prepared on one store, and again on the other when the flag has moved
+    conn.query_drop("PREPARE s FROM CONCAT('SELECT server FROM ', @t)").await.unwrap();
+    assert_eq!(number(&mut conn, "EXECUTE s").await, Some(2));
+    proxy.flag("analytics", "legacy");
+    assert_eq!(number(&mut conn, "EXECUTE s").await, Some(1));
+    proxy.flag("analytics", "new");
+    // answers in UCS-2 are read all the same
+    conn.query_drop("SET character_set_results = ucs2").await.unwrap();
+    conn.query_drop("EXECUTE IMMEDIATE CONCAT('UPDATE ', @t, ' SET server = 9')").await.unwrap();
+    assert_eq!(database.on_new("SELECT server FROM hits"), [["9"]]);
+    assert_eq!(database.on_legacy("SELECT server FROM hits"), [["1"]]);
+    // what is wrong is said by the store
+    conn.query_drop("SET character_set_results = utf8mb4").await.unwrap();
+    let (code, message) = refused(&mut conn, "EXECUTE IMMEDIATE CONCAT(nowhere)").await;
+    assert_eq!(code, 1054, "{message}");
+    assert_eq!(refused(&mut conn, "PREPARE s FROM").await.0, 1064);
+    assert_eq!(refused(&mut conn, "EXECUTE IMMEDIATE CONCAT('SELECT ', NULL)").await.0, 1064);
 }
 
 #[tokio::test]
