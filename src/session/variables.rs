@@ -3,7 +3,7 @@
 //! For each variable the session knows the legs that hold its newest value. A routine or a trigger may read and assign variables
 //! that the text does not name: before it runs, its leg gets all of them; afterwards only that leg is believed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::Session;
 use super::control_flow::Failure;
@@ -26,17 +26,14 @@ impl Session {
         // a value that was on a lost leg alone is lost
         self.state.user_variables.retain(|_, holders| holders.iter().any(|g| legs.contains(g)));
         let everything = may_assign_unseen(facts);
-        let mut wanted: Vec<((u64, bool), Vec<Box<str>>)> = Vec::new();
+        let mut wanted: BTreeMap<(u64, bool), Vec<Box<str>>> = BTreeMap::new();
         for (name, holders) in &self.state.user_variables {
             let named = facts.user_variables.contains(name);
             if holders.contains(&here) || !(everything || named) {
                 continue;
             }
             let Some(from) = holders.iter().find(|g| legs.contains(g)) else { continue };
-            match wanted.iter_mut().find(|(key, _)| *key == (*from, named)) {
-                Some((_, names)) => names.push(name.clone()),
-                None => wanted.push(((*from, named), vec![name.clone()])),
-            }
+            wanted.entry((*from, named)).or_default().push(name.clone());
         }
         for ((from, named), names) in wanted {
             match self.carry_variables(from, &names, at).await {
