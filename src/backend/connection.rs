@@ -265,7 +265,7 @@ mod tests {
         assert_eq!(narrow(b"\0O\0N", 0xFD, 35), b"ON");
         assert_eq!(narrow(b"O\0\xac\x20", 0xFD, 56), "O€".as_bytes());
         assert_eq!(narrow(b"\0\0\0O\0\x01\xf6\0", 0xFD, 60), "O😀".as_bytes());
-        assert_eq!(narrow(b"\01\00", 0x03, 63), b"10");
+        assert_eq!(narrow(b"\x001\x000", 0x03, 63), b"10");
         assert_eq!(narrow(b"\0O", 0xFC, 63), b"\0O");
     }
 }
