@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::net::TcpStream;
+use tokio::process::Command;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
@@ -125,10 +125,17 @@ async fn raise(ground: &mut Ground, options: &Options) -> anyhow::Result<Scene> 
     let new = Store::start(ground, new, 2).await?;
     tokio::try_join!(schema::create(&legacy), schema::create(&new))?;
 
-    let port = free_port(USUAL_PORT).or_else(|_| free_port(0))?;
+    let mut port = free_port(USUAL_PORT).or_else(|_| free_port(0))?;
     let config = ground.path().join("routing.yaml");
     std::fs::write(&config, routing_yaml(port, &legacy, &new))?;
-    serve(ground, &config, port).await?;
+    if port == USUAL_PORT && serve(ground, &config).await.is_err() {
+        // another demo may have taken the usual port in between
+        port = free_port(0)?;
+        std::fs::write(&config, routing_yaml(port, &legacy, &new))?;
+        serve(ground, &config).await?;
+    } else if port != USUAL_PORT {
+        serve(ground, &config).await?;
+    }
     introduce(port, &config, &legacy, &new, options);
     Ok(Scene { legacy, new, flag: Flag::new(config)?, port })
 }
@@ -176,14 +183,19 @@ async fn watch(
     Ok(meter)
 }
 
-/// Starts the proxy and waits until it accepts.
-async fn serve(ground: &mut Ground, config: &Path, port: u16) -> anyhow::Result<()> {
+/// Starts the proxy and waits until it serves: it says so itself, for the port may be somebody else's.
+async fn serve(ground: &mut Ground, config: &Path) -> anyhow::Result<()> {
     let program = std::env::current_exe().context("which program am I?")?;
     let mut command = ground::tied(&program);
     command.arg("serve").arg("--config").arg(config);
     let proxy = ground.start("proxy", command)?;
     let deadline = Instant::now() + Duration::from_secs(15);
-    while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err() {
+    let serves = async || {
+        let mut status = Command::new(&program);
+        status.arg("status").arg("--config").arg(config).kill_on_drop(true);
+        status.output().await.is_ok_and(|o| o.status.success())
+    };
+    while !serves().await {
         if Instant::now() > deadline || ground.ended(proxy) {
             anyhow::bail!("the proxy did not start:\n{}", ground.log("proxy"));
         }

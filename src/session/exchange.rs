@@ -15,8 +15,9 @@ use crate::auth::sha2::{FAST_OK, FULL};
 use crate::auth::{self, CACHING_SHA2, SHA256, Seen};
 use crate::backend::login::{LOGIN_LIMIT, LoginError, send_sealed};
 use crate::net::PacketStream;
-use crate::wire::ErrPacket;
+use crate::sql::dialect::Engine;
 use crate::wire::handshake::read_auth_switch;
+use crate::wire::{Capabilities, ErrPacket};
 
 /// Plugins that authenticate the peer of the socket: relayed, they would authenticate the proxy (RULES.md 1).
 pub(super) const PEER_PLUGINS: &[&str] =
@@ -272,4 +273,18 @@ impl Exchange<'_> {
         }
         Ok(())
     }
+}
+
+/// What a packet that is no login is answered with, as servers do. A client older than 4.1 is told so.
+pub(super) fn no_login(payload: &[u8], engine: Engine) -> ErrPacket {
+    let low = payload.first_chunk::<2>().map_or(0, |b| u16::from_le_bytes(*b));
+    let new = Capabilities::from_bits_retain(u64::from(low)).contains(Capabilities::PROTOCOL_41);
+    if new || payload.len() < 5 {
+        return ErrPacket::new(1043, b"08S01", "Bad handshake");
+    }
+    let name = if matches!(engine, Engine::MariaDb { .. }) { "MariaDB" } else { "MySQL" };
+    let text = format!(
+        "Client does not support authentication protocol requested by server; consider upgrading {name} client"
+    );
+    ErrPacket { code: 1251, sqlstate: None, message: text.into_bytes() }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use arc_swap::cache::Cache;
 
 use super::control_flow::Fatal;
-use super::exchange::{Exchange, PEER_PLUGINS, Verdict, out_of_order, seen};
+use super::exchange::{Exchange, PEER_PLUGINS, Verdict, no_login, out_of_order, seen};
 use super::home::{pass_proxy_header, patiently};
 use super::leg::Leg;
 use super::query::Frame;
@@ -44,20 +44,6 @@ pub(crate) struct Account {
     pub(crate) attributes: Vec<u8>,
     /// How its statements are read before it sets anything.
     pub(crate) dialect: Dialect,
-}
-
-/// What a packet that is no login is answered with, as servers do. A client older than 4.1 is told so.
-pub(super) fn no_login(payload: &[u8], engine: Engine) -> ErrPacket {
-    let low = payload.first_chunk::<2>().map_or(0, |b| u16::from_le_bytes(*b));
-    let new = Capabilities::from_bits_retain(u64::from(low)).contains(Capabilities::PROTOCOL_41);
-    if new || payload.len() < 5 {
-        return ErrPacket::new(1043, b"08S01", "Bad handshake");
-    }
-    let name = if matches!(engine, Engine::MariaDb { .. }) { "MariaDB" } else { "MySQL" };
-    let text = format!(
-        "Client does not support authentication protocol requested by server; consider upgrading {name} client"
-    );
-    ErrPacket { code: 1251, sqlstate: None, message: text.into_bytes() }
 }
 
 /// How long a load balancer may take to send its header, where the header must be known before the greeting.

@@ -14,8 +14,9 @@ use arc_swap::cache::Cache;
 
 use super::control_flow::Fatal;
 use super::exchange::PEER_PLUGINS;
+use super::exchange::no_login;
 use super::lease::Lease;
-use super::login::{Account, Login as Relayed, no_login, proxy_header, say};
+use super::login::{Account, Login as Relayed, proxy_header, say};
 use super::registry::{Seat, SessionInfo};
 use super::state::{State, dialect_of};
 use super::{Core, Live, Session, Statements, Transaction};

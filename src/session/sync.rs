@@ -173,7 +173,8 @@ impl Session {
     /// The three ways out; the third only where it is one: a stored hash completes a native answer and nothing else.
     fn no_secret(&self, store: &str, why: &str) -> ErrPacket {
         let user = String::from_utf8_lossy(&self.account.user);
-        let home = self.legs.first().map_or("", |l| l.name.as_str());
+        let config = self.live.config();
+        let home = self.live.fleet.get(config.default).map_or("", |h| h.name());
         let third = match self.account.seen {
             Seen::Native { .. } => format!(", or a `control:` account of store {home} that may read mysql.user"),
             _ => String::new(),
@@ -209,8 +210,8 @@ impl Session {
             Seen::Password(p) => Ok((user.clone(), Key::Password(p.clone()))),
             Seen::Stage1(s) => Ok((user.clone(), Key::Stage1(*s))),
             Seen::Native { scramble, response } => {
-                let Some(home) = self.legs.first().map(|l| Arc::clone(&l.backend.handle)) else {
-                    return Err(self.no_secret(handle.name(), "its login was not relayed"));
+                let Some(home) = self.live.fleet.get(self.live.config().default).map(Arc::clone) else {
+                    return Err(self.no_secret(handle.name(), "the default store is gone"));
                 };
                 let try_all = |hashes: Vec<_>| hashes.into_iter().find_map(|h| recover_stage1(*scramble, *response, h));
                 if let Some(stage1) = try_all(home.known_hashes(user)) {
