@@ -34,6 +34,22 @@ fn result_set(width: usize, bytes: usize) -> Vec<u8> {
     out
 }
 
+/// The same, with rows of lengths that cannot be foretold, around `width`.
+fn mixed(width: usize, bytes: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes + 1000);
+    let mut sequence = packet::put(&mut out, 1, &[1]);
+    sequence = packet::put(&mut out, sequence, COLUMN);
+    sequence = packet::put(&mut out, sequence, EOF);
+    let (row, mut random) = (vec![b'x'; 2 * width], 1u32);
+    while out.len() < bytes {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let length = width / 2 + (random >> 16) as usize % width;
+        sequence = packet::put(&mut out, sequence, &row[..length]);
+    }
+    packet::put(&mut out, sequence, EOF);
+    out
+}
+
 /// As the relay does it: in reads of at most 64 KiB, what is left over offered again with what follows.
 fn pass_over(bytes: &[u8]) -> u64 {
     let mut reply = Reply::new(Expect::Results, Capabilities::PROTOCOL_41);
@@ -57,6 +73,9 @@ fn reply(c: &mut Criterion) {
             b.iter(|| pass_over(black_box(bytes)));
         });
     }
+    let bytes = mixed(100, 8 << 20);
+    group.throughput(Throughput::Bytes(bytes.len() as u64));
+    group.bench_function("rows of about 100", |b| b.iter(|| pass_over(black_box(&bytes))));
     let point = result_set(121, 200);
     group.throughput(Throughput::Elements(1));
     group.bench_function("point", |b| b.iter(|| pass_over(black_box(&point))));

@@ -43,8 +43,8 @@ class Result:
         self.percentile_ms = number(r"th percentile:\s+([\d.]+)")
 
 
-def sysbench(stage, port, workload, threads, seconds, percentile=95, command="run"):
-    """Runs a workload to its end."""
+def command_line(stage, port, workload, threads, seconds, percentile=95):
+    """sysbench with its arguments."""
     script, options = WORKLOADS[workload]
     pinned = ["taskset", "-c", str(stage.cpu)] if stage.cpu is not None else []
     arguments = [
@@ -54,10 +54,34 @@ def sysbench(stage, port, workload, threads, seconds, percentile=95, command="ru
     ]
     if str(script).startswith("oltp"):
         arguments += [f"--tables={TABLES}", f"--table-size={ROWS}"]
-    done = subprocess.run([*arguments, command], capture_output=True, text=True, check=False, cwd=stage.folder)
+    return arguments
+
+
+def sysbench(stage, port, workload, threads, seconds, percentile=95, command="run"):
+    """Runs a workload to its end."""
+    arguments = [*command_line(stage, port, workload, threads, seconds, percentile), command]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=stage.folder)
     if done.returncode or "FATAL" in done.stdout + done.stderr:
         raise Trouble(f"sysbench {workload} on port {port}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     return Result(done.stdout) if command == "run" else None
+
+
+class Running:
+    """A workload that runs while the block does; it must outlast the block, and end well."""
+
+    def __init__(self, stage, port, workload, threads, seconds):
+        self.command, self.what, self.folder = command_line(stage, port, workload, threads, seconds), workload, stage.folder
+
+    def __enter__(self):
+        self.process = subprocess.Popen([*self.command, "run"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                        cwd=self.folder)
+        return self
+
+    def __exit__(self, *_):
+        early = self.process.poll() is not None
+        text, _ = self.process.communicate()
+        if early or self.process.returncode or "FATAL" in text:
+            raise Trouble(f"sysbench {self.what} {'ended early' if early else 'failed'}:\n{text[-2000:]}")
 
 
 def prepare(stage):

@@ -123,6 +123,10 @@ class Stage:
             raise Trouble(f"{text[:100]}: {done.stderr}")
         return done.stdout
 
+    def questions(self):
+        """Statements that the server has executed for all its clients."""
+        return int(self.sql("SHOW GLOBAL STATUS LIKE 'Questions'").split()[1])
+
     def start_haproxy(self):
         port = free_port()
         config = self.folder / "haproxy.cfg"
