@@ -1,4 +1,4 @@
-//! Before a login: where the client comes from, and the connection to the default store that will be the session's home.
+//! The default store at a login: where the client comes from, the connection that will be the session's home, and why it is refused.
 
 use std::io;
 use std::sync::Arc;
@@ -8,9 +8,11 @@ use tokio::time::Instant;
 
 use super::Live;
 use super::control_flow::Fatal;
+use super::exchange::PEER_PLUGINS;
 use super::login::say;
-use crate::backend::login::LOGIN_LIMIT;
-use crate::backend::{StoreHandle, control, dial::dial};
+use crate::backend::connection::QueryError;
+use crate::backend::login::{LOGIN_LIMIT, LoginError};
+use crate::backend::{Backend, StoreHandle, control, dial::dial};
 use crate::net::proxy_protocol::{self, Parsed};
 use crate::net::{PacketStream, Peer};
 use crate::wire::ErrPacket;
@@ -36,6 +38,45 @@ pub(super) async fn patiently(
         }
         tokio::time::sleep(AGAIN).await;
     }
+}
+
+/// Why the default store does not let a client in, for the client: in the store's words, where it has said something.
+pub(super) fn refusal(handle: &StoreHandle, error: LoginError) -> ErrPacket {
+    if let LoginError::Refused(error) = error {
+        return error;
+    }
+    let what = error.to_string();
+    handle.unreachable(&what);
+    let text = format!("switchover: cannot connect to the default store {}: {what}", handle.name());
+    // not 2003: clients refuse a packet with one of their own codes as malformed (libmariadb: 2027)
+    ErrPacket { code: 1053, sqlstate: None, message: text.into_bytes() }
+}
+
+/// Over a unix socket the store sees the proxy's user id: an account that trusts it must not be reached through us (RULES.md 1),
+/// but for a client with the same user id on our own socket.
+pub(super) async fn check_peer_account(backend: &mut Backend, peer: &Peer) -> Result<(), LoginError> {
+    let ours = matches!(peer, Peer::Unix(Some(uid)) if *uid == rustix::process::geteuid().as_raw());
+    if !backend.stream.stream().is_unix() || ours {
+        return Ok(());
+    }
+    let text = match backend.query(b"SHOW CREATE USER CURRENT_USER()").await {
+        Ok(rows) => {
+            let values = rows.rows.iter().flatten().flatten();
+            values.map(|v| String::from_utf8_lossy(v).to_lowercase()).collect::<String>()
+        }
+        Err(QueryError::Refused(_)) => String::new(),
+        Err(QueryError::Io(error)) => return Err(error.into()),
+        Err(QueryError::Malformed(error)) => return Err(error.into()),
+    };
+    if text.contains("create user") && !PEER_PLUGINS.iter().any(|p| text.contains(p)) {
+        return Ok(());
+    }
+    let text = format!(
+        "switchover: access denied: store {} is reached over a unix socket, where it sees the proxy's own user id, and this \
+         account may log in by user id alone; give it a password plugin only, or reach the store by TCP",
+        backend.handle.name()
+    );
+    Err(LoginError::Refused(ErrPacket::new(1045, b"28000", text)))
 }
 
 /// A PROXY header that comes with the login is the store's, if the store takes one from where the client is: with

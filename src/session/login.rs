@@ -7,22 +7,17 @@ use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::time::{Duration, Instant};
-
-use arc_swap::cache::Cache;
+use std::time::Duration;
 
 use super::control_flow::Fatal;
-use super::exchange::{Exchange, PEER_PLUGINS, Verdict, no_login, out_of_order, seen};
-use super::home::{pass_proxy_header, patiently};
-use super::leg::Leg;
+use super::entrant::{Answer, Entrant};
+use super::exchange::{Exchange, Verdict, no_login, out_of_order, seen};
+use super::home::{check_peer_account, pass_proxy_header, patiently, refusal};
 use super::query::Frame;
-use super::registry::SessionInfo;
-use super::state::{State, dialect_of};
-use super::{Core, Live, Session, Statements, Transaction};
+use super::state::dialect_of;
+use super::{Core, Live, Session};
 use crate::auth::{self, SHA256, Seen};
-use crate::backend::connection::QueryError;
-use crate::backend::login::{LOGIN_LIMIT, LoginError, greeting, tls_host, wants_tls};
+use crate::backend::login::{LOGIN_LIMIT, greeting, tls_host, wants_tls};
 use crate::backend::{Backend, StoreHandle, control};
 use crate::config::StoreId;
 use crate::config::model::{PoolMode, TlsMode};
@@ -49,8 +44,8 @@ pub(crate) struct Account {
 /// How long a load balancer may take to send its header, where the header must be known before the greeting.
 const HEADER_GRACE: Duration = Duration::from_millis(250);
 
-/// Serves a client's login; the session is ready for its first command afterwards.
-pub(crate) async fn login(core: Rc<Core>, mut client: PacketStream, peer: Peer) -> Result<Session, Fatal> {
+/// Serves a client's login, but for the answer that lets it in; the session is ready for its first command.
+pub(crate) async fn login(core: Rc<Core>, mut client: PacketStream, peer: Peer) -> Result<(Session, Answer), Fatal> {
     let mut peer = peer;
     let live = core.live.load_full();
     let behind = matches!(peer, Peer::Tcp(a) if proxy_protocol::trusted(a.ip(), &live.config().proxy_protocol_from));
@@ -83,31 +78,34 @@ pub(crate) async fn login(core: Rc<Core>, mut client: PacketStream, peer: Peer) 
         let own = super::own_login::own_login(Rc::clone(&core), Arc::clone(&live), client, peer, behind, seat).await;
         return counted(&core, own, ip, limits.login_attempts).await;
     }
-    let mut server = match reach(&handle, &peer, &client, &live).await {
+    let (mut server, shown) = match reach(&handle, &peer, &client, &live).await {
         Ok(server) => server,
         Err(error) => return Err(say(&mut client, 0, error).await),
     };
     let relayed = Cell::new(false);
-    let shown = server.1.clone();
-    let result = Login { core: &core, live: &live, handle: &handle, peer: &peer, behind, relayed: &relayed }
-        .run(&mut client, &mut server.0, server.1)
+    let result = Login { live: &live, handle: &handle, peer: &peer, behind, relayed: &relayed }
+        .run(&mut client, &mut server, &shown)
         .await;
-    let done = match result {
+    let mut done = match result {
         Ok(done) => done,
         Err(fatal) => {
             if !relayed.get() {
-                control::complete(&handle, server.0, shown, limits.connect_timeout);
+                control::complete(&handle, server, shown, limits.connect_timeout);
             }
             return counted(&core, Err(fatal), ip, limits.login_attempts).await;
         }
     };
+    let mut home = Backend::new(store, handle, server, done.entrant.id, done.agreed, done.entrant.status);
+    if let Err(error) = check_peer_account(&mut home, &peer).await {
+        let fatal = say(&mut client, done.answer.sequence, refusal(&home.handle, error)).await;
+        return counted(&core, Err(fatal), ip, limits.login_attempts).await;
+    }
     core.figures.login(true);
     if let Some(source) = done.source {
         peer = Peer::Tcp(source);
     }
-    let mut session = assemble(core, live, client, server.0, peer, handle, done);
-    session._seat = Some(seat);
-    Ok(session)
+    done.entrant.home = Some(home);
+    Ok((Session::begin(core, live, client, peer, seat, done.entrant), done.answer))
 }
 
 /// Counts a login; one that failed is slowed down.
@@ -122,74 +120,12 @@ async fn counted<T>(core: &Core, result: Result<T, Fatal>, ip: std::net::IpAddr,
 
 /// What a login came to.
 struct Done {
-    /// The client's.
-    capabilities: Capabilities,
+    entrant: Entrant,
+    answer: Answer,
     /// Those of the connection to the store: with SESSION_TRACK, whatever the client asked for.
     agreed: Capabilities,
-    account: Account,
-    database: Option<String>,
-    thread_id: u32,
-    status: Status,
     /// The client's address, which came behind the greeting.
     source: Option<std::net::SocketAddr>,
-}
-
-fn assemble(
-    core: Rc<Core>,
-    live: Arc<Live>,
-    client: PacketStream,
-    server: PacketStream,
-    peer: Peer,
-    handle: Arc<StoreHandle>,
-    done: Done,
-) -> Session {
-    let store = live.config().default;
-    let backend = Backend::new(store, handle, server, done.thread_id, done.agreed, done.status);
-    let mut state = State::default();
-    let home = state.next_generation();
-    state.reset(done.account.dialect, home);
-    state.database = done.database;
-    state.see_status(done.status);
-    let info = Arc::new(SessionInfo {
-        id: u64::from(done.thread_id),
-        user: String::from_utf8_lossy(&done.account.user).into_owned(),
-        peer: peer.to_string(),
-        since: Instant::now(),
-        queries: AtomicU64::new(0),
-        in_transaction: AtomicBool::new(false),
-        idle: AtomicBool::new(true),
-        others: Default::default(),
-        epoch: AtomicU64::new(live.snapshot.epoch),
-        closing: AtomicBool::new(false),
-        killed: AtomicBool::new(false),
-        pooled: false,
-        pins: Default::default(),
-        waker: Default::default(),
-    });
-    core.registry.add(&info);
-    Session {
-        newest: Cache::new(Arc::clone(&core.live)),
-        core,
-        live,
-        client,
-        peer,
-        capabilities: done.capabilities,
-        account: done.account,
-        legs: vec![Leg::new(backend, home, done.capabilities)],
-        lease: None,
-        state,
-        transaction: Transaction::default(),
-        statements: Statements::default(),
-        gathered: Vec::new(),
-        info,
-        _seat: None,
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.core.registry.remove(&self.info);
-    }
 }
 
 /// Connects to the default store.
@@ -203,21 +139,14 @@ async fn reach(
         Peer::Tcp(a) => Some(*a),
         Peer::Unix(_) => None,
     };
-    let cannot = |what: String| {
-        handle.unreachable(&what);
-        let message = format!("switchover: cannot connect to the default store {}: {what}", handle.name());
-        // not 2003: clients refuse a packet with one of their own codes as malformed (libmariadb: 2027)
-        ErrPacket { code: 1053, sqlstate: None, message: message.into_bytes() }
-    };
     let limit = live.config().limits.connect_timeout;
-    let mut stream = patiently(handle, source, client, limit).await.map_err(|e| cannot(e.to_string()))?;
+    let mut stream = patiently(handle, source, client, limit).await.map_err(|e| refusal(handle, e.into()))?;
     match greeting(&mut stream).await {
         Ok(greeting) => {
             handle.connected();
             Ok((stream, greeting))
         }
-        Err(LoginError::Refused(error)) => Err(error),
-        Err(other) => Err(cannot(other.to_string())),
+        Err(error) => Err(refusal(handle, error)),
     }
 }
 
@@ -283,7 +212,6 @@ fn as_asked(ok: Vec<u8>, client: Capabilities) -> Vec<u8> {
 }
 
 pub(super) struct Login<'a> {
-    pub(super) core: &'a Core,
     pub(super) live: &'a Live,
     pub(super) handle: &'a Arc<StoreHandle>,
     pub(super) peer: &'a Peer,
@@ -294,7 +222,7 @@ pub(super) struct Login<'a> {
 }
 
 impl Login<'_> {
-    async fn run(&self, client: &mut PacketStream, server: &mut PacketStream, shown: Greeting) -> Result<Done, Fatal> {
+    async fn run(&self, client: &mut PacketStream, server: &mut PacketStream, shown: &Greeting) -> Result<Done, Fatal> {
         let offered = self.offered(shown.capabilities);
         let masked = Greeting { capabilities: offered, ..shown.clone() };
         client.write_message(0, &masked.write()).await.map_err(Fatal::client)?;
@@ -302,7 +230,7 @@ impl Login<'_> {
         if !self.behind {
             pass_proxy_header(client, server, self.peer, self.handle, self.live).await?;
         }
-        let (sequence, payload) = self.first_answer(client, &shown).await?;
+        let (sequence, payload) = self.first_answer(client, shown).await?;
         let engine = Engine::from_server_version(&String::from_utf8_lossy(&shown.version));
         let Ok(mut response) = HandshakeResponse::read(&payload) else {
             return Err(say(client, sequence.wrapping_add(1), no_login(&payload, engine)).await);
@@ -318,7 +246,7 @@ impl Login<'_> {
         // always asked of stores, and taken out for a client that did not ask (RULES.md 16)
         response.capabilities |= shown.capabilities & Capabilities::SESSION_TRACK;
         let agreed = response.capabilities - Capabilities::COMPRESS;
-        self.forward(client, server, &shown, &mut response, sequence).await?;
+        self.forward(client, server, shown, &mut response, sequence).await?;
         let plugin = response.plugin.clone().filter(|p| !p.is_empty()).unwrap_or_else(|| shown.plugin.clone());
         let mut exchange = Exchange {
             seen: seen(&plugin, &shown.scramble, &response.auth, client.stream().is_secure()),
@@ -340,30 +268,21 @@ impl Login<'_> {
             server.compress(Frames::Store);
         }
         let status = OkPacket::read(&ok).map(|o| o.status).unwrap_or(Status::AUTOCOMMIT);
-        if server.stream().is_unix() {
-            self.check_socket_account(client, server, sequence, agreed).await?;
-        }
-        let ok = self.with_proof(as_asked(ok, capabilities), client, &exchange, &response, &shown).await;
-        client.write_message(sequence, &ok).await.map_err(Fatal::client)?;
-        if client_compresses {
-            client.compress(Frames::Client);
-        }
-        let dialect = dialect_of(&shown, response.collation, capabilities, status);
+        let ok = self.with_proof(as_asked(ok, capabilities), client, &exchange, &response, shown).await;
+        let dialect = dialect_of(shown, response.collation, capabilities, status);
         let database = response.database.filter(|_| capabilities.contains(Capabilities::CONNECT_WITH_DB));
+        let account = Account {
+            user: response.user,
+            seen: exchange.seen,
+            collation: response.collation,
+            max_packet: response.max_packet,
+            attributes: response.attributes,
+            dialect,
+        };
         Ok(Done {
-            capabilities,
+            entrant: Entrant { id: shown.thread_id, capabilities, account, database, status, home: None, lease: None },
+            answer: Answer { sequence, ok, compresses: client_compresses },
             agreed,
-            database: database.map(|d| String::from_utf8_lossy(&d).into_owned()),
-            account: Account {
-                user: response.user,
-                seen: exchange.seen,
-                collation: response.collation,
-                max_packet: response.max_packet,
-                attributes: response.attributes,
-                dialect,
-            },
-            thread_id: shown.thread_id,
-            status,
             source,
         })
     }
@@ -469,61 +388,6 @@ impl Login<'_> {
         let Some(hash) = hash else { return ok };
         let proof = auth::certificate_proof(&hash, &shown.scramble, &acceptor.fingerprint);
         OkPacket::with_info(&ok, &proof).unwrap_or(ok)
-    }
-
-    /// Over a unix socket the store sees the proxy's user id: an account that trusts it must not be reached through us (RULES.md 1).
-    async fn check_socket_account(
-        &self,
-        client: &mut PacketStream,
-        server: &mut PacketStream,
-        sequence: u8,
-        capabilities: Capabilities,
-    ) -> Result<(), Fatal> {
-        if let Peer::Unix(Some(uid)) = self.peer
-            && *uid == rustix::process::geteuid().as_raw()
-        {
-            return Ok(());
-        }
-        // the look is made on a connection value of its own around the same stream, and given back
-        let stream =
-            std::mem::replace(server, PacketStream::new(crate::net::Stream::Gone, Rc::clone(&self.core.buffers)));
-        let id = self.live.config().default;
-        let mut backend = Backend::new(id, Arc::clone(self.handle), stream, 0, capabilities, Status::empty());
-        let answer = backend.query(b"SHOW CREATE USER CURRENT_USER()").await;
-        *server = std::mem::replace(
-            &mut backend.stream,
-            PacketStream::new(crate::net::Stream::Gone, Rc::clone(&self.core.buffers)),
-        );
-        let refuse = match answer {
-            Ok(rows) => {
-                let text = rows
-                    .rows
-                    .iter()
-                    .flatten()
-                    .flatten()
-                    .map(|v| String::from_utf8_lossy(v).to_lowercase())
-                    .collect::<String>();
-                PEER_PLUGINS.iter().any(|p| text.contains(p))
-            }
-            Err(QueryError::Refused(_)) => true,
-            Err(QueryError::Io(error)) => return Err(Fatal::Store { store: self.handle.name().to_owned(), error }),
-            Err(QueryError::Malformed(error)) => {
-                return Err(Fatal::StoreProtocol { store: self.handle.name().to_owned(), error });
-            }
-        };
-        if !refuse {
-            return Ok(());
-        }
-        let error = ErrPacket::new(
-            1045,
-            b"28000",
-            format!(
-                "switchover: access denied: store {} is reached over a unix socket, where it sees the proxy's own user id, and \
-                 this account may log in by user id alone; give it a password plugin only, or reach the store by TCP",
-                self.handle.name()
-            ),
-        );
-        Err(say(client, sequence, error).await)
     }
 }
 

@@ -11,6 +11,7 @@ mod command;
 mod control_flow;
 mod core;
 mod effects;
+mod entrant;
 mod exchange;
 mod figures;
 mod home;
@@ -79,7 +80,7 @@ pub(crate) struct Session {
     gathered: Vec<u8>,
     info: Arc<SessionInfo>,
     /// Its place among `limits.max_connections`.
-    _seat: Option<registry::Seat>,
+    _seat: registry::Seat,
 }
 
 /// Serves one client until it leaves; every error ends here.
@@ -87,8 +88,8 @@ pub async fn serve(core: Rc<Core>, client: PacketStream, peer: Peer) {
     // boxed: what a login needs is not kept, nor moved about, with the session
     let login = Box::pin(login::login(Rc::clone(&core), client, peer));
     let limit = core.live.load().config().limits.connect_timeout;
-    let mut session = match tokio::time::timeout(limit, login).await {
-        Ok(Ok(session)) => session,
+    let (mut session, answer) = match tokio::time::timeout(limit, login).await {
+        Ok(Ok(entered)) => entered,
         Ok(Err(e)) => {
             tracing::debug!(error = %e, "login ended");
             return;
@@ -98,7 +99,10 @@ pub async fn serve(core: Rc<Core>, client: PacketStream, peer: Peer) {
             return;
         }
     };
-    let end = session.run().await;
+    let end = match session.answer_login(answer).await {
+        Ok(()) => session.run().await,
+        Err(fatal) => fatal,
+    };
     session.end(end).await;
 }
 

@@ -8,29 +8,25 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
-
-use arc_swap::cache::Cache;
 
 use super::control_flow::Fatal;
-use super::exchange::PEER_PLUGINS;
+use super::entrant::{Answer, Entrant};
 use super::exchange::no_login;
+use super::home::{check_peer_account, refusal};
 use super::lease::Lease;
 use super::login::{Account, Login as Relayed, proxy_header, say};
-use super::registry::{Seat, SessionInfo};
-use super::state::{State, dialect_of};
-use super::{Core, Live, Session, Statements, Transaction};
+use super::registry::Seat;
+use super::state::dialect_of;
+use super::{Core, Live, Session};
 use crate::auth::{CACHING_SHA2, CLEAR, NATIVE, Seen, Stage2, recover_stage1, stage1, stage2};
 use crate::backend::connection::QueryError;
 use crate::backend::login::{Key, LOGIN_LIMIT, Login, LoginError, answer_greeting, greeting};
 use crate::backend::pool::{Found, PoolKey, Pooled};
 use crate::backend::{Backend, StoreHandle, control, dial::dial};
 use crate::config::model::Secret;
-use crate::net::compress::Peer as Frames;
 use crate::net::{PacketStream, Peer};
 use crate::sql::dialect::Engine;
 use crate::wire::handshake::{Greeting, HandshakeResponse, write_auth_switch};
-use crate::wire::packet::{self, HEADER};
 use crate::wire::{Capabilities, ErrPacket, OkPacket, Status};
 
 /// utf8mb4_general_ci: what the greeting names as the server's.
@@ -92,7 +88,7 @@ pub(super) fn scramble() -> Vec<u8> {
     bytes.iter().map(|b| 33 + b % 94).map(|b| if b == b'$' { b'!' } else { b }).collect()
 }
 
-/// Serves a login; `seat` is the client's place.
+/// Serves a login, but for the answer; `seat` is the client's place.
 pub(super) async fn own_login(
     core: Rc<Core>,
     live: Arc<Live>,
@@ -100,7 +96,7 @@ pub(super) async fn own_login(
     mut peer: Peer,
     behind: bool,
     seat: Seat,
-) -> Result<Session, Fatal> {
+) -> Result<(Session, Answer), Fatal> {
     let Some(handle) = live.fleet.get(live.config().default).map(Arc::clone) else { return Err(Fatal::Quit) };
     if handle.probed().is_none() {
         let _ = control::probe(&handle, live.config().limits.connect_timeout / 2).await;
@@ -112,7 +108,7 @@ pub(super) async fn own_login(
         peer = Peer::Tcp(source);
     }
     let reached = Cell::new(false);
-    let relayed = Relayed { core: &core, live: &live, handle: &handle, peer: &peer, behind, relayed: &reached };
+    let relayed = Relayed { live: &live, handle: &handle, peer: &peer, behind, relayed: &reached };
     let (sequence, payload) = relayed.first_answer(&mut client, &shown).await?;
     let engine = Engine::from_server_version(&String::from_utf8_lossy(&shown.version));
     let Ok(mut response) = HandshakeResponse::read(&payload) else {
@@ -148,33 +144,18 @@ pub(super) async fn own_login(
         Err(Refused::Fatal(fatal)) => return Err(fatal),
     };
     let status = entry.backend.as_ref().map_or(Status::AUTOCOMMIT, |b| b.status);
-    let mut out = Vec::new();
-    OkPacket { status, ..OkPacket::default() }.put(&mut out, entry.sequence);
+    let mut ok = OkPacket { status, ..OkPacket::default() }.write();
     if verifies || matches!(engine, Engine::MariaDb { version: 110_400.. }) {
-        out = with_proof(out, &live, &client, &entry);
+        ok = with_proof(ok, &live, &client, &entry);
     }
-    client.write(&out).await.map_err(Fatal::client)?;
-    if compresses {
-        client.compress(Frames::Client);
-    }
+    let answer = Answer { sequence: entry.sequence, ok, compresses };
     let backend = entry.backend.take();
-    let mut session = assemble(core, live, client, peer, &shown, knock, entry, status);
-    session._seat = Some(seat);
+    let mut session = Session::begin(core, live, client, peer, seat, entrant(&shown, knock, entry, status));
     session.come_in(backend).await?;
-    Ok(session)
+    Ok((session, answer))
 }
 
-#[expect(clippy::too_many_arguments, reason = "everything that a session begins with")]
-fn assemble(
-    core: Rc<Core>,
-    live: Arc<Live>,
-    client: PacketStream,
-    peer: Peer,
-    shown: &Greeting,
-    knock: Knock,
-    entry: Entry,
-    status: Status,
-) -> Session {
+fn entrant(shown: &Greeting, knock: Knock, entry: Entry, status: Status) -> Entrant {
     let dialect = dialect_of(shown, knock.collation, knock.capabilities, status);
     let account = Account {
         user: knock.user,
@@ -184,44 +165,14 @@ fn assemble(
         attributes: knock.attributes,
         dialect,
     };
-    let database = knock.database.map(|d| String::from_utf8_lossy(&d).into_owned());
-    let mut state = State::default();
-    state.reset(dialect, 0);
-    state.database = database;
-    state.see_status(status);
-    let info = Arc::new(SessionInfo {
-        id: u64::from(shown.thread_id),
-        user: String::from_utf8_lossy(&account.user).into_owned(),
-        peer: peer.to_string(),
-        since: Instant::now(),
-        queries: Default::default(),
-        in_transaction: Default::default(),
-        idle: true.into(),
-        others: Default::default(),
-        epoch: live.snapshot.epoch.into(),
-        closing: Default::default(),
-        killed: Default::default(),
-        pooled: true,
-        pins: Default::default(),
-        waker: Default::default(),
-    });
-    core.registry.add(&info);
-    Session {
-        newest: Cache::new(Arc::clone(&core.live)),
-        lease: Some(Box::new(Lease::new(entry.scramble, status))),
-        core,
-        live,
-        client,
-        peer,
+    Entrant {
+        id: shown.thread_id,
         capabilities: knock.capabilities,
         account,
-        legs: Vec::new(),
-        state,
-        transaction: Transaction::default(),
-        statements: Statements::default(),
-        gathered: Vec::new(),
-        info,
-        _seat: None,
+        database: knock.database,
+        status,
+        home: None,
+        lease: Some(Box::new(Lease::new(entry.scramble, status))),
     }
 }
 
@@ -234,10 +185,7 @@ fn with_proof(ok: Vec<u8>, live: &Live, client: &PacketStream, entry: &Entry) ->
         _ => return ok,
     };
     let proof = crate::auth::certificate_proof(&hash, &entry.scramble, &acceptor.fingerprint);
-    let Ok(payload) = OkPacket::with_info(ok.get(HEADER..).unwrap_or_default(), &proof) else { return ok };
-    let mut out = Vec::new();
-    packet::put(&mut out, entry.sequence, &payload);
-    out
+    OkPacket::with_info(&ok, &proof).unwrap_or(ok)
 }
 
 /// The proxy's greeting: the default store's version, and what every store offers.
@@ -392,12 +340,11 @@ impl Door<'_> {
             Ok(backend) => Some(backend),
             // another row of the account table fits the proxy's address, with another plugin
             Err(LoginError::Secret(_)) => return self.relay(client, knock, sequence).await,
-            Err(LoginError::Refused(error)) => return Err(Refused::Say(error, sequence)),
             Err(LoginError::Io(error)) if matches!(seen, Seen::Stage1(_)) && is_down(&error) => {
                 tracing::warn!(store = self.handle.name(), %error, "a login without the default store, by a hash that is known");
                 None
             }
-            Err(other) => return Err(Refused::Say(self.unreachable(&other), sequence)),
+            Err(error) => return Err(self.refused(error, sequence)),
         };
         let backend = match backend {
             Some(backend) => Some(self.check_database(backend, knock, sequence).await?),
@@ -406,10 +353,9 @@ impl Door<'_> {
         Ok(Entry { seen, backend, sequence, scramble: knock.scramble.clone() })
     }
 
-    pub(super) fn unreachable(&self, error: &LoginError) -> ErrPacket {
-        self.handle.unreachable(&error.to_string());
-        let text = format!("switchover: cannot connect to the default store {}: {error}", self.handle.name());
-        ErrPacket { code: 1053, sqlstate: None, message: text.into_bytes() }
+    /// The store does not let it in, or cannot be asked.
+    pub(super) fn refused(&self, error: LoginError, sequence: u8) -> Refused {
+        Refused::Say(refusal(self.handle, error), sequence)
     }
 
     /// A connection on which the store has just accepted the account.
@@ -457,7 +403,7 @@ impl Door<'_> {
                     let id = self.live.config().default;
                     let mut backend = answer_greeting(id, self.handle, stream, login, &greeting).await?;
                     self.handle.connected();
-                    self.check_peer_plugin(&mut backend).await?;
+                    check_peer_account(&mut backend, self.peer).await?;
                     let multi_statements = login.capabilities.contains(Capabilities::MULTI_STATEMENTS);
                     backend.pooled = Some(Box::new(Pooled { slot, key, multi_statements }));
                     return Ok(backend);
@@ -473,31 +419,6 @@ impl Door<'_> {
         }
     }
 
-    /// Over a unix socket the store sees the proxy's user id: such an account is not for others (RULES.md 1).
-    pub(super) async fn check_peer_plugin(&self, backend: &mut Backend) -> Result<(), LoginError> {
-        let ours = matches!(self.peer, Peer::Unix(Some(uid)) if *uid == rustix::process::geteuid().as_raw());
-        if !backend.stream.stream().is_unix() || ours {
-            return Ok(());
-        }
-        let text = match backend.query(b"SHOW CREATE USER CURRENT_USER()").await {
-            Ok(rows) => {
-                let values = rows.rows.iter().flatten().flatten();
-                values.map(|v| String::from_utf8_lossy(v).to_lowercase()).collect::<String>()
-            }
-            Err(QueryError::Io(e)) => return Err(e.into()),
-            Err(e) => e.to_string(),
-        };
-        if text.contains("create user") && !PEER_PLUGINS.iter().any(|p| text.contains(p)) {
-            return Ok(());
-        }
-        let text = format!(
-            "switchover: access denied: store {} is reached over a unix socket, where it sees the proxy's own user id, and this \
-             account may log in by user id alone; give it a password plugin only, or reach the store by TCP",
-            self.handle.name()
-        );
-        Err(LoginError::Refused(ErrPacket::new(1045, b"28000", text)))
-    }
-
     /// The database of the login; the connection goes to the pool if the account may not use it.
     async fn check_database(&self, mut backend: Backend, knock: &Knock, sequence: u8) -> Result<Backend, Refused> {
         let Some(database) = &knock.database else { return Ok(backend) };
@@ -507,8 +428,8 @@ impl Door<'_> {
                 self.core.pool.put(backend, None);
                 Err(Refused::Say(error, sequence))
             }
-            Err(QueryError::Io(error)) => Err(Refused::Say(self.unreachable(&error.into()), sequence)),
-            Err(QueryError::Malformed(error)) => Err(Refused::Say(self.unreachable(&error.into()), sequence)),
+            Err(QueryError::Io(error)) => Err(self.refused(error.into(), sequence)),
+            Err(QueryError::Malformed(error)) => Err(self.refused(error.into(), sequence)),
         }
     }
 }

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use crate::backend::StoreHandle;
 use crate::backend::pool::Signals;
+use crate::net::Peer;
 
 /// What others may know of a session.
 #[derive(Debug)]
@@ -83,6 +84,27 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl SessionInfo {
+    /// A session that waits for its client's first command.
+    #[must_use]
+    pub fn new(id: u32, user: &[u8], peer: &Peer, epoch: u64, pooled: bool) -> SessionInfo {
+        SessionInfo {
+            id: id.into(),
+            user: String::from_utf8_lossy(user).into_owned(),
+            peer: peer.to_string(),
+            since: Instant::now(),
+            queries: AtomicU64::default(),
+            in_transaction: AtomicBool::default(),
+            idle: AtomicBool::new(true),
+            others: Mutex::default(),
+            epoch: AtomicU64::new(epoch),
+            closing: AtomicBool::default(),
+            killed: AtomicBool::default(),
+            pooled,
+            pins: AtomicU32::default(),
+            waker: OnceLock::default(),
+        }
+    }
+
     /// Replaces what is known of its threads on other stores.
     pub fn set_others(&self, others: Vec<(Arc<StoreHandle>, u32)>) {
         *lock(&self.others) = others;

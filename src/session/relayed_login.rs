@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::exchange::{Exchange, Verdict};
+use super::home::check_peer_account;
 use super::own_login::{Door, Entry, Knock, Refused, scramble};
 use crate::auth::{CLEAR, NATIVE, Seen, recover_stage1};
 use crate::backend::login::{Key, LoginError, greeting, tls_host, wants_tls};
@@ -34,13 +35,9 @@ impl Door<'_> {
             crate::backend::login::login(self.live.config().default, self.handle, stream, &login).await
         };
         match tokio::time::timeout(limit, attempt).await {
-            Ok(Err(LoginError::Refused(error))) => Err(Refused::Say(error, sequence)),
             Ok(Err(LoginError::Secret(_))) => self.relay(client, knock, sequence).await,
-            Ok(Err(other)) => Err(Refused::Say(self.unreachable(&other), sequence)),
-            Ok(Ok(_)) | Err(_) => {
-                let error = LoginError::Io(std::io::ErrorKind::TimedOut.into());
-                Err(Refused::Say(self.unreachable(&error), sequence))
-            }
+            Ok(Err(error)) => Err(self.refused(error, sequence)),
+            Ok(Ok(_)) | Err(_) => Err(self.refused(LoginError::Io(std::io::ErrorKind::TimedOut.into()), sequence)),
         }
     }
 
@@ -49,15 +46,11 @@ impl Door<'_> {
         // beyond the bound: logins under way are bounded on their own
         let slot = self.handle.slots.take();
         let limit = self.live.config().limits.connect_timeout;
-        let say = |error: &LoginError| Refused::Say(self.unreachable(error), sequence);
-        let mut server = dial(self.handle, self.source(), client.buffers(), limit).await.map_err(|e| say(&e.into()))?;
-        let shown = match greeting(&mut server).await {
-            Ok(shown) => shown,
-            Err(LoginError::Refused(error)) => return Err(Refused::Say(error, sequence)),
-            Err(e) => return Err(say(&e)),
-        };
+        let say = |error: LoginError| self.refused(error, sequence);
+        let mut server = dial(self.handle, self.source(), client.buffers(), limit).await.map_err(|e| say(e.into()))?;
+        let shown = greeting(&mut server).await.map_err(say)?;
         let encrypt = wants_tls(self.handle, shown.capabilities, client.stream().is_tls(), server.stream().is_unix())
-            .map_err(|e| say(&e))?;
+            .map_err(say)?;
         let mut login = HandshakeResponse {
             capabilities: knock.capabilities,
             max_packet: knock.max_packet,
@@ -77,12 +70,12 @@ impl Door<'_> {
         if let (true, Some(connector)) = (encrypt, &self.handle.tls) {
             login.capabilities.insert(Capabilities::SSL);
             let sent = server.write_message(next, &login.write_ssl_request()).await;
-            next = sent.map_err(|e| say(&e.into()))?;
+            next = sent.map_err(|e| say(e.into()))?;
             tls::connect(&mut server, connector, tls_host(self.handle), client.stream().agreed())
                 .await
-                .map_err(|e| say(&e.into()))?;
+                .map_err(|e| say(e.into()))?;
         }
-        server.write_message(next, &login.write()).await.map_err(|e| say(&e.into()))?;
+        server.write_message(next, &login.write()).await.map_err(|e| say(e.into()))?;
         let mut exchange = Exchange {
             seen: Seen::Empty,
             plugin: CLEAR.to_vec(),
@@ -99,11 +92,7 @@ impl Door<'_> {
         let status = OkPacket::read(&ok).map_or(Status::AUTOCOMMIT, |o| o.status);
         let id = self.live.config().default;
         let mut backend = Backend::new(id, Arc::clone(self.handle), server, shown.thread_id, agreed, status);
-        match self.check_peer_plugin(&mut backend).await {
-            Ok(()) => {}
-            Err(LoginError::Refused(error)) => return Err(Refused::Say(error, sequence)),
-            Err(other) => return Err(Refused::Say(self.unreachable(&other), sequence)),
-        }
+        check_peer_account(&mut backend, self.peer).await.map_err(|e| self.refused(e, sequence))?;
         let seen = self.secret_of(knock, exchange.seen).await;
         let login = self.login(client, knock, key_of(&seen));
         let key = PoolKey {

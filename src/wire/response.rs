@@ -54,14 +54,20 @@ impl OkPacket {
         Ok(out)
     }
 
-    /// Appends it as a packet with header 0x00 and no info.
-    pub fn put(&self, out: &mut Vec<u8>, sequence: u8) -> u8 {
+    /// Its payload, with header 0x00 and no info.
+    #[must_use]
+    pub fn write(&self) -> Vec<u8> {
         let mut p = vec![0];
         put_lenenc(&mut p, self.affected_rows);
         put_lenenc(&mut p, self.last_insert_id);
         p.extend(self.status.bits().to_le_bytes());
         p.extend(self.warnings.to_le_bytes());
-        packet::put(out, sequence, &p)
+        p
+    }
+
+    /// Appends it as a packet.
+    pub fn put(&self, out: &mut Vec<u8>, sequence: u8) -> u8 {
+        packet::put(out, sequence, &self.write())
     }
 }
 

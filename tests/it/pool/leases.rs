@@ -29,17 +29,13 @@ async fn one<T: mysql_async::prelude::FromValue + Send + 'static>(conn: &mut Con
     conn.query_first(sql).await.unwrap().unwrap()
 }
 
-/// The pins of the session with this id; a login is answered a moment before its session is listed.
+/// The pins of the session with this id.
 fn pins(proxy: &Proxy, id: u64) -> Vec<String> {
-    let mut found = None;
-    eventually("the session is listed", || {
-        let output = proxy.cli(&["sessions", "--json"]);
-        let all: Value = serde_json::from_str(&output.stdout).unwrap();
-        let list = all.as_array().or_else(|| all["sessions"].as_array()).unwrap();
-        found = list.iter().find(|s| s["id"] == id).cloned();
-        found.is_some()
-    });
-    found.unwrap()["pins"].as_array().unwrap().iter().map(|p| p.as_str().unwrap().to_owned()).collect()
+    let output = proxy.cli(&["sessions", "--json"]);
+    let all: Value = serde_json::from_str(&output.stdout).unwrap();
+    let list = all.as_array().or_else(|| all["sessions"].as_array()).unwrap();
+    let one = list.iter().find(|s| s["id"] == id).unwrap();
+    one["pins"].as_array().unwrap().iter().map(|p| p.as_str().unwrap().to_owned()).collect()
 }
 
 #[tokio::test]
