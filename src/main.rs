@@ -1,5 +1,6 @@
 //! The `switchover` binary: everything is in the library.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use switchover::admin::cli::{self, Next};
@@ -15,7 +16,8 @@ fn main() -> ExitCode {
         }
     };
     end.unwrap_or_else(|error| {
-        eprintln!("switchover: {error:#}");
+        // its reader may have left
+        let _ = writeln!(std::io::stderr(), "switchover: {error:#}");
         ExitCode::FAILURE
     })
 }

@@ -8,7 +8,8 @@
 //! | newcomer | connects, asks one thing, leaves |
 //!
 //! Every statement that is answered by an error counts as a client error, and so does a transaction that does not see
-//! its own writes: that is what a flip in its middle would look like.
+//! its own writes: that is what a flip in its middle would look like. A transaction that its server gave up for another's
+//! (1213) is repeated once, as ORMs do, and counts only if it fails again.
 
 mod requests;
 
@@ -20,6 +21,7 @@ use mysql_async::{Conn, Opts, OptsBuilder, Pool, PoolConstraints, PoolOpts};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::screen::complain;
 use super::{ACCOUNT, DATABASE};
 use requests::{Request, Session};
 
@@ -47,7 +49,7 @@ struct Tally {
 impl Tally {
     fn error(&self, request: Request, error: &dyn std::fmt::Display) {
         if self.errors.fetch_add(1, Ordering::Relaxed) < PRINTED {
-            eprintln!("switchover demo: the application got an error ({request:?}): {error}");
+            complain(format_args!("the application got an error ({request:?}): {error}"));
         }
     }
 }

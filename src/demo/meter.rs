@@ -4,12 +4,15 @@
 //! store alone. Rows that moved on the other one are *stray*. (A transaction keeps the store it began on, so the first
 //! tick after a flip proves nothing.)
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use super::application::Application;
 use super::flag::{Flag, Side};
+use super::screen::{Closed, complain, put, say};
 use super::store::{Counters, Store};
 
+/// What the proxy asks each of the two stores when a session begins to use the other one: its variables and its time zone.
+const QUESTIONS: u64 = 2;
 /// Ticks of the live line's window: one second.
 const WINDOW: u32 = 2;
 
@@ -52,10 +55,10 @@ impl Meter {
     }
 
     /// Takes note that the flag has just been moved, by whomever.
-    pub(super) fn flipped(&mut self, flag: &Flag) {
+    pub(super) fn flipped(&mut self, flag: &Flag) -> Result<(), Closed> {
         let side = flag.side();
         if side == self.side || side.is_none() {
-            return;
+            return Ok(());
         }
         self.unconfirmed += u32::from(!self.confirmed);
         self.side = side;
@@ -63,7 +66,7 @@ impl Meter {
         self.confirmed = false;
         self.ticks_since_flip = 0;
         let name = side.map_or("?", Side::name);
-        println!("{}  flag: analytics ─► {name}", if self.in_place { "\r\x1b[K" } else { "" });
+        say(format_args!("{}  flag: analytics ─► {name}", if self.in_place { "\r\x1b[K" } else { "" }))
     }
 
     /// Reads the counters at the end of a tick.
@@ -79,7 +82,7 @@ impl Meter {
         let (on_legacy, on_new) = (moved(legacy, self.legacy), moved(new, self.new));
         (self.legacy, self.new) = (legacy, new);
         let before = self.side;
-        self.flipped(flag);
+        self.flipped(flag)?;
         if self.side == before {
             let (own, other) = if before == Some(Side::New) { (on_new, on_legacy) } else { (on_legacy, on_new) };
             if self.ticks_since_flip > 0 && self.flips > 0 {
@@ -88,17 +91,16 @@ impl Meter {
             }
             self.ticks_since_flip += 1;
         }
-        self.show(application);
-        Ok(())
+        Ok(self.show(application)?)
     }
 
-    fn show(&mut self, application: &Application) {
+    fn show(&mut self, application: &Application) -> Result<(), Closed> {
         let (ticks, legacy, new) = self.shown;
         if ticks + 1 < WINDOW {
             self.shown.0 += 1;
-            return;
+            return Ok(());
         }
-        let (on_legacy, on_new) = (self.legacy.queries - legacy.queries, self.new.queries - new.queries);
+        let (on_legacy, on_new) = self.asked_since(legacy, new);
         self.shown = (0, self.legacy, self.new);
         let line = format!(
             "  analytics on {:6}   legacy {on_legacy:5}/s {}   new {on_new:5}/s {}   client errors {}   flips {}",
@@ -108,12 +110,17 @@ impl Meter {
             application.errors(),
             self.flips,
         );
-        if self.in_place {
-            print!("\r\x1b[K{line}");
-            let _ = std::io::stdout().flush();
-        } else {
-            println!("{line}");
-        }
+        if self.in_place { put(format_args!("\r\x1b[K{line}")) } else { say(line) }
+    }
+
+    /// How many of the application's queries each server counted since. A session that begins to use `new` makes the proxy ask
+    /// both stores what it must carry over, as the application's account: each server counts that too, and it is taken off here.
+    fn asked_since(&self, legacy: Counters, new: Counters) -> (u64, u64) {
+        let own = (self.new.sessions - new.sessions) * QUESTIONS;
+        (
+            (self.legacy.queries - legacy.queries).saturating_sub(own),
+            (self.new.queries - new.queries).saturating_sub(own),
+        )
     }
 
     /// Prints the closing line; returns whether all went well. Call it when the application has stopped.
@@ -128,23 +135,22 @@ impl Meter {
         // The last flip may be too young to have been confirmed.
         let unconfirmed = self.unconfirmed + u32::from(!self.confirmed && self.ticks_since_flip > 2);
         if self.in_place {
-            println!();
+            say("")?;
         }
         if self.strict && unconfirmed > 0 {
-            eprintln!("switchover demo: {unconfirmed} of {} flips did not move the traffic", self.flips);
+            complain(format_args!("{unconfirmed} of {} flips did not move the traffic", self.flips));
         }
         if self.strict && self.flips == 0 {
-            eprintln!("switchover demo: it ended before the first flip");
+            complain("it ended before the first flip");
         }
         if self.stray_ticks > 0 {
-            eprintln!("switchover demo: grouped tables were used on the other store {} times", self.stray_ticks);
+            complain(format_args!("grouped tables were used on the other store {} times", self.stray_ticks));
         }
-        println!(
-            "queries {queries}, client errors {errors}, flips {}, legacy {}, new {}",
-            self.flips,
-            self.legacy.queries - self.at_start.0.queries,
-            self.new.queries - self.at_start.1.queries,
-        );
+        let (on_legacy, on_new) = self.asked_since(self.at_start.0, self.at_start.1);
+        say(format_args!(
+            "queries {queries}, client errors {errors}, flips {}, legacy {on_legacy}, new {on_new}",
+            self.flips
+        ))?;
         let moved = !self.strict || (unconfirmed == 0 && self.stray_ticks == 0 && self.flips > 0);
         Ok(errors == 0 && queries > 0 && moved)
     }

@@ -14,6 +14,7 @@ mod flag;
 mod ground;
 mod meter;
 mod schema;
+mod screen;
 mod store;
 
 use std::net::{Ipv4Addr, TcpListener};
@@ -30,6 +31,7 @@ use application::Application;
 use flag::Flag;
 use ground::Ground;
 use meter::Meter;
+use screen::{Closed, say};
 use store::Store;
 
 /// Where the demo's proxy listens if it can.
@@ -40,6 +42,8 @@ const DATABASE: &str = "fathom";
 const ACCOUNT: &str = "app";
 /// The proxy's control account and its password.
 const CONTROL: &str = "switchover";
+/// What the proxy says of a port that somebody else has (EADDRINUSE).
+const IN_USE: &str = "Address already in use";
 /// How often the servers' counters are read.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -52,9 +56,10 @@ pub struct Options {
     pub flip_every: Option<u64>,
 }
 
-/// Runs the demo to its end: `--seconds`, SIGINT or SIGTERM. The last line on stdout is
-/// `queries <n>, client errors <n>, flips <n>, legacy <n>, new <n>`; the exit code is a failure if the application saw
-/// an error, or if a flip by `--flip-every` did not move its group's traffic.
+/// Runs the demo to its end: `--seconds`, SIGINT or SIGTERM, or nobody who reads what it shows. The last line on stdout is
+/// `queries <n>, client errors <n>, flips <n>, legacy <n>, new <n>`: what the application asked, and how much of it each server
+/// counted. The exit code is a failure if the application saw an error, if a flip by `--flip-every` did not move its group's
+/// traffic, or if nobody read it to its end.
 ///
 /// # Errors
 /// If the servers or the proxy do not start; the text says what to do.
@@ -80,7 +85,11 @@ async fn demo(options: &Options) -> anyhow::Result<ExitCode> {
         () = signals.any() => Ok(ExitCode::FAILURE),
     };
     ground.clear().await;
-    outcome
+    match outcome {
+        // nobody is left who could be told
+        Err(error) if error.is::<Closed>() => Ok(ExitCode::FAILURE),
+        outcome => outcome,
+    }
 }
 
 /// What ends the demo from outside.
@@ -118,25 +127,16 @@ struct Scene {
 
 /// From an empty folder to a proxy that accepts.
 async fn raise(ground: &mut Ground, options: &Options) -> anyhow::Result<Scene> {
-    println!("switchover demo: starting two MariaDB servers in {}", ground.path().display());
+    say(format_args!("switchover demo: starting two MariaDB servers in {}", ground.path().display()))?;
     let (legacy, new) =
         tokio::try_join!(store::install(ground.path(), "legacy"), store::install(ground.path(), "new"))?;
     let legacy = Store::start(ground, legacy, 1).await?;
     let new = Store::start(ground, new, 2).await?;
     tokio::try_join!(schema::create(&legacy), schema::create(&new))?;
 
-    let mut port = free_port(USUAL_PORT).or_else(|_| free_port(0))?;
     let config = ground.path().join("routing.yaml");
-    std::fs::write(&config, routing_yaml(port, &legacy, &new))?;
-    if port == USUAL_PORT && serve(ground, &config).await.is_err() {
-        // another demo may have taken the usual port in between
-        port = free_port(0)?;
-        std::fs::write(&config, routing_yaml(port, &legacy, &new))?;
-        serve(ground, &config).await?;
-    } else if port != USUAL_PORT {
-        serve(ground, &config).await?;
-    }
-    introduce(port, &config, &legacy, &new, options);
+    let port = serve_somewhere(ground, &config, &legacy, &new).await?;
+    introduce(port, &config, &legacy, &new, options)?;
     Ok(Scene { legacy, new, flag: Flag::new(config)?, port })
 }
 
@@ -176,15 +176,27 @@ async fn watch(
             && Instant::now() >= at
         {
             flag.flip().await?;
-            meter.flipped(flag);
+            meter.flipped(flag)?;
             next_flip = Some(at + every);
         }
     }
     Ok(meter)
 }
 
-/// Starts the proxy and waits until it serves: it says so itself, for the port may be somebody else's.
-async fn serve(ground: &mut Ground, config: &Path) -> anyhow::Result<()> {
+/// Starts the proxy on the usual port or, where that is taken, on a free one; a free one too may be taken in between.
+async fn serve_somewhere(ground: &mut Ground, config: &Path, legacy: &Store, new: &Store) -> anyhow::Result<u16> {
+    for wanted in [USUAL_PORT, 0, 0] {
+        let Ok(port) = free_port(wanted) else { continue };
+        std::fs::write(config, routing_yaml(port, legacy, new))?;
+        if serve(ground, config).await? {
+            return Ok(port);
+        }
+    }
+    anyhow::bail!("the proxy found no free port:\n{}", ground.log("proxy"));
+}
+
+/// Starts the proxy and waits until it serves: it says so itself, for the port may be somebody else's. `false`: the port is in use.
+async fn serve(ground: &mut Ground, config: &Path) -> anyhow::Result<bool> {
     let program = std::env::current_exe().context("which program am I?")?;
     let mut command = ground::tied(&program);
     command.arg("serve").arg("--config").arg(config);
@@ -197,11 +209,13 @@ async fn serve(ground: &mut Ground, config: &Path) -> anyhow::Result<()> {
     };
     while !serves().await {
         if Instant::now() > deadline || ground.ended(proxy) {
-            anyhow::bail!("the proxy did not start:\n{}", ground.log("proxy"));
+            let log = ground.log("proxy");
+            anyhow::ensure!(log.contains(IN_USE), "the proxy did not start:\n{log}");
+            return Ok(false);
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    Ok(())
+    Ok(true)
 }
 
 fn routing_yaml(port: u16, legacy: &Store, new: &Store) -> String {
@@ -230,10 +244,10 @@ groups:
     )
 }
 
-fn introduce(port: u16, config: &Path, legacy: &Store, new: &Store, options: &Options) {
+fn introduce(port: u16, config: &Path, legacy: &Store, new: &Store, options: &Options) -> Result<(), Closed> {
     let program = short_path();
     let (program, config) = (program.display(), config.display());
-    println!(
+    say(format_args!(
         "
   application ─► proxy 127.0.0.1:{port} ─► legacy 127.0.0.1:{} (@@server_id 1)
                                   └► new    127.0.0.1:{} (@@server_id 2)
@@ -248,10 +262,10 @@ Try, in another terminal:
 ",
         legacy.port(),
         new.port(),
-    );
+    ))?;
     match options.seconds {
-        Some(seconds) => println!("It ends after {seconds} s, or with Ctrl-C, and leaves nothing behind.\n"),
-        None => println!("Ctrl-C ends it and leaves nothing behind.\n"),
+        Some(seconds) => say(format_args!("It ends after {seconds} s, or with Ctrl-C, and leaves nothing behind.\n")),
+        None => say("Ctrl-C ends it and leaves nothing behind.\n"),
     }
 }
 

@@ -29,8 +29,10 @@ const SETTINGS: &[&str] = &[
 /// What a server counted since it started.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Counters {
-    /// Reads and writes of the application's account.
+    /// Reads and writes of the application's account; the proxy's own questions in its name are among them.
     pub(super) queries: u64,
+    /// Logins of that account.
+    pub(super) sessions: u64,
     /// Rows that anybody read or changed in the grouped tables.
     pub(super) grouped_rows: u64,
 }
@@ -126,8 +128,8 @@ impl Store {
     /// What it has counted so far.
     pub(super) async fn counters(&self) -> anyhow::Result<Counters> {
         let queries = format!(
-            "SELECT COALESCE(SUM(SELECT_COMMANDS + UPDATE_COMMANDS), 0) FROM information_schema.USER_STATISTICS \
-             WHERE USER = '{ACCOUNT}'"
+            "SELECT COALESCE(SUM(SELECT_COMMANDS + UPDATE_COMMANDS), 0), COALESCE(SUM(TOTAL_CONNECTIONS), 0) \
+             FROM information_schema.USER_STATISTICS WHERE USER = '{ACCOUNT}'"
         );
         let rows = format!(
             "SELECT COALESCE(SUM(ROWS_READ + ROWS_CHANGED), 0) FROM information_schema.TABLE_STATISTICS \
@@ -135,8 +137,8 @@ impl Store {
             schema::GROUPED.join("', '")
         );
         let mut own = self.own.lock().await;
-        let queries: Option<u64> = own.query_first(queries).await?;
+        let (queries, sessions) = own.query_first(queries).await?.unwrap_or_default();
         let grouped_rows: Option<u64> = own.query_first(rows).await?;
-        Ok(Counters { queries: queries.unwrap_or(0), grouped_rows: grouped_rows.unwrap_or(0) })
+        Ok(Counters { queries, sessions, grouped_rows: grouped_rows.unwrap_or(0) })
     }
 }

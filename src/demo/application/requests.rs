@@ -26,6 +26,8 @@ pub(super) struct Session<'a> {
     queries: &'a AtomicU64,
     /// A number of this request's own; where its choices come from.
     turn: u64,
+    /// Between BEGIN and its end.
+    in_transaction: bool,
 }
 
 /// A pageview as the roller reads it: its id, site, hour, and the value of each of [`DIMENSIONS`].
@@ -33,11 +35,19 @@ type Pageview = (u64, u64, String, String, String, String, String, String);
 
 impl<'a> Session<'a> {
     pub(super) fn new(conn: Conn, queries: &'a AtomicU64, turn: u64) -> Session<'a> {
-        Session { conn, queries, turn }
+        Session { conn, queries, turn, in_transaction: false }
     }
 
-    /// Runs one request.
+    /// Runs one request, and once more if its transaction was the victim of a deadlock.
     pub(super) async fn serve(&mut self, request: Request) -> anyhow::Result<()> {
+        match self.once(request).await {
+            Err(error) if self.in_transaction && is_deadlock(&error) => self.once(request).await,
+            outcome => outcome,
+        }
+    }
+
+    async fn once(&mut self, request: Request) -> anyhow::Result<()> {
+        self.in_transaction = false;
         match request {
             Request::Collect => self.collect().await,
             Request::RollUp => self.roll_up().await,
@@ -234,13 +244,21 @@ impl<'a> Session<'a> {
         if let Some(level) = options.isolation_level() {
             self.conn.query_drop(format!("SET TRANSACTION ISOLATION LEVEL {level}")).await?;
         }
-        self.conn.query_drop("START TRANSACTION").await
+        self.conn.query_drop("START TRANSACTION").await?;
+        self.in_transaction = true;
+        Ok(())
     }
 
     /// Commits a transaction that saw its own writes; rolls back one that did not.
     async fn end(&mut self, whole: bool, complaint: &'static str) -> anyhow::Result<()> {
         self.conn.query_drop(if whole { "COMMIT" } else { "ROLLBACK" }).await?;
+        self.in_transaction = false;
         ensure!(whole, complaint);
         Ok(())
     }
+}
+
+/// ER_LOCK_DEADLOCK: the server has rolled the transaction back, and a repetition mends it.
+fn is_deadlock(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(mysql_async::Error::Server(e)) if e.code == 1213)
 }
