@@ -279,16 +279,7 @@ impl Session {
             }
             _ => {}
         }
-        if matches!(
-            facts.kind,
-            Kind::Begin { .. }
-                | Kind::Commit { .. }
-                | Kind::Rollback { .. }
-                | Kind::Savepoint(_)
-                | Kind::RollbackTo(_)
-                | Kind::ReleaseSavepoint(_)
-                | Kind::Xa
-        ) {
+        if facts.kind.controls_transaction() || matches!(facts.kind, Kind::Xa) {
             self.transaction_after(facts);
         } else if facts.flags.contains(Flags::IMPLICIT_COMMIT) {
             self.transaction.forget_savepoints_all();

@@ -31,18 +31,7 @@ fn runs_anywhere(facts: &Facts) -> bool {
 /// Statements about the session.
 fn is_sessions_own(facts: &Facts) -> bool {
     facts.tables.is_empty()
-        && matches!(
-            facts.kind,
-            Kind::Set(_)
-                | Kind::Use(_)
-                | Kind::Begin { .. }
-                | Kind::Commit { .. }
-                | Kind::Rollback { .. }
-                | Kind::Savepoint(_)
-                | Kind::RollbackTo(_)
-                | Kind::ReleaseSavepoint(_)
-                | Kind::UnlockTables
-        )
+        && (facts.kind.controls_transaction() || matches!(facts.kind, Kind::Set(_) | Kind::Use(_) | Kind::UnlockTables))
 }
 
 /// Whether a read of these facts changes nothing that a later statement may ask for.

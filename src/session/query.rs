@@ -82,6 +82,12 @@ impl From<Refusal> for ErrPacket {
     }
 }
 
+/// What runs at home, which keeps the session's state.
+fn of_session(kind: &Kind) -> bool {
+    kind.controls_transaction()
+        || matches!(kind, Kind::Set(_) | Kind::Use(_) | Kind::Kill { .. } | Kind::Xa | Kind::UnlockTables)
+}
+
 impl Session {
     /// The framed bytes of the command under way.
     pub(crate) fn framed(&self, frame: Frame) -> &[u8] {
@@ -155,21 +161,7 @@ impl Session {
         let by_generation = |legs: &[Leg], g: u64| legs.iter().position(|l| l.generation == g).unwrap_or(0);
         match &facts.kind {
             // home keeps the session's state
-            Kind::Set(_)
-            | Kind::Use(_)
-            | Kind::Begin { .. }
-            | Kind::Commit { .. }
-            | Kind::Rollback { .. }
-            | Kind::Savepoint(_)
-            | Kind::RollbackTo(_)
-            | Kind::ReleaseSavepoint(_)
-            | Kind::Kill { .. }
-            | Kind::Xa
-            | Kind::UnlockTables
-                if facts.tables.is_empty() =>
-            {
-                return Ok(0);
-            }
+            kind if facts.tables.is_empty() && of_session(kind) => return Ok(0),
             Kind::Diagnostics => return Ok(by_generation(&self.legs, self.state.diagnosed)),
             Kind::Handler { name, open: false, .. } => {
                 let g = self.state.handlers.get(&name.to_ascii_lowercase()).copied();

@@ -272,6 +272,22 @@ pub enum Kind {
     Unknown,
 }
 
+impl Kind {
+    /// BEGIN, COMMIT, ROLLBACK and savepoints.
+    #[must_use]
+    pub const fn controls_transaction(&self) -> bool {
+        matches!(
+            self,
+            Kind::Begin { .. }
+                | Kind::Commit { .. }
+                | Kind::Rollback { .. }
+                | Kind::Savepoint(_)
+                | Kind::RollbackTo(_)
+                | Kind::ReleaseSavepoint(_)
+        )
+    }
+}
+
 /// All that routing and the session need to know of one statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {

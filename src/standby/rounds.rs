@@ -174,20 +174,28 @@ impl Stamp {
     }
 }
 
-/// Applies one part: its transactions' net effect and its mark, in one transaction.
+/// One part of a round: what is one transaction on the standby.
+pub struct Part<'a> {
+    /// The standby's tables.
+    pub catalog: &'a Catalog,
+    /// What it brings, in commit order.
+    pub transactions: &'a [&'a Transaction],
+    /// What its mark says of the round.
+    pub stamp: &'a Stamp,
+    /// Its number.
+    pub number: usize,
+    /// The ids that its mark holds.
+    pub ids: &'a BTreeSet<String>,
+    /// A statement that is to be in the same transaction.
+    pub further: Option<&'a str>,
+}
+
+/// Applies one part: its transactions' net effect and its mark, in one transaction. How many rows that were.
 ///
 /// # Errors
 /// [`Failed`].
-pub async fn apply(
-    backend: &mut Backend,
-    catalog: &Catalog,
-    transactions: &[&Transaction],
-    stamp: &Stamp,
-    part: usize,
-    ids: &BTreeSet<String>,
-    further: Option<&str>,
-) -> Result<u64, Failed> {
-    let applied = within(backend, catalog, transactions, stamp, part, ids, further).await;
+pub async fn apply(backend: &mut Backend, part: &Part<'_>) -> Result<u64, Failed> {
+    let applied = within(backend, part).await;
     match &applied {
         // the connection may be gone: then the server rolls back by itself
         Err(Failed::Lost(_)) => {}
@@ -197,21 +205,13 @@ pub async fn apply(
     applied
 }
 
-async fn within(
-    backend: &mut Backend,
-    catalog: &Catalog,
-    transactions: &[&Transaction],
-    stamp: &Stamp,
-    part: usize,
-    ids: &BTreeSet<String>,
-    further: Option<&str>,
-) -> Result<u64, Failed> {
-    let list = match transactions {
-        [one] if cascades(one, catalog) => in_order(one, catalog)?,
-        _ => merge(transactions, catalog)?.iter().flat_map(statements).collect(),
+async fn within(backend: &mut Backend, part: &Part<'_>) -> Result<u64, Failed> {
+    let list = match part.transactions {
+        [one] if cascades(one, part.catalog) => in_order(one, part.catalog)?,
+        all => merge(all, part.catalog)?.iter().flat_map(statements).collect(),
     };
     // the mark first: whoever was deposed learns it before it touches a row, and whoever deposes waits for this part's end
-    let mark = backend.execute(stamp.update(part, ids).as_bytes()).await.map_err(Failed::of)?;
+    let mark = backend.execute(part.stamp.update(part.number, part.ids).as_bytes()).await.map_err(Failed::of)?;
     if mark.affected_rows != 1 {
         return Err(Failed::Deposed);
     }
@@ -223,7 +223,7 @@ async fn within(
         }
         rows += ok.affected_rows;
     }
-    if let Some(further) = further {
+    if let Some(further) = part.further {
         backend.execute(further.as_bytes()).await.map_err(Failed::of)?;
     }
     backend.execute(b"COMMIT").await.map_err(Failed::of)?;

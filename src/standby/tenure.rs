@@ -13,7 +13,7 @@ use super::lease;
 use super::marks::{self, Resume};
 use super::partition::split;
 use super::reader::{Read, Reader};
-use super::rounds::{self, Failed, Stamp};
+use super::rounds::{self, Failed, Part, Stamp};
 use super::schema::{PARTS, literal};
 use super::state::Phase;
 use crate::backend::control::{self, ControlError};
@@ -229,11 +229,14 @@ impl Tenure {
         let parts = split(transactions, &self.catalog, if alone { 1 } else { PARTS });
         let stamp = self.stamp(applier, parts.len(), position, committed_at);
         let mut tasks = Vec::with_capacity(parts.len());
-        for ((part, list), backend) in parts.iter().enumerate().zip(&mut self.workers) {
+        for ((number, list), backend) in parts.iter().enumerate().zip(&mut self.workers) {
             let of: Vec<&Transaction> = list.iter().filter_map(|n| transactions.get(*n)).collect();
             let ids = marks::ids_of(parts.len(), &of, applied);
             let (catalog, stamp) = (&self.catalog, &stamp);
-            tasks.push(async move { rounds::apply(backend, catalog, &of, stamp, part, &ids, None).await });
+            tasks.push(async move {
+                let part = Part { catalog, transactions: &of, stamp, number, ids: &ids, further: None };
+                rounds::apply(backend, &part).await
+            });
         }
         let mut rows = 0;
         let mut failed = None;
@@ -292,7 +295,8 @@ impl Tenure {
         let stamp = self.stamp(applier, 1, position.clone(), self.latest.unwrap_or(0));
         let ids = self.resume.applied.clone();
         let Some(worker) = self.workers.first_mut() else { return Ok(()) };
-        rounds::apply(worker, &self.catalog, &[], &stamp, 0, &ids, further).await?;
+        let part = Part { catalog: &self.catalog, transactions: &[], stamp: &stamp, number: 0, ids: &ids, further };
+        rounds::apply(worker, &part).await?;
         applier.state.at(&position.to_string());
         self.resume.round += 1;
         self.resume.position = position;

@@ -30,6 +30,12 @@ fn openssl(folder: &Path, arguments: &[&str]) -> String {
     clients::output(command).text()
 }
 
+/// Makes a key and a certificate for `subject` that it signs itself, as these files of a folder.
+fn self_signed(folder: &Path, key: &str, cert: &str, subject: &str, more: &[&str]) {
+    let make = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30"];
+    openssl(folder, &[&make[..], &["-keyout", key, "-out", cert, "-subj", subject], more].concat());
+}
+
 /// The certificate that a port shows, in PEM.
 fn shown(port: u16) -> String {
     let text = openssl(Path::new("/"), &["s_client", "-starttls", "mysql", "-connect", &format!("127.0.0.1:{port}")]);
@@ -72,24 +78,7 @@ fn a_store_s_certificate_is_verified_where_a_ca_is_given() {
     assert!(clients::mariadb(good.port, &["-e", "SHOW STATUS LIKE 'Ssl_cipher'"]).text().contains("TLS_"));
     // a certificate that another authority signed
     let folder = Folder::new("ca");
-    openssl(
-        folder.path(),
-        &[
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-keyout",
-            "k.pem",
-            "-out",
-            "c.pem",
-            "-days",
-            "30",
-            "-subj",
-            "/CN=other",
-        ],
-    );
+    self_signed(folder.path(), "k.pem", "c.pem", "/CN=other", &[]);
     let bad = towards(store, &format!("{{ ca: {} }}", folder.path().join("c.pem").display()));
     let output = clients::mariadb(bad.port, &["-e", "SELECT 1"]);
     assert!(
@@ -134,25 +123,12 @@ fn a_client_certificate_opens_accounts_that_require_one() {
 fn clients_that_verify_are_shown_the_configured_certificate_of_either_kind_of_key() {
     let folder = Folder::new("tls");
     let (path, store) = (folder.path(), &stores().legacy);
-    openssl(
+    self_signed(
         path,
-        &[
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-keyout",
-            "rsa.pem",
-            "-out",
-            "rsa-cert.pem",
-            "-days",
-            "30",
-            "-subj",
-            "/CN=localhost",
-            "-addext",
-            "subjectAltName=DNS:localhost,IP:127.0.0.1",
-        ],
+        "rsa.pem",
+        "rsa-cert.pem",
+        "/CN=localhost",
+        &["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
     );
     openssl(path, &["rsa", "-in", "rsa.pem", "-traditional", "-out", "pkcs1.pem"]);
     let ec = |name: &str| store.folder.join(name).display().to_string();
@@ -174,24 +150,7 @@ fn clients_that_verify_are_shown_the_configured_certificate_of_either_kind_of_ke
 fn certificates_of_clients_are_verified_where_a_ca_is_given() {
     let at = |name: &str| stores().legacy.folder.join(name).display().to_string();
     let folder = Folder::new("tls");
-    openssl(
-        folder.path(),
-        &[
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-keyout",
-            "k.pem",
-            "-out",
-            "c.pem",
-            "-days",
-            "30",
-            "-subj",
-            "/CN=stranger",
-        ],
-    );
+    self_signed(folder.path(), "k.pem", "c.pem", "/CN=stranger", &[]);
     let proxy = Proxy::start(|port| config(port) + &format!("tls: {{ ca: {} }}\n", at("ca.pem")));
     let known = [format!("--ssl-cert={}", at("client.pem")), format!("--ssl-key={}", at("client-key.pem"))];
     assert!(leg(proxy.port, &[&known[0], &known[1]]).ok);
@@ -206,24 +165,7 @@ fn renewed_files_are_shown_after_a_reload_and_the_self_signed_pair_stays() {
     let folder = Folder::new("tls");
     let path = folder.path();
     let make = || {
-        openssl(
-            path,
-            &[
-                "req",
-                "-x509",
-                "-newkey",
-                "rsa:2048",
-                "-nodes",
-                "-keyout",
-                "k.pem",
-                "-out",
-                "c.pem",
-                "-days",
-                "30",
-                "-subj",
-                "/CN=localhost",
-            ],
-        );
+        self_signed(path, "k.pem", "c.pem", "/CN=localhost", &[]);
     };
     make();
     let line = format!("tls: {{ cert: {}, key: {} }}\n", path.join("c.pem").display(), path.join("k.pem").display());

@@ -23,6 +23,7 @@ pub mod database;
 pub mod gate;
 pub mod keeper;
 pub mod mariadb;
+pub mod orders;
 pub mod place;
 pub mod ports;
 pub mod proxy;

@@ -31,6 +31,18 @@ pub struct Raw {
     pub capabilities: Capabilities,
 }
 
+/// Packets without the name of a database, so that those of two databases can be compared: the names are of the same length but
+/// for their counter.
+pub fn plain(packets: Vec<(u8, Vec<u8>)>, name: &str) -> Vec<(u8, Vec<u8>)> {
+    let blank = |mut payload: Vec<u8>| {
+        while let Some(at) = payload.windows(name.len()).position(|w| w == name.as_bytes()) {
+            payload.splice(at..at + name.len(), vec![b'#'; name.len()]);
+        }
+        payload
+    };
+    packets.into_iter().map(|(sequence, payload)| (sequence, blank(payload))).collect()
+}
+
 /// Reads one packet; `None` at the end of the stream.
 pub fn read_packet(socket: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
     let mut head = [0; HEADER];

@@ -12,13 +12,33 @@ use super::super::reader::{Fields, Reader};
 const MAX_BYTES: u64 = 1 << 20;
 
 /// A PEM file: its path, and the hash of what it holds now.
-pub(super) struct Pem {
-    pub(super) path: PathBuf,
+struct Pem {
+    path: PathBuf,
     content: u64,
 }
 
+/// The files of a TLS section.
+pub(super) struct TlsFiles {
+    pub(super) cert: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
+    pub(super) ca: Option<PathBuf>,
+    /// The hash of what they hold; 0 where there is none.
+    pub(super) content: u64,
+}
+
+/// `cert`, `key` and `ca` of a TLS section.
+pub(super) fn tls(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> TlsFiles {
+    let cert = pem(reader, fields, "cert", "CERTIFICATE");
+    let key = pem(reader, fields, "key", "PRIVATE KEY");
+    let ca = pem(reader, fields, "ca", "CERTIFICATE");
+    pair(reader, fields, cert.as_ref(), key.as_ref());
+    let content = content([&cert, &key, &ca]);
+    let path = |file: Option<Pem>| file.map(|pem| pem.path);
+    TlsFiles { cert: path(cert), key: path(key), ca: path(ca), content }
+}
+
 /// The hash of all files of one TLS section; 0 where there is none.
-pub(super) fn content(files: [&Option<Pem>; 3]) -> u64 {
+fn content(files: [&Option<Pem>; 3]) -> u64 {
     let mut hasher = DefaultHasher::new();
     let held: Vec<u64> = files.iter().map(|file| file.as_ref().map_or(0, |pem| pem.content)).collect();
     held.hash(&mut hasher);
@@ -26,7 +46,7 @@ pub(super) fn content(files: [&Option<Pem>; 3]) -> u64 {
 }
 
 /// A PEM file that holds a `label` (`CERTIFICATE`, `PRIVATE KEY`).
-pub(super) fn pem(reader: &mut Reader<'_>, fields: &mut Fields<'_>, key: &'static str, label: &str) -> Option<Pem> {
+fn pem(reader: &mut Reader<'_>, fields: &mut Fields<'_>, key: &'static str, label: &str) -> Option<Pem> {
     let node = fields.take(key)?;
     let what = fields.name(key);
     let (path, bytes) = read(reader, node, &what)?;
@@ -42,7 +62,7 @@ pub(super) fn pem(reader: &mut Reader<'_>, fields: &mut Fields<'_>, key: &'stati
 }
 
 /// A certificate without its key, or the reverse, serves nobody.
-pub(super) fn pair(reader: &mut Reader<'_>, fields: &Fields<'_>, cert: Option<&Pem>, key: Option<&Pem>) {
+fn pair(reader: &mut Reader<'_>, fields: &Fields<'_>, cert: Option<&Pem>, key: Option<&Pem>) {
     let (there, missing) = match (cert, key) {
         (Some(_), None) => ("cert", "key"),
         (None, Some(_)) => ("key", "cert"),

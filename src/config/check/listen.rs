@@ -74,13 +74,8 @@ pub(super) fn tls(reader: &mut Reader<'_>, top: &mut Fields<'_>) -> ListenTls {
     if let Some(mode) = fields.take("mode") {
         tls.mode = reader.choice(mode, "tls.mode", &MODES).unwrap_or_default();
     }
-    let cert = files::pem(reader, &mut fields, "cert", "CERTIFICATE");
-    let key = files::pem(reader, &mut fields, "key", "PRIVATE KEY");
-    let ca = files::pem(reader, &mut fields, "ca", "CERTIFICATE");
-    files::pair(reader, &fields, cert.as_ref(), key.as_ref());
-    tls.content = files::content([&cert, &key, &ca]);
-    let path = |file: Option<files::Pem>| file.map(|pem| pem.path);
-    (tls.cert, tls.key, tls.ca) = (path(cert), path(key), path(ca));
+    let files = files::tls(reader, &mut fields);
+    (tls.cert, tls.key, tls.ca, tls.content) = (files.cert, files.key, files.ca, files.content);
     fields.close(reader);
     tls
 }

@@ -106,13 +106,8 @@ fn tls(reader: &mut Reader<'_>, store: &mut Fields<'_>) -> StoreTls {
         Some(mode) => reader.choice(mode, &fields.name("mode"), &listen::MODES).unwrap_or_default(),
         None => TlsMode::Required,
     };
-    let ca = files::pem(reader, &mut fields, "ca", "CERTIFICATE");
-    let cert = files::pem(reader, &mut fields, "cert", "CERTIFICATE");
-    let key = files::pem(reader, &mut fields, "key", "PRIVATE KEY");
-    files::pair(reader, &fields, cert.as_ref(), key.as_ref());
-    tls.content = files::content([&cert, &key, &ca]);
-    let path = |file: Option<files::Pem>| file.map(|pem| pem.path);
-    (tls.cert, tls.key, tls.ca) = (path(cert), path(key), path(ca));
+    let files = files::tls(reader, &mut fields);
+    (tls.cert, tls.key, tls.ca, tls.content) = (files.cert, files.key, files.ca, files.content);
     fields.close(reader);
     tls
 }

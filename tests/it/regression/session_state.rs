@@ -8,7 +8,7 @@ use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use switchover::wire::Capabilities;
 
-use crate::support::raw::{ORDINARY, Raw};
+use crate::support::raw::{ORDINARY, Raw, plain};
 use crate::support::{Database, Proxy, stores};
 
 fn ground() -> (Database, Proxy) {
@@ -94,17 +94,6 @@ const BOTH: &[&str] = &[
     "DROP TEMPORARY TABLE hits",
     "SELECT COUNT(*) FROM hits",
 ];
-
-/// The names of the two databases are of the same length but for their counter.
-fn plain(packets: Vec<(u8, Vec<u8>)>, name: &str) -> Vec<(u8, Vec<u8>)> {
-    let blank = |mut payload: Vec<u8>| {
-        while let Some(at) = payload.windows(name.len()).position(|w| w == name.as_bytes()) {
-            payload.splice(at..at + name.len(), vec![b'#'; name.len()]);
-        }
-        payload
-    };
-    packets.into_iter().map(|(sequence, payload)| (sequence, blank(payload))).collect()
-}
 
 fn compare(capabilities: Capabilities) {
     let ((one, _unused), (two, proxy)) = (ground(), ground());

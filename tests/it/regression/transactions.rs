@@ -4,34 +4,12 @@
 //! savepoints, CONSISTENT SNAPSHOT, XA, READ ONLY (7). In `routing.rs`: references and locking reads, and reads of tables that
 //! the transaction wrote (8). Here: what those leave open.
 
+use mysql_async::Error;
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Error};
 
+use crate::support::orders::{ground, run, values};
 use crate::support::proxy::pair_config;
 use crate::support::{Database, PrivateServer, Proxy, eventually, stores};
-
-/// `orders` on legacy, `hits` (grouped) on new.
-fn ground() -> (Database, Proxy) {
-    let database = stores().database();
-    for table in ["orders", "hits"] {
-        database.on_both(&format!("CREATE TABLE {table} (id INT PRIMARY KEY, n INT) ENGINE=InnoDB"));
-        database.on_both(&format!("INSERT INTO {table} VALUES (1, 0), (2, 0)"));
-    }
-    let proxy = Proxy::pair(&["hits"]);
-    proxy.flag("analytics", "new");
-    (database, proxy)
-}
-
-async fn run(conn: &mut Conn, statements: &[&str]) {
-    for sql in statements {
-        conn.query_drop(*sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
-    }
-}
-
-fn values(database: &Database) -> (String, String) {
-    let one = |rows: Vec<Vec<String>>| rows[0][0].clone();
-    (one(database.on_legacy("SELECT SUM(n) FROM orders")), one(database.on_new("SELECT SUM(n) FROM hits")))
-}
 
 fn both(value: &str) -> (String, String) {
     (value.to_owned(), value.to_owned())

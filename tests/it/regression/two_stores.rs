@@ -4,7 +4,7 @@
 use switchover::wire::Capabilities;
 use switchover::wire::reply::Expect;
 
-use crate::support::raw::{ORDINARY, Raw};
+use crate::support::raw::{ORDINARY, Raw, plain};
 use crate::support::{Database, Proxy, stores};
 
 /// `hits` and `hits2` on the new store, all else on legacy.
@@ -19,17 +19,6 @@ fn ground() -> (Database, Proxy) {
     let proxy = Proxy::pair(&["hits", "hits2"]);
     proxy.flag("analytics", "new");
     (database, proxy)
-}
-
-/// The names of the two databases are of the same length but for their counter.
-fn plain(packets: Vec<(u8, Vec<u8>)>, name: &str) -> Vec<(u8, Vec<u8>)> {
-    let blank = |mut payload: Vec<u8>| {
-        while let Some(at) = payload.windows(name.len()).position(|w| w == name.as_bytes()) {
-            payload.splice(at..at + name.len(), vec![b'#'; name.len()]);
-        }
-        payload
-    };
-    packets.into_iter().map(|(sequence, payload)| (sequence, blank(payload))).collect()
 }
 
 const RESET: &str = "COM_RESET_CONNECTION";
