@@ -35,6 +35,8 @@ pub struct StoreHandle {
     pub tls: Option<tls::Connector>,
     /// What the newest successful probe learned.
     probed: Mutex<Option<Probed>>,
+    /// A probe has reached it since it was away last.
+    learned: AtomicBool,
     /// Hashes of accounts, by user name, read with the control account.
     hashes: Mutex<std::collections::HashMap<Vec<u8>, Vec<Stage2>>>,
     /// Session variables that it is known not to have: asking for one leaves an error behind that SHOW WARNINGS shows.
@@ -73,6 +75,7 @@ impl StoreHandle {
             tls: tls::connector(&config.tls)?,
             config,
             probed: Mutex::new(None),
+            learned: AtomicBool::new(false),
             hashes: Mutex::default(),
             lacking: Mutex::default(),
             up: AtomicBool::new(true),
@@ -99,6 +102,13 @@ impl StoreHandle {
     /// Records a probe.
     pub fn set_probed(&self, probed: Probed) {
         *lock(&self.probed) = Some(probed);
+        self.learned.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a probe has reached it since it was away last: it may have come back as another version.
+    #[must_use]
+    pub fn is_learned(&self) -> bool {
+        self.learned.load(Ordering::Relaxed)
     }
 
     /// Learns of a store that no probe has reached yet, from the greeting that a session got: clients that come later are not
@@ -148,6 +158,7 @@ impl StoreHandle {
     pub fn unreachable(&self, reason: &str) {
         self.connect_errors.fetch_add(1, Ordering::Relaxed);
         reason.clone_into(&mut lock(&self.reason));
+        self.learned.store(false, Ordering::Relaxed);
         if self.up.swap(false, Ordering::Relaxed) {
             tracing::warn!(store = self.name(), reason, "store is unreachable");
         }

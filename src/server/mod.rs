@@ -4,8 +4,10 @@
 //! load config ─► control socket (one proxy per file) ─► probe stores ─► workers ─► listeners ─► serve
 //! SIGTERM ─► listeners close ─► idle sessions end, busy ones get `limits.drain_timeout` ─► workers end ─► exit
 //! SIGHUP, a saved file, `switchover reload|flag` ─► checked ─► a new snapshot for every core at once
+//! a store that did not answer ─► probed until it does
 //! ```
 
+mod learn;
 mod listen;
 mod post;
 mod reindex;
@@ -102,6 +104,7 @@ async fn serve(path: PathBuf, config: crate::config::Config, takeover: bool) -> 
     let taken_over = tokio::select! {
         () = &mut accepting => false,
         () = operate(&proxy, &mut changes, &mut signals, draining.clone()) => false,
+        () = learn::learn(&proxy) => false,
         end = post.until_taken_over(&duplicates) => end.map(|()| true)?,
     };
     // closes the listeners; sessions may finish what they have begun

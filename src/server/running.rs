@@ -20,13 +20,14 @@ use crate::config::problem::{Problem, ProblemKind, render};
 use crate::config::{Config, diff};
 use crate::net::tls;
 use crate::routing::Snapshot;
+use crate::routing::patterns::NameCase;
 use crate::session::{CoreFigures, Figures, Live, Registry};
 use crate::wire::Capabilities;
 
 use super::ties::KnownTies;
 
-/// How long a probe of a store may take at start and at a reload.
-const PROBE: Duration = Duration::from_secs(3);
+/// How long a probe of a store may take.
+pub(super) const PROBE: Duration = Duration::from_secs(3);
 /// Flips that `status` shows.
 const REMEMBERED: usize = 20;
 
@@ -194,6 +195,25 @@ impl Proxy {
         })
     }
 
+    /// A default store that did not answer at the start may tell the cases of names apart, or not: the snapshot follows.
+    pub(super) async fn follow_name_case(&self) {
+        let _one_at_a_time = self.reloading.lock().await;
+        let old = self.live.load_full();
+        let case = name_case(old.config(), &old.fleet);
+        if NameCase::new(case) == old.snapshot.name_case() {
+            return;
+        }
+        let snapshot = Snapshot::compile(Arc::clone(&old.snapshot.config), old.snapshot.epoch + 1, case);
+        let live = Live { snapshot, fleet: old.fleet.clone(), acceptor: old.acceptor.clone() };
+        tracing::info!(
+            epoch = live.snapshot.epoch,
+            lower_case_table_names = case,
+            "names are compared as the default store does"
+        );
+        self.standbys.sync(&live);
+        self.live.store(Arc::new(live));
+    }
+
     /// A store that offers less than live sessions use is not added (RULES.md 24).
     fn refuse_poorer(&self, old: &Fleet, new: &Fleet) -> Result<(), String> {
         if self.registry.is_empty() {
@@ -303,9 +323,14 @@ async fn probe_unknown(fleet: &Fleet) {
     }
 }
 
+/// The default store's `lower_case_table_names`; 0 while it is not known.
+fn name_case(config: &Config, fleet: &Fleet) -> u8 {
+    fleet.get(config.default).and_then(|s| s.probed()).and_then(|p| p.lower_case_table_names).unwrap_or(0)
+}
+
 fn compile(config: Config, epoch: u64, fleet: Fleet, own: &tls::Pair) -> Result<Live, tls::TlsError> {
     let acceptor = tls::acceptor(&config.tls, own)?;
-    let case = fleet.get(config.default).and_then(|s| s.probed()).and_then(|p| p.lower_case_table_names).unwrap_or(0);
+    let case = name_case(&config, &fleet);
     let snapshot = Snapshot::compile(Arc::new(config), epoch, case);
     Ok(Live { snapshot, fleet, acceptor })
 }

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use crate::support::proxy::pair_config;
 use crate::support::raw::{ORDINARY, Raw, read_packet};
-use crate::support::{Database, PrivateServer, Proxy, eventually, stores};
+use crate::support::{Database, PrivateServer, Proxy, clients, eventually, stores};
 use switchover::wire::handshake::Greeting;
 
 fn hits() -> Database {
@@ -280,4 +280,29 @@ fn two_thousand_idle_clients_take_little_memory() {
     assert_eq!(proxy.status()["sessions"]["open"], CLIENTS + warm.len());
     drop((idle, warm));
     eventually("all have left", || proxy.status()["sessions"]["open"] == 0);
+}
+
+/// What is not known of a store that does not answer at the start is learned when it does, though no client asks for it.
+#[tokio::test]
+async fn a_store_that_comes_after_the_proxy_is_probed_in_the_background() {
+    let mut late = PrivateServer::start(41, &["--lower-case-table-names=1"]);
+    late.sql("CREATE DATABASE d");
+    late.sql("CREATE TABLE d.hits (server INT)");
+    late.stop();
+    let proxy = Proxy::start(|port| pair_config(port, &late, &stores().new, &["hits"]));
+    let store = || proxy.status()["stores"][0].clone();
+    assert_eq!(store()["state"], "down", "{:#}", store());
+    let before = proxy.status()["epoch"].as_u64().unwrap();
+    late.restart();
+    eventually("the proxy knows its version", || store()["version"].as_str().is_some_and(|v| v.contains("MariaDB")));
+    assert_eq!(store()["state"], "up");
+    // this store does not tell `HITS` from `hits`
+    eventually("names are compared as it does", || proxy.status()["epoch"].as_u64().unwrap() > before);
+    assert!(proxy.cli(&["explain", "SELECT server FROM d.HITS"]).text().contains("analytics"));
+    // and one that went away is probed again
+    late.stop();
+    assert!(!clients::mariadb(proxy.port, &["-e", "SELECT 1"]).ok);
+    assert_eq!(store()["state"], "down");
+    late.restart();
+    eventually("it is up again", || store()["state"] == "up");
 }
