@@ -147,6 +147,16 @@ async fn rule_21_the_stores_wait_timeouts_pass_while_the_client_is_elsewhere() {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     assert_eq!(server(&mut conn, "hits").await, Some(32));
+    // with something to lose there, which no new connection would bring back
+    conn.query_drop("BEGIN").await.unwrap();
+    conn.query_drop("UPDATE hits SET server = 33").await.unwrap();
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(2_500) {
+        assert_eq!(server(&mut conn, "sites").await, Some(31));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    conn.query_drop("UPDATE hits SET server = server - 1").await.unwrap();
+    conn.query_drop("COMMIT").await.unwrap();
     // home's timeout, while the client uses the other
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(11) {
