@@ -30,6 +30,8 @@ use tokio::sync::{mpsc, watch};
 
 use crate::admin::control::{ControlSocket, Running as _};
 use crate::admin::protocol::Cause;
+use crate::config::Config;
+use crate::config::model::PoolMode;
 use crate::config::problem::render;
 use crate::telemetry;
 use post::{PATIENCE, Post};
@@ -56,13 +58,13 @@ pub fn run(config_path: &Path, takeover: bool) -> anyhow::Result<()> {
         Err(problems) => bail!("{}", render(&problems)),
     };
     telemetry::init(&config.log.level, config.log.format == crate::config::model::LogFormat::Json);
-    raise_file_limit(config.limits.max_connections);
+    raise_file_limit(descriptors(&config));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("the control runtime")?;
     let local = tokio::task::LocalSet::new();
     runtime.block_on(local.run_until(serve(config_path.to_owned(), config, takeover)))
 }
 
-async fn serve(path: PathBuf, config: crate::config::Config, takeover: bool) -> anyhow::Result<()> {
+async fn serve(path: PathBuf, config: Config, takeover: bool) -> anyhow::Result<()> {
     let (control_socket, addresses) = (config.control_socket.clone(), config.listen.clone());
     let asked = if takeover { takeover::ask(&control_socket).context("taking over")? } else { None };
     // the first thing that only one process can have: a second proxy on the same file ends here
@@ -235,10 +237,19 @@ fn log_figures(proxy: &Proxy, publisher: &mut telemetry::Publisher) {
     });
 }
 
-/// Each session has two sockets or more: the soft limit of open files goes up to the hard one.
-fn raise_file_limit(max_connections: u32) {
+/// How many files are open when all clients are there: theirs, and the stores' connections; 100 for all else.
+fn descriptors(config: &Config) -> u64 {
+    let clients = u64::from(config.limits.max_connections);
+    let backends = match config.pool {
+        PoolMode::Session => clients * 2,
+        PoolMode::Transaction => u64::from(config.pooling.max_per_store) * config.stores.len() as u64,
+    };
+    clients + backends + 100
+}
+
+/// The soft limit of open files goes up to the hard one.
+fn raise_file_limit(needed: u64) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let needed = u64::from(max_connections) * 3 + 100;
     let limit = getrlimit(Resource::Nofile);
     if limit.maximum.is_some_and(|n| n < needed) {
         // only root may; others keep what they have
@@ -252,5 +263,20 @@ fn raise_file_limit(max_connections: u32) {
             needed,
             "the limit of open files is too low for limits.max_connections: raise it (LimitNOFILE=, ulimit -n)"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_pool_mode_counts_its_own_connections() {
+        let mut config = crate::routing::testing::config(Vec::new());
+        config.limits.max_connections = 10_000;
+        config.pooling.max_per_store = 100;
+        assert_eq!(descriptors(&config), 30_100);
+        config.pool = PoolMode::Transaction;
+        assert_eq!(descriptors(&config), 10_000 + 100 * config.stores.len() as u64 + 100);
     }
 }
