@@ -38,9 +38,7 @@ class Bench:
         self.threads = [1, 16] if quick else [1, 16, 128]
         self.idle = 500 if quick else 5_000
         self.bystanders = 400 if quick else 4_000
-        # two sockets each: a low limit of open files allows fewer than the goal's 10,000
-        files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        self.held = min(1_000 if quick else 10_000, (files - 1_000) // 2)
+        self.held = 1_000 if quick else 10_000
         self.figures = {"free": [], "pinned": [], "memory": {}, "held": {}, "bystanders": [], "storm": [], "fairness": [],
                         "flips": {}}
 
@@ -144,14 +142,17 @@ class Bench:
             self.figures["memory"][target] = (after - before) / self.idle
 
     def hold(self, stage):
-        """Whether so many idle clients are held: they log in, wait, and are all still there."""
-        self.say(f"{self.held} idle connections at once")
-        began = time.monotonic()
-        with load.Idle(stage.ports["switchover"], self.held) as idle:
-            seconds = time.monotonic() - began
-            time.sleep(1)
-            alive = sum(load.ping(client) for client in idle.sockets)
-        self.figures["held"] = {"wanted": self.held, "alive": alive, "logins_per_second": self.held / seconds}
+        """Whether so many idle clients are held: they log in, wait, and are all still there; in both pool modes."""
+        stage.start_proxy("switchover-pooled", "transaction")
+        # in `pool: session` each has two sockets: a low limit of open files allows fewer than the goal
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 1_000
+        for target, pool, wanted in [("switchover", "session", min(self.held, most // 2)),
+                                     ("switchover-pooled", "transaction", min(self.held, most))]:
+            self.say(f"{wanted} idle connections at once, pool: {pool}")
+            with load.Idle(stage.ports[target], wanted) as idle:
+                time.sleep(1)
+                alive = sum(load.ping(client) for client in idle.sockets)
+            self.figures["held"][pool] = {"wanted": wanted, "alive": alive}
 
     def storm(self, stage):
         for threads in [1, 16]:

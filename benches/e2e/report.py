@@ -91,9 +91,8 @@ def connections(bench):
         cells = [f"{figures['memory'][target] / 1024:.1f} KiB" if target in figures["memory"] else ""
                  for target in ("haproxy", "switchover")]
         rows.append([f"memory per idle connection (of {bench.idle})", "", *cells, ""])
-    if figures["held"]:
-        held = figures["held"]
-        rows.append(["idle connections held at once", "", "", f"{held['alive']} of {held['wanted']}", ""])
+    for pool, held in figures["held"].items():
+        rows.append([f"idle connections held at once, pool: {pool}", "", "", f"{held['alive']} of {held['wanted']}", ""])
     for cell in figures["storm"]:
         rounds, threads = cell["rounds"], cell["threads"]
         rows.append([f"connect, login, leave; {threads} threads: per second",
@@ -148,8 +147,8 @@ def goals(bench):
             goal(f"throughput ÷ HAProxy: {cell['workload']}, {cell['threads']} threads", ratio[0], 0.95, most=False)
     if "switchover" in figures["memory"]:
         goal("KiB per idle connection", figures["memory"]["switchover"] / 1024, 10)
-    if figures["held"]:
-        goal("idle connections held at once", figures["held"]["alive"], figures["held"]["wanted"], most=False)
+    for pool, held in figures["held"].items():
+        goal(f"idle connections held at once, pool: {pool}", held["alive"], held["wanted"], most=False)
     for cell in figures["storm"]:
         if "switchover" in cell["rounds"][0]:
             cost = median(row["switchover"][1] for row in cell["rounds"])

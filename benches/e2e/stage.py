@@ -146,13 +146,13 @@ listen mysql
         self.wait_for("haproxy", port)
         self.ports["haproxy"] = port
 
-    def start_proxy(self):
+    def start_proxy(self, name="switchover", pool="session"):
         port = free_port()
-        self.config = self.folder / "routing.yaml"
-        self.config.write_text(self.routing_yaml(port))
-        self.start("switchover", [self.proxy_binary, "serve", "--config", self.config])
-        self.wait_for("switchover", port)
-        self.ports["switchover"] = port
+        config = self.folder / f"{name}.yaml"
+        config.write_text(self.routing_yaml(port) + f"pool: {pool}\n")
+        self.start(name, [self.proxy_binary, "serve", "--config", config])
+        self.wait_for(name, port)
+        self.ports[name] = port
 
     def routing_yaml(self, port):
         """Ten groups of a hundred tables; the tables that the load uses are in the first group."""
@@ -170,7 +170,7 @@ listen mysql
 
     def flag(self, store):
         """Flips the flag of the load's tables, as an operator does."""
-        command = [self.proxy_binary, "flag", "group0", store, "--config", self.config]
+        command = [self.proxy_binary, "flag", "group0", store, "--config", self.folder / "switchover.yaml"]
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
         if done.returncode:
             raise Trouble(f"switchover flag: {done.stdout}{done.stderr}")

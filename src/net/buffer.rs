@@ -1,4 +1,5 @@
-//! Read buffers of one core: a connection holds one only while it has bytes to look at, so that an idle one costs none.
+//! Read buffers of one core: a connection holds one only while it has bytes to look at, so that an idle one costs none. With
+//! them goes the count of the commands that came, which tells the reader of a long result whether others share its core.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -14,6 +15,7 @@ pub struct Buffers {
     /// The one that came back last: it is warm, and mostly all that is needed.
     last: Cell<Option<Box<[u8]>>>,
     free: RefCell<Vec<Box<[u8]>>>,
+    commands: Cell<u64>,
 }
 
 impl std::fmt::Debug for Buffers {
@@ -23,6 +25,18 @@ impl std::fmt::Debug for Buffers {
 }
 
 impl Buffers {
+    /// A client of this core has sent a command.
+    #[inline]
+    pub fn command_came(&self) {
+        self.commands.set(self.commands.get().wrapping_add(1));
+    }
+
+    /// Commands that came so far.
+    #[must_use]
+    pub fn commands(&self) -> u64 {
+        self.commands.get()
+    }
+
     /// A buffer of [`SIZE`] bytes; its content is arbitrary.
     #[must_use]
     #[inline]
