@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::Kept;
-use super::workload::{Dice, SCHEMA, triggers, write};
+use super::workload::{CRASH_SAFE, Dice, SCHEMA, triggers, write};
 use crate::support::long;
 
 /// Rows that tell a transaction that was applied twice, or not at all: an insert would be a duplicate, an increment wrong.
@@ -19,7 +19,9 @@ async fn nothing_is_lost_or_applied_twice() {
     kept.authority.sql_in("d", "INSERT INTO counters VALUES (1, 0), (2, 0), (3, 0), (4, 0)");
     let (over, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let writers: Vec<_> = (1..=3u64)
-        .map(|n| tokio::spawn(write(kept.authority.port, n * 0x51_7C_C1, Arc::clone(&over), Arc::clone(&done))))
+        .map(|n| {
+            tokio::spawn(write(kept.authority.port, n * 0x51_7C_C1, CRASH_SAFE, Arc::clone(&over), Arc::clone(&done)))
+        })
         .collect();
     let mut dice = Dice(0xD1CE);
     for round in 0..if long() { 200 } else { 9 } {
