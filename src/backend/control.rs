@@ -20,7 +20,6 @@ use crate::auth::{Seen, Stage2, parse_native_hash, recover_stage1};
 use crate::config::StoreId;
 use crate::config::model::{Credentials, Secret};
 use crate::net::{Buffers, PacketStream};
-use crate::sql::dialect::Engine;
 use crate::wire::Capabilities;
 use crate::wire::command::COM_QUIT;
 use crate::wire::handshake::Greeting;
@@ -92,10 +91,7 @@ pub async fn probe(store: &Arc<StoreHandle>, limit: Duration) -> Result<Probed, 
         let buffers = Rc::new(Buffers::default());
         let mut stream = dial(store, None, &buffers, limit).await?;
         let greeting = greeting(&mut stream).await?;
-        let version = String::from_utf8_lossy(&greeting.version).into_owned();
-        let engine = Engine::from_server_version(&version);
-        let capabilities = greeting.capabilities;
-        let mut probed = Probed { version, engine, capabilities, lower_case_table_names: None };
+        let mut probed = Probed::from(&greeting);
         let Some(account) = &store.config.control else {
             // nobody is refused, which the store does not count as a handshake that broke off (RULES.md 2)
             let _ = answer_greeting(StoreId(u16::MAX), store, stream, &control_login(&nobody()), &greeting).await;

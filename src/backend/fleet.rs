@@ -23,8 +23,24 @@ pub struct Probed {
     pub engine: Engine,
     /// What its greeting offers.
     pub capabilities: Capabilities,
+    /// The collation of its greeting: clients that choose none of their own take it (mysqlnd).
+    pub collation: u8,
     /// `lower_case_table_names`, if the control account could ask.
     pub lower_case_table_names: Option<u8>,
+}
+
+impl From<&Greeting> for Probed {
+    /// What a greeting says.
+    fn from(greeting: &Greeting) -> Probed {
+        let version = String::from_utf8_lossy(&greeting.version).into_owned();
+        Probed {
+            engine: Engine::from_server_version(&version),
+            version,
+            capabilities: greeting.capabilities,
+            collation: greeting.collation,
+            lower_case_table_names: None,
+        }
+    }
 }
 
 /// One store at run time.
@@ -116,10 +132,7 @@ impl StoreHandle {
     pub fn greeted(&self, greeting: &Greeting) {
         let mut probed = lock(&self.probed);
         if probed.is_none() {
-            let version = String::from_utf8_lossy(&greeting.version).into_owned();
-            let engine = Engine::from_server_version(&version);
-            let capabilities = greeting.capabilities;
-            *probed = Some(Probed { version, engine, capabilities, lower_case_table_names: None });
+            *probed = Some(Probed::from(greeting));
         }
     }
 

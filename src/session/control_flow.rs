@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::sql::Facts;
+use crate::sql::facts::{Flags, Kind};
 use crate::wire::ErrPacket;
 use crate::wire::codec::Malformed;
 
@@ -14,6 +16,9 @@ pub(crate) enum Fatal {
     /// The client's connection is lost.
     #[error("client: {0}")]
     Client(io::Error),
+    /// The same, while a store worked for it on what only reads.
+    #[error("client: {0}")]
+    ClientOfRead(io::Error),
     /// A store's connection is lost: in the middle of a response nothing but closing is possible (RULES.md 20).
     #[error("store {store}: {error}")]
     Store {
@@ -59,10 +64,24 @@ impl Fatal {
         matches!(self, Fatal::Store { error, .. } if error.kind() == io::ErrorKind::ConnectionReset)
     }
 
-    /// Whether a store may still be working for a client that is gone.
-    pub(crate) fn leaves_query_running(&self) -> bool {
-        matches!(self, Fatal::Client(_))
+    /// The same end, for the facts of the statement that was under way.
+    pub(crate) fn during(self, facts: Option<&Facts>) -> Fatal {
+        match self {
+            Fatal::Client(e) if facts.is_some_and(is_for_its_client_alone) => Fatal::ClientOfRead(e),
+            other => other,
+        }
     }
+
+    /// Whether a store may still be working, for nobody. What writes runs to its end, as it does where the client is the store's own:
+    /// a client may send an INSERT and leave.
+    pub(crate) fn leaves_query_running(&self) -> bool {
+        matches!(self, Fatal::ClientOfRead(_))
+    }
+}
+
+/// Whether nobody but the client can tell that a statement ran.
+fn is_for_its_client_alone(facts: &Facts) -> bool {
+    matches!(facts.kind, Kind::Read | Kind::Show) && !facts.flags.intersects(Flags::CALLS_ROUTINE | Flags::INTO_FILE)
 }
 
 /// Why a statement was not run, or not to its end.

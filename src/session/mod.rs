@@ -116,7 +116,7 @@ impl Session {
         }
     }
 
-    /// Clears up: a query without a client is killed; dropping the legs rolls their transactions back.
+    /// Clears up: a read without a client is killed; dropping the legs rolls their transactions back.
     async fn end(&mut self, why: Fatal) {
         tracing::trace!(reason = %why, "session ended");
         if let Some(error) = why.last_words() {
@@ -136,7 +136,8 @@ impl Session {
             }
         } else if self.lease.is_none() {
             for leg in &mut self.legs {
-                if !leg.broken {
+                // a part of a command may be on its way
+                if !leg.broken && !leg.busy {
                     let _ = leg.backend.send(crate::wire::command::COM_QUIT, &[]).await;
                 }
             }

@@ -29,7 +29,7 @@ use crate::sql::dialect::Engine;
 use crate::wire::handshake::{Greeting, HandshakeResponse, write_auth_switch};
 use crate::wire::{Capabilities, ErrPacket, OkPacket, Status};
 
-/// utf8mb4_general_ci: what the greeting names as the server's.
+/// utf8mb4_general_ci: what the greeting names while no store has been seen.
 const COLLATION: u8 = 45;
 
 /// Who knocks, and how.
@@ -200,11 +200,11 @@ fn shown(live: &Live, thread_id: u32) -> Greeting {
         capabilities.set(own, of_store.contains(own));
     }
     Greeting {
+        collation: probed.as_ref().map_or(COLLATION, |p| p.collation),
         version: probed.map_or_else(|| b"5.5.5-10.11.0-MariaDB".to_vec(), |p| p.version.into_bytes()),
         thread_id,
         scramble: scramble(),
         capabilities,
-        collation: COLLATION,
         status: Status::AUTOCOMMIT,
         plugin: NATIVE.to_vec(),
     }

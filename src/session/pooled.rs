@@ -73,7 +73,10 @@ impl Session {
                 Err(Failure::Session(fatal)) => return Err(fatal),
                 Err(Failure::Statement(error)) => {
                     self.consume(frame);
-                    self.refuse(&error).await?;
+                    match command {
+                        Command::Statistics => self.own_statistics().await?,
+                        _ => self.refuse(&error).await?,
+                    }
                     return self.give_back().await;
                 }
             }
@@ -116,24 +119,16 @@ impl Session {
     }
 
     /// The answer to a command that needs no store.
-    fn without_a_store(&self, frame: Frame, command: Command) -> Option<Vec<u8>> {
+    fn without_a_store(&mut self, frame: Frame, command: Command) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         let status = self.home_status() & Status::LASTING;
         match command {
             Command::Ping => {
                 OkPacket { status, ..OkPacket::default() }.put(&mut out, 1);
             }
-            Command::Statistics => {
-                let text = format!(
-                    "Uptime: {}  Threads: {}  Questions: {}",
-                    self.info.since.elapsed().as_secs(),
-                    self.core.registry.len(),
-                    self.info.queries.load(Ordering::Relaxed)
-                );
-                packet::put(&mut out, 1, text.as_bytes());
-            }
             // without a cursor there is nothing to reset but what the proxy holds
             Command::StmtReset if self.statements.knows(self.framed(frame)) => {
+                self.forget_long_data(frame);
                 OkPacket { status, ..OkPacket::default() }.put(&mut out, 1);
             }
             Command::StmtFetch if self.statements.knows(self.framed(frame)) => {
@@ -148,6 +143,18 @@ impl Session {
             _ => return None,
         }
         Some(out)
+    }
+
+    /// COM_STATISTICS while no store answers it: of this session.
+    async fn own_statistics(&mut self) -> Result<(), Fatal> {
+        let text = format!(
+            "Uptime: {}  Threads: {}  Questions: {}",
+            self.info.since.elapsed().as_secs(),
+            self.core.registry.len(),
+            self.info.queries.load(Ordering::Relaxed)
+        );
+        self.client.write_message(1, text.as_bytes()).await.map_err(Fatal::client)?;
+        Ok(())
     }
 
     /// Takes a connection to the store that a command needs first.

@@ -216,10 +216,11 @@ impl Session {
             return self.send_error(&ErrPacket::new(1835, b"HY000", "Malformed communication packet")).await;
         }
         let framed = self.framed(frame).to_vec();
+        let plan = self.statements.plan_for(&framed);
         self.consume(frame);
         match Box::pin(self.execute_with_care(framed, id, command, started)).await {
             Ok(()) => Ok(()),
-            Err(Failure::Session(fatal)) => Err(fatal),
+            Err(Failure::Session(fatal)) => Err(fatal.during(plan.as_deref().and_then(Plan::single))),
             Err(Failure::Statement(error)) => self.refuse(&error).await,
         }
     }
@@ -263,11 +264,12 @@ impl Session {
             remember_types(statement, payload, command);
         }
         let expect = expected(payload, command);
-        let outcome = self.forward(frame, at, expect).await?;
+        let facts = plan.single();
+        let outcome = self.forward(frame, at, expect).await.map_err(|e| e.during(facts))?;
         if self.lease.is_some() {
             self.note_cursor(id, outcome.status.filter(|_| outcome.result_set && outcome.rows == 0));
         }
-        if let Some(facts) = plan.single() {
+        if let Some(facts) = facts {
             self.finish(facts, at, &outcome, started);
         }
         Ok(())
@@ -417,6 +419,14 @@ impl Session {
         // beyond the limit the store refuses the execute (its max_long_data_size): what is kept is enough for that
         if ((held + payload.len()) as u64) <= limit.saturating_add(64 << 10) {
             statement.long_data.push(payload);
+        }
+    }
+
+    /// COM_STMT_RESET takes back what COM_STMT_SEND_LONG_DATA brought.
+    pub(crate) fn forget_long_data(&mut self, frame: Frame) {
+        let asked = id_of(self.framed(frame).get(HEADER..).unwrap_or_default());
+        if let Some(statement) = self.statements.resolve(asked).and_then(|id| self.statements.by_id.get_mut(&id)) {
+            statement.long_data.clear();
         }
     }
 

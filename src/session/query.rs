@@ -221,13 +221,13 @@ impl Session {
             && let Some(at) = self.hot_leg(&plan)
             && let Some(facts) = plan.single()
         {
-            let outcome = self.forward(frame, at, Expect::Results).await?;
+            let outcome = self.forward(frame, at, Expect::Results).await.map_err(|e| e.during(Some(facts)))?;
             self.finish(facts, at, &outcome, started);
             return Ok(());
         }
-        match Box::pin(self.query_with_care(frame, plan, started)).await {
+        match Box::pin(self.query_with_care(frame, Rc::clone(&plan), started)).await {
             Ok(()) => Ok(()),
-            Err(Failure::Session(fatal)) => Err(fatal),
+            Err(Failure::Session(fatal)) => Err(fatal.during(plan.single())),
             Err(Failure::Statement(error)) => self.refuse(&error).await,
         }
     }

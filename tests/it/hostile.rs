@@ -162,6 +162,36 @@ fn a_client_that_vanishes_has_its_query_killed() {
 }
 
 #[test]
+fn a_client_that_sends_a_write_and_vanishes_has_written() {
+    let database = stores().database();
+    database.on_legacy("CREATE TABLE notes (n INT)");
+    let session = Proxy::pair(&["pageviews"]);
+    let pooled = Proxy::start(|port| {
+        crate::support::proxy::pair_config(port, &stores().legacy, &stores().new, &["pageviews"])
+            + "pool: transaction\n"
+    });
+    let mut sent = 0;
+    for proxy in [&session, &pooled] {
+        for sql in [
+            "INSERT INTO notes VALUES (1)",
+            "INSERT INTO notes SELECT SLEEP(0.3)",
+            "DO 1; INSERT INTO notes VALUES (3)",
+        ] {
+            for _ in 0..10 {
+                let several = switchover::wire::Capabilities::MULTI_STATEMENTS;
+                let mut raw = Raw::app(proxy.port, ORDINARY | several, &database.name);
+                raw.send(3, sql.as_bytes());
+                drop(raw);
+                sent += 1;
+            }
+        }
+    }
+    let written = || stores().legacy.sql(&format!("SELECT COUNT(*) FROM {}.notes", database.name))[0][0].clone();
+    eventually("all is written", || written() == sent.to_string());
+    eventually("no session is left", || session.status()["sessions"]["open"] == 0);
+}
+
+#[test]
 fn pipelined_commands_are_answered_in_order() {
     let proxy = Proxy::pair(&["pageviews"]);
     let mut raw = Raw::app(proxy.port, ORDINARY, "");

@@ -264,7 +264,7 @@ async fn privileges(probe: &mut Probe, account: &str, conn: &mut Conn, maria: bo
     let kill = ["SUPER", "CONNECTION ADMIN", "CONNECTION_ADMIN"];
     if kill.iter().all(|privilege| !holds(&grants, privilege)) {
         let privilege = if maria { "CONNECTION ADMIN" } else { "CONNECTION_ADMIN" };
-        let what = "the control account may not KILL: statements of clients that went away run to their end";
+        let what = "the control account may not KILL: reads of clients that went away run to their end";
         probe.bad(Level::Warn, what, grant(account, &[privilege]));
     }
     Ok(missing.is_empty())

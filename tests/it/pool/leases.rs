@@ -101,6 +101,22 @@ async fn what_is_asked_of_the_last_statement_is_answered_after_another_session_u
     assert_eq!(one::<i64>(&mut a, "SELECT @seen").await, 42);
 }
 
+#[test]
+fn a_reset_takes_back_long_data_without_a_connection() {
+    let (database, proxy) = ground();
+    let mut raw = Raw::app(proxy.port, ORDINARY, &database.name);
+    raw.send(0x16, b"SELECT HEX(?)");
+    let prepared = raw.response(Expect::Prepare);
+    let id = prepared[0].1[1..5].to_vec();
+    raw.send(0x18, &[&id[..], &[0, 0], b"abc"].concat());
+    raw.send(0x1a, &id);
+    assert_eq!(raw.response(Expect::Ok)[0].1[0], 0);
+    // one parameter, a BLOB, whose value is empty
+    raw.send(0x17, &[&id[..], &[0, 1, 0, 0, 0, 0, 1, 252, 0, 0]].concat());
+    let packets = raw.response(Expect::Results);
+    assert!(packets.iter().any(|(_, p)| p == &[0, 0, 0]), "an empty string: {packets:?}");
+}
+
 #[tokio::test]
 async fn prepared_statements_live_on_over_connections_and_leave_none_behind() {
     let (database, proxy) = ground();

@@ -2,6 +2,7 @@
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, SslOpts};
+use switchover::wire::reply::Expect;
 use switchover::wire::{Capabilities, ErrPacket};
 
 use crate::support::proxy::pair_config;
@@ -199,6 +200,18 @@ async fn ids_are_the_proxys_and_kill_finds_them() {
     assert_eq!(error.code, 1095);
     let Err(Error::Server(error)) = admin.query_drop("KILL 4294967290").await else { panic!("killed") };
     assert_eq!(error.code, 1094);
+}
+
+#[test]
+fn the_greeting_names_the_stores_collation_and_statistics_are_the_stores() {
+    let proxy = pooled("");
+    let of_store = Raw::app(stores().legacy.port, ORDINARY, "");
+    // PHP takes it where the application names none
+    let mut raw = Raw::app(proxy.port, ORDINARY, "");
+    assert_eq!(raw.greeting.collation, of_store.greeting.collation);
+    raw.send(9, &[]);
+    let text = String::from_utf8_lossy(&raw.response(Expect::Text)[0].1).into_owned();
+    assert!(text.contains("Queries per second avg"), "{text}");
 }
 
 #[tokio::test]
