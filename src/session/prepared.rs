@@ -373,6 +373,7 @@ impl Session {
     /// It says so when it parses EXECUTE IMMEDIATE, which cannot be prepared either way: nothing is evaluated.
     pub(crate) async fn is_no_source(&mut self, expression: &[u8]) -> Result<bool, Failure> {
         const SYNTAX: u16 = 1064;
+        const UNKNOWN_COLUMN: u16 = 1054;
         const SUBQUERY_OR_FUNCTION: u16 = 1970;
         let Some(home) = self.legs.first_mut() else { return Ok(false) };
         if let Err(e) = home.backend.send(COM_STMT_PREPARE, &[b"EXECUTE IMMEDIATE ", expression].concat()).await {
@@ -380,7 +381,7 @@ impl Session {
         }
         match home.backend.collect_prepared().await {
             Ok(_) => Ok(false),
-            Err(QueryError::Refused(e)) => Ok(matches!(e.code, SYNTAX | SUBQUERY_OR_FUNCTION)),
+            Err(QueryError::Refused(e)) => Ok(matches!(e.code, SYNTAX | UNKNOWN_COLUMN | SUBQUERY_OR_FUNCTION)),
             Err(QueryError::Io(e)) => Err(home.lost(e).into()),
             Err(QueryError::Malformed(e)) => Err(home.nonsense(e).into()),
         }
