@@ -126,7 +126,7 @@ fn dynamic(source: &DynamicSource) -> String {
     match source {
         DynamicSource::Literal(text) => format!("{:?}", String::from_utf8_lossy(text)).replace(' ', "\u{b7}"),
         DynamicSource::Variable(name) => format!("@{name}"),
-        DynamicSource::Expression(_) => "expression".into(),
+        DynamicSource::Expression { .. } => "expression".into(),
     }
 }
 

@@ -45,6 +45,13 @@ pub fn parse(bytes: &[u8]) -> Parsed {
     Parsed::Invalid
 }
 
+/// Whether a client's first bytes (four at least) are those of a header, be it whole or broken: no login begins with them, its
+/// length and its sequence number would be they.
+#[must_use]
+pub fn begins(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"PROX") || SIGNATURE.first_chunk::<4>().is_some_and(|s| bytes.starts_with(s))
+}
+
 fn parse_v1(bytes: &[u8]) -> Parsed {
     let window = bytes.get(..bytes.len().min(V1_MAX)).unwrap_or_default();
     let Some(end) = window.windows(2).position(|w| w == b"\r\n") else {
@@ -93,6 +100,10 @@ fn parse_v2(bytes: &[u8]) -> Parsed {
         (0 | 1, _) => None,
         _ => return Parsed::Invalid,
     };
+    // a connection by TCP has an address
+    if version & 0xF == 1 && matches!(family >> 4, 1 | 2) && source.is_none() {
+        return Parsed::Invalid;
+    }
     Parsed::Header { length, source }
 }
 
@@ -177,6 +188,8 @@ mod tests {
         }
         let local = header(None, None);
         assert_eq!(parse(&local), Parsed::Header { length: 16, source: None });
+        // TCP, and no room for an address
+        assert_eq!(parse(b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\0"), Parsed::Invalid);
     }
 
     #[test]

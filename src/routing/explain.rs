@@ -231,7 +231,7 @@ fn detail(facts: &Facts) -> Option<String> {
                 format!("the text is decided on its own: {}", String::from_utf8_lossy(text))
             }
             DynamicSource::Variable(name) => format!("the text is in @{name}, and known only when it runs"),
-            DynamicSource::Expression(_) => "the text is an expression, and known only when it runs".to_owned(),
+            DynamicSource::Expression { .. } => "the text is an expression, and known only when it runs".to_owned(),
         },
         Kind::Begin { .. } => "opens on a store with the first statement that goes there".to_owned(),
         Kind::Commit { .. } | Kind::Rollback { .. } => "runs on every store of the transaction".to_owned(),

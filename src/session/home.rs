@@ -80,45 +80,63 @@ pub(super) async fn check_peer_account(backend: &mut Backend, peer: &Peer) -> Re
 }
 
 /// A PROXY header that comes with the login is the store's, if the store takes one from where the client is: with
-/// `proxy_protocol_networks` MariaDB reads one after its greeting, from those who send it.
+/// `proxy_protocol_networks` MariaDB reads one after its greeting, from those who send it. Returns whether one was passed on.
 pub(super) async fn pass_proxy_header(
     client: &mut PacketStream,
     server: &mut PacketStream,
     peer: &Peer,
     handle: &Arc<StoreHandle>,
     live: &Live,
-) -> Result<(), Fatal> {
-    // no login looks like one: its length and sequence number would be the header's first four bytes
+) -> Result<bool, Fatal> {
     while client.buffered().len() < 4 {
         client.fill().await.map_err(Fatal::client)?;
     }
+    if !proxy_protocol::begins(client.buffered()) {
+        return Ok(false);
+    }
     let length = loop {
         match proxy_protocol::parse(client.buffered()) {
-            Parsed::Header { length, .. } => break length,
+            Parsed::Header { length, .. } => break Some(length),
             Parsed::Partial => client.fill().await.map_err(Fatal::client)?,
-            Parsed::Invalid => return Ok(()),
+            Parsed::Invalid => break None,
         };
     };
+    let taken = takes_header(peer, handle, live).await;
+    let header = client.buffered().get(..length.unwrap_or(client.buffered().len())).unwrap_or_default().to_vec();
+    client.consume(header.len());
+    if taken && length.is_some() {
+        let passed = server.write(&header).await;
+        return passed.map(|()| true).map_err(|error| Fatal::Store { store: handle.name().to_owned(), error });
+    }
+    // the store's words
+    let words = if taken {
+        "Failed to parse proxy header".to_owned()
+    } else {
+        format!("Proxy header is not accepted from {}", client_host(peer))
+    };
+    // as the answer to the login that comes behind; behind what is no header nothing can be found
+    let mut sequence = 1;
+    if length.is_some() {
+        let login = tokio::time::timeout(Duration::from_secs(1), client.read_message(LOGIN_LIMIT)).await;
+        sequence = login.ok().and_then(Result::ok).map_or(1, |(sequence, _)| sequence.wrapping_add(1));
+    }
+    Err(say(client, sequence, ErrPacket::new(1105, b"HY000", words)).await)
+}
+
+/// Whether the default store reads PROXY headers of clients from there.
+async fn takes_header(peer: &Peer, handle: &Arc<StoreHandle>, live: &Live) -> bool {
     let asked = control::setting(handle, "proxy_protocol_networks", live.config().limits.connect_timeout).await;
     let networks: Vec<String> = asked.unwrap_or_default().split(',').map(|n| n.trim().to_owned()).collect();
     let named = |name: &str| networks.iter().any(|n| n == name);
-    let taken = match peer {
+    match peer {
         Peer::Tcp(a) => named("*") || proxy_protocol::trusted(a.ip(), &networks),
         Peer::Unix(_) => named("*") || named("localhost"),
-    };
-    let header = client.buffered().get(..length).unwrap_or_default().to_vec();
-    client.consume(length);
-    if !taken {
-        let from = match peer {
-            Peer::Tcp(a) => a.ip().to_string(),
-            Peer::Unix(_) => "localhost".to_owned(),
-        };
-        // the store's words, as the answer to the login that comes behind
-        let login = tokio::time::timeout(Duration::from_secs(1), client.read_message(LOGIN_LIMIT)).await;
-        let sequence = login.ok().and_then(Result::ok).map_or(1, |(sequence, _)| sequence.wrapping_add(1));
-        let error = ErrPacket::new(1105, b"HY000", format!("Proxy header is not accepted from {from}"));
-        return Err(say(client, sequence, error).await);
     }
-    server.write(&header).await.map_err(|error| Fatal::Store { store: handle.name().to_owned(), error })?;
-    Ok(())
+}
+
+fn client_host(peer: &Peer) -> String {
+    match peer {
+        Peer::Tcp(a) => a.ip().to_string(),
+        Peer::Unix(_) => "localhost".to_owned(),
+    }
 }

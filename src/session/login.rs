@@ -217,7 +217,7 @@ pub(super) struct Login<'a> {
     pub(super) peer: &'a Peer,
     /// The peer is a load balancer, which may send a PROXY protocol header.
     pub(super) behind: bool,
-    /// The client's login has reached the store.
+    /// The client's login has reached the store, or the header before it.
     pub(super) relayed: &'a Cell<bool>,
 }
 
@@ -227,8 +227,9 @@ impl Login<'_> {
         let masked = Greeting { capabilities: offered, ..shown.clone() };
         client.write_message(0, &masked.write()).await.map_err(Fatal::client)?;
         let source = if self.behind { proxy_header(client).await? } else { None };
-        if !self.behind {
-            pass_proxy_header(client, server, self.peer, self.handle, self.live).await?;
+        if !self.behind && pass_proxy_header(client, server, self.peer, self.handle, self.live).await? {
+            // what becomes of this login counts for the address in the header, not for the proxy's
+            self.relayed.set(true);
         }
         let (sequence, payload) = self.first_answer(client, shown).await?;
         let engine = Engine::from_server_version(&String::from_utf8_lossy(&shown.version));

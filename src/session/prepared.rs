@@ -371,6 +371,24 @@ impl Session {
         }
     }
 
+    /// Whether home takes an expression for no source of dynamic SQL at all, as MariaDB those with stored functions and subqueries.
+    /// It says so when it parses EXECUTE IMMEDIATE, which cannot be prepared either way: nothing is evaluated.
+    pub(crate) async fn is_no_source(&mut self, expression: &[u8]) -> Result<bool, Failure> {
+        const SYNTAX: u16 = 1064;
+        const UNKNOWN_COLUMN: u16 = 1054;
+        const SUBQUERY_OR_FUNCTION: u16 = 1970;
+        let Some(home) = self.legs.first_mut() else { return Ok(false) };
+        if let Err(e) = home.backend.send(COM_STMT_PREPARE, &[b"EXECUTE IMMEDIATE ", expression].concat()).await {
+            return Err(home.lost(e).into());
+        }
+        match home.backend.collect_prepared().await {
+            Ok(_) => Ok(false),
+            Err(QueryError::Refused(e)) => Ok(matches!(e.code, SYNTAX | UNKNOWN_COLUMN | SUBQUERY_OR_FUNCTION)),
+            Err(QueryError::Io(e)) => Err(home.lost(e).into()),
+            Err(QueryError::Malformed(e)) => Err(home.nonsense(e).into()),
+        }
+    }
+
     /// COM_STMT_FETCH and COM_STMT_RESET: to the leg that executed the statement last.
     pub(crate) async fn fetch_or_reset(&mut self, frame: Frame, command: Command) -> Result<(), Fatal> {
         let mut framed = self.framed(frame).to_vec();

@@ -258,7 +258,7 @@ impl Session {
             Kind::ExecuteImmediate(source) => {
                 let told = facts.hint.is_some() && self.live.config().hints;
                 let inner = match source {
-                    DynamicSource::Expression(_) if told => None,
+                    DynamicSource::Expression { .. } if told => None,
                     _ => self.dynamic(facts, source).await?,
                 };
                 return Box::pin(self.run_as(framed, facts, inner, started)).await;
@@ -313,12 +313,13 @@ impl Session {
                     self.user_variable_text(name).await?
                 }
             }
-            DynamicSource::Expression(_) if self.live.snapshot.all_default() => None,
-            DynamicSource::Expression(Some(text)) => {
+            DynamicSource::Expression { .. } if self.live.snapshot.all_default() => None,
+            DynamicSource::Expression { text, again: true } => {
                 self.bring_variables(facts, 0).await?;
                 self.evaluate(text).await?
             }
-            DynamicSource::Expression(None) => {
+            DynamicSource::Expression { text, again: false } if self.is_no_source(text).await? => None,
+            DynamicSource::Expression { again: false, .. } => {
                 return Err(ErrPacket::new(
                     1235,
                     b"42000",
@@ -357,7 +358,7 @@ impl Session {
         let inner = text.as_ref().map(|t| self.plan(t, &self.state.dialect));
         // an expression's text comes in utf8mb4, whatever the session's character set is
         let text = match source {
-            DynamicSource::Expression(_) => text.filter(|t| t.is_ascii()),
+            DynamicSource::Expression { .. } => text.filter(|t| t.is_ascii()),
             DynamicSource::Literal(_) | DynamicSource::Variable(_) => text,
         };
         let at = match inner.as_ref().and_then(|p| p.single()) {

@@ -130,7 +130,7 @@ impl Session {
             }
             Ok(rows) => Ok(rows.first(0).map(<[u8]>::to_vec)),
             // what is no expression in parentheses may be another thing without them
-            Err(Failure::Statement(error)) if error.code != 1064 => Ok(None),
+            Err(Failure::Statement(error)) if error.code != 1064 || self.is_no_source(expression).await? => Ok(None),
             Err(error) => Err(error),
         }
     }

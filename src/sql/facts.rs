@@ -99,8 +99,13 @@ pub enum DynamicSource {
     Literal(Box<[u8]>),
     /// `@name`.
     Variable(Box<str>),
-    /// Any other expression: its text, where evaluating it once more does no harm.
-    Expression(Option<Box<[u8]>>),
+    /// Any other expression.
+    Expression {
+        /// Its text, up to USING.
+        text: Box<[u8]>,
+        /// Evaluating it once more does no harm.
+        again: bool,
+    },
 }
 
 /// What SET TRANSACTION says.

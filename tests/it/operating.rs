@@ -213,6 +213,22 @@ fn a_header_that_comes_with_the_login_is_the_stores() {
         raw.log_in("app", "app", "").unwrap();
         assert!(address(&mut raw).contains("203.0.113.7"));
     }
+    // who leaves before the login is counted for the header's address, as on the store
+    let counted = store.status("Aborted_connects_preauth");
+    let gone = through_a_balancer(proxy.port, v1).expect("the greeting comes first");
+    drop(gone);
+    eventually("it is counted", || store.status("Aborted_connects_preauth") == counted + 1);
+    // one that cannot be read is refused as the store refuses it: without an end, and without an address
+    for broken in
+        [[&b"PROXY TCP4 203.0.113.7 1"[..], &[b' '; 84]].concat(), v2[..14].iter().copied().chain([0, 0]).collect()]
+    {
+        let mut straight = through_a_balancer(store.port, &broken).expect("a greeting");
+        let mut raw = through_a_balancer(proxy.port, &broken).expect("a greeting");
+        let said = read_packet(&mut raw.socket).expect("an error");
+        assert!(String::from_utf8_lossy(&said.1).contains("Failed to parse proxy header"));
+        assert_eq!(said, read_packet(&mut straight.socket).expect("an error"));
+        raw.until_closed();
+    }
     // nobody has to send one
     assert!(address(&mut Raw::app(proxy.port, ORDINARY, "")).contains("127.0.0.1"));
     // the store would not take one from here: nobody gains an address by what the store thinks of the proxy

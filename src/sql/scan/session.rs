@@ -176,26 +176,8 @@ impl Scanner<'_> {
         let before = self.flags & once;
         self.walk();
         let harmless = self.flags & once == before && self.refs.is_empty();
-        DynamicSource::Expression(if harmless { self.repeatable(ahead) } else { None })
-    }
-
-    /// The text of the expression that `at` stands before, up to USING; `None` if it takes a sequence's next value, or is
-    /// more than one expression.
-    fn repeatable(&self, mut at: Cursor<'_>) -> Option<Box<[u8]>> {
-        let start = at.peek().span().start;
-        let mut depth = 0u32;
-        while !at.at_end() && !(depth == 0 && (at.is(word::USING) || at.is_op(b';'))) {
-            let tok = at.bump();
-            match tok.lexeme {
-                Lexeme::Op(b'(') => depth += 1,
-                Lexeme::Op(b')') => depth = depth.checked_sub(1)?,
-                Lexeme::Op(b',') if depth == 0 => return None,
-                Lexeme::Word if [word::NEXT, word::NEXTVAL, word::SETVAL].contains(&tok.word) => return None,
-                _ => {}
-            }
-        }
-        let end = at.previous().span().end;
-        (depth == 0 && end > start).then(|| at.bytes(Span { start, end }).into())
+        let (text, one) = expression(ahead);
+        DynamicSource::Expression { text, again: harmless && one }
     }
 
     fn execute(&mut self) -> Kind {
@@ -306,4 +288,27 @@ impl Scanner<'_> {
         }
         Kind::Diagnostics
     }
+}
+
+/// The text of the expression that `at` stands before, up to USING, and whether it is one expression that takes no sequence's
+/// next value.
+fn expression(mut at: Cursor<'_>) -> (Box<[u8]>, bool) {
+    let start = at.peek().span().start;
+    let (mut depth, mut one) = (0i64, true);
+    while !at.at_end() && !(depth == 0 && (at.is(word::USING) || at.is_op(b';'))) {
+        let tok = at.bump();
+        match tok.lexeme {
+            Lexeme::Op(b'(') => depth += 1,
+            Lexeme::Op(b')') => depth -= 1,
+            Lexeme::Op(b',') => one &= depth != 0,
+            Lexeme::Word => one &= ![word::NEXT, word::NEXTVAL, word::SETVAL].contains(&tok.word),
+            _ => {}
+        }
+        one &= depth >= 0;
+    }
+    let end = at.previous().span().end;
+    if end <= start {
+        return (Box::default(), false);
+    }
+    (at.bytes(Span { start, end }).into(), one && depth == 0)
 }

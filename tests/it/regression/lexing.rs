@@ -107,6 +107,20 @@ async fn rule_11_dynamic_sql_that_cannot_be_read_is_refused_only_where_it_matter
     let prepare = "PREPARE s FROM CONCAT('SELECT server FROM hits LIMIT ', GET_LOCK('l', 0))";
     assert_eq!(refused(&mut conn, prepare).await.0, 1235);
     assert_eq!(number(&mut conn, "EXECUTE IMMEDIATE 'SELECT server FROM hits'").await, Some(2));
+    // what the store takes for no text at all, it refuses itself, and evaluates nothing
+    conn.query_drop(
+        "CREATE FUNCTION counted() RETURNS TEXT NO SQL RETURN CONCAT('SELECT ', @calls := IFNULL(@calls, 0) + 1)",
+    )
+    .await
+    .unwrap();
+    for source in [
+        "EXECUTE IMMEDIATE counted()",
+        "PREPARE s FROM CONCAT(counted(), '')",
+        "EXECUTE IMMEDIATE (SELECT s FROM hits)",
+    ] {
+        assert_eq!(refused(&mut conn, source).await.0, 1970, "{source}");
+    }
+    assert_eq!(number(&mut conn, "SELECT IFNULL(@calls, 0)").await, Some(0));
     // nothing lives elsewhere: nothing to refuse
     proxy.flag("analytics", "legacy");
     assert_eq!(number(&mut conn, unreadable).await, Some(1));
@@ -140,6 +154,8 @@ async fn rule_11_dynamic_sql_is_routed_by_what_its_expression_comes_to() {
     let (code, message) = refused(&mut conn, "EXECUTE IMMEDIATE CONCAT(nowhere)").await;
     assert_eq!(code, 1054, "{message}");
     assert_eq!(refused(&mut conn, "PREPARE s FROM").await.0, 1064);
+    let (code, message) = refused(&mut conn, "PREPARE s from_garbage 'SELECT 1'").await;
+    assert!(code == 1064 && message.contains("near 'from_garbage 'SELECT 1''"), "{message}");
     assert_eq!(refused(&mut conn, "EXECUTE IMMEDIATE CONCAT('SELECT ', NULL)").await.0, 1064);
 }
 
