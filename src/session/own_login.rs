@@ -347,7 +347,10 @@ impl Door<'_> {
             Err(error) => return Err(self.refused(error, sequence)),
         };
         let backend = match backend {
-            Some(backend) => Some(self.check_database(backend, knock, sequence).await?),
+            Some(backend) => match self.check_database(backend, knock, sequence).await? {
+                Some(backend) => Some(backend),
+                None => return self.relay(client, knock, sequence).await,
+            },
             None => None,
         };
         Ok(Entry { seen, backend, sequence, scramble: knock.scramble.clone() })
@@ -419,11 +422,18 @@ impl Door<'_> {
         }
     }
 
-    /// The database of the login; the connection goes to the pool if the account may not use it.
-    async fn check_database(&self, mut backend: Backend, knock: &Knock, sequence: u8) -> Result<Backend, Refused> {
-        let Some(database) = &knock.database else { return Ok(backend) };
+    /// The database of the login; the connection goes to the pool if the account may not use it. `None` for an account whose
+    /// password has expired: after its login a store takes nothing but a new one, so the database has to come with the login.
+    async fn check_database(
+        &self,
+        mut backend: Backend,
+        knock: &Knock,
+        sequence: u8,
+    ) -> Result<Option<Backend>, Refused> {
+        let Some(database) = &knock.database else { return Ok(Some(backend)) };
         match backend.init_db(database).await {
-            Ok(()) => Ok(backend),
+            Ok(()) => Ok(Some(backend)),
+            Err(QueryError::Refused(ErrPacket { code: 1820, .. })) => Ok(None),
             Err(QueryError::Refused(error)) => {
                 self.core.pool.put(backend, None);
                 Err(Refused::Say(error, sequence))

@@ -148,11 +148,13 @@ impl Registry {
         lock(&self.sessions).insert(info.id, Arc::clone(info));
     }
 
-    /// An id for a session of `pool: transaction`: from 2^31 up, where no store's ids are.
+    /// An id for a session of `pool: transaction`: from 2^30 up, where a store's ids hardly come, and below 2^31, for
+    /// drivers read it as a signed number (Connector/J would send `KILL QUERY -2147483648`).
     #[must_use]
     pub fn next_id(&self) -> u32 {
+        const FIRST: u32 = 1 << 30;
         loop {
-            let id = self.ids.fetch_add(1, Ordering::Relaxed) | 1 << 31;
+            let id = self.ids.fetch_add(1, Ordering::Relaxed) % FIRST + FIRST;
             if !lock(&self.sessions).contains_key(&u64::from(id)) {
                 return id;
             }
