@@ -29,6 +29,7 @@ mod query;
 mod registry;
 mod relay;
 mod relayed_login;
+mod reprepare;
 mod saved;
 mod state;
 mod sync;
