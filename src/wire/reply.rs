@@ -633,6 +633,19 @@ mod tests {
     }
 
     #[test]
+    fn columns_may_be_left_out_for_a_client_that_keeps_them() {
+        let (old, new) = (OLD | Capabilities::MARIADB_CACHE_METADATA, NEW | Capabilities::MARIADB_CACHE_METADATA);
+        assert_eq!(done(Expect::Results, old, &[&[1, 0], EOF, b"\x011", EOF]).rows, 1);
+        assert_eq!(done(Expect::Results, new, &[&[1, 0], b"\x011", OK_END]).rows, 1);
+        assert_eq!(done(Expect::Results, new, &[&[1, 1], COLUMN, b"\x011", OK_END]).rows, 1);
+        assert_eq!(done(Expect::Cursor, old, &[&[1, 0], EOF_CURSOR]).rows, 0);
+        let mut reply = Reply::new(Expect::Results, new);
+        reply.feed(&stream(&[&[1, 0]])).unwrap();
+        assert!(reply.leaves_out_columns());
+        assert!(reply.in_rows());
+    }
+
+    #[test]
     fn more_results_go_on() {
         let o = done(Expect::Results, OLD, &[OK_MORE, &[1], COLUMN, EOF, b"\x011", EOF_MORE, OK]);
         assert_eq!((o.rows, o.insert_id), (1, 5));
