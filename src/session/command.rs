@@ -212,9 +212,9 @@ impl Session {
             return Poll::Ready(Err(Fatal::Closed(killed)));
         }
         match self.client.poll_fill(cx) {
-            Poll::Ready(Ok(0)) => return Poll::Ready(Err(Fatal::Quit)),
+            Poll::Ready(Ok(0)) => return Poll::Ready(Err(Fatal::Client(io::ErrorKind::UnexpectedEof.into()))),
             Poll::Ready(Ok(_)) => return Poll::Ready(Ok(Woken::Client)),
-            Poll::Ready(Err(e)) => return Poll::Ready(Err(idle_loss(e))),
+            Poll::Ready(Err(e)) => return Poll::Ready(Err(Fatal::Client(e))),
             Poll::Pending => {}
         }
         if self.info.closing.load(Ordering::Relaxed) && !self.in_transaction() {
@@ -409,11 +409,6 @@ impl Session {
         let _ = super::relay::swallow(home, Expect::Ok).await?;
         Ok(())
     }
-}
-
-fn idle_loss(error: io::Error) -> Fatal {
-    tracing::trace!(%error, "client lost while idle");
-    Fatal::Quit
 }
 
 fn unknown_command() -> ErrPacket {
