@@ -21,6 +21,7 @@ mod leg;
 mod login;
 mod multi;
 mod one_shot;
+mod open;
 mod own_login;
 mod pins;
 mod pooled;
