@@ -7,7 +7,7 @@ Two stages, because they answer two questions:
 
 ProxySQL would make a third column where the distribution has it; Debian does not.
 
-Targets take turns within each round (direct, haproxy, switchover, direct, …), and a ratio is the median of the rounds'
+Targets take turns within each round (direct, haproxy, switchover, haproxy, …), and a ratio is the median of the rounds'
 ratios. With --quick everything is shorter, and only good for seeing that it runs. The figures also go to a JSON file.
 """
 
@@ -25,6 +25,7 @@ import gauges
 import load
 import report
 from stage import ROOT, Stage, Trouble
+from turns import take_turns
 
 
 class Bench:
@@ -76,14 +77,10 @@ class Bench:
         for workload in list(load.WORKLOADS)[:5]:
             for threads in [1, 4] if workload == "100,000 rows" else self.threads:
                 self.say(f"free: {workload}, {threads} threads")
-                rows = []
-                for _ in range(self.rounds):
-                    row = {}
-                    for target in stage.targets:
-                        result = load.sysbench(stage, stage.ports[target], workload, threads, self.seconds)
-                        row[target] = (result.per_second, result.percentile_ms)
-                    rows.append(row)
-                self.figures["free"].append({"workload": workload, "threads": threads, "rounds": rows})
+                rounds, whole = take_turns(stage, stage.targets, workload, threads, self.rounds, self.seconds)
+                rows = [{target: (window.queries / window.seconds,) for target, window in row.items()} for row in rounds]
+                p95 = {target: result.percentile_ms for target, result in whole.items()}
+                self.figures["free"].append({"workload": workload, "threads": threads, "rounds": rows, "p95": p95})
 
     def cost(self, stage, target, workload, threads):
         """CPU µs per query of a proxy's process, and the part of it that was spent in user space.
@@ -91,18 +88,12 @@ class Bench:
         Read in the middle of the load, where everybody has logged in and prepared: what that costs is `storm`'s to say.
         """
         pid, port = stage.pid(target), stage.ports[target]
-        if workload == "100,000 rows":  # too few for a window: the one login is nothing beside them
-            before, ticks = gauges.cpu_seconds(pid), gauges.user_share(pid)
-            result = load.sysbench(stage, port, workload, threads, self.seconds)
-            count = result.queries or result.events
-            spent, (user, system) = gauges.cpu_seconds(pid) - before, gauges.user_share(pid, ticks)
-        else:
-            with load.Running(stage, port, workload, threads, self.seconds + 2):
-                time.sleep(1)
-                count, before, ticks = stage.questions(), gauges.cpu_seconds(pid), gauges.user_share(pid)
-                time.sleep(self.seconds)
-                count, spent = stage.questions() - count, gauges.cpu_seconds(pid) - before
-                user, system = gauges.user_share(pid, ticks)
+        with load.Running(stage, port, workload, threads, self.seconds + 2):
+            time.sleep(1)
+            count, before, ticks = stage.questions(), gauges.cpu_seconds(pid), gauges.user_share(pid)
+            time.sleep(self.seconds)
+            count, spent = stage.questions() - count, gauges.cpu_seconds(pid) - before
+            user, system = gauges.user_share(pid, ticks)
         return spent / count * 1e6, user / max(1, user + system)
 
     def in_turn(self, stage):
@@ -114,8 +105,10 @@ class Bench:
         for workload in ["point select, text", "point select, prepared", "read only", "read write", "100,000 rows"]:
             for threads in [1] if workload == "100,000 rows" else self.threads:
                 self.say(f"pinned: {workload}, {threads} threads")
-                rows = [{target: self.cost(stage, target, workload, threads) for target in targets}
-                        for targets in self.in_turn(stage)]
+                targets = [target for target in stage.targets if target != "direct"]
+                rounds, _ = take_turns(stage, targets, workload, threads, 2 * self.rounds, self.seconds / 2)
+                rows = [{target: (window.cpu / window.queries * 1e6, window.user) for target, window in row.items()}
+                        for row in rounds]
                 calls = {}
                 for target in sorted(rows[0]):
                     with gauges.SystemCalls(stage.pid(target)) as counter:

@@ -43,13 +43,13 @@ class Result:
         self.percentile_ms = number(r"th percentile:\s+([\d.]+)")
 
 
-def command_line(stage, port, workload, threads, seconds, percentile=95):
+def command_line(stage, port, workload, threads, seconds, percentile=95, database=DATABASE):
     """sysbench with its arguments."""
     script, options = WORKLOADS[workload]
     pinned = ["taskset", "-c", str(stage.cpu)] if stage.cpu is not None else []
     arguments = [
         *pinned, found("sysbench"), str(script), "--db-driver=mysql", "--mysql-host=127.0.0.1", f"--mysql-port={port}",
-        f"--mysql-user={USER}", f"--mysql-password={PASSWORD}", f"--mysql-db={DATABASE}", f"--threads={threads}",
+        f"--mysql-user={USER}", f"--mysql-password={PASSWORD}", f"--mysql-db={database}", f"--threads={threads}",
         f"--time={seconds}", "--events=0", f"--percentile={percentile}", *options,
     ]
     if str(script).startswith("oltp"):
@@ -84,9 +84,20 @@ class Running:
             raise Trouble(f"sysbench {self.what} {'ended early' if early else 'failed'}:\n{text[-2000:]}")
 
 
+def own_database(target):
+    """The database of a load that must not meet the others' locks while they rest."""
+    return f"{DATABASE}_{target}"
+
+
 def prepare(stage):
-    """Makes the tables: sysbench's, and one of 100,000 rows."""
+    """Makes the tables: sysbench's, for all and for each target, and one of 100,000 rows."""
     sysbench(stage, stage.ports["direct"], "point select, text", 1, 0, command="prepare")
+    tables = [f"sbtest{number}" for number in range(1, TABLES + 1)]
+    stage.sql("".join(
+        f"CREATE DATABASE {own_database(target)};" + "".join(
+            f"CREATE TABLE {own_database(target)}.{table} LIKE {DATABASE}.{table};"
+            f"INSERT INTO {own_database(target)}.{table} SELECT * FROM {DATABASE}.{table};" for table in tables)
+        for target in stage.targets))
     stage.sql(f"""USE {DATABASE};
         CREATE TABLE big (id INT PRIMARY KEY, name VARCHAR(100) NOT NULL, views BIGINT NOT NULL, ts DATETIME NOT NULL);
         INSERT INTO big SELECT seq, CONCAT('/path/of/a/page/', MD5(seq)), seq * 977, NOW() FROM seq_1_to_100000;

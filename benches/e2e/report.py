@@ -53,13 +53,13 @@ def free(cells):
     rows = []
     for cell in cells:
         rounds = cell["rounds"]
-        p95 = [middle(rounds, target, 1, "{:.2f}") for target in ("direct", "haproxy", "switchover")]
+        p95 = [cell["p95"].get(target) for target in ("direct", "haproxy", "switchover")]
         rows.append([
             cell["workload"], str(cell["threads"]),
             *(middle(rounds, target) for target in ("direct", "haproxy", "switchover")),
             shown(ratios(rounds, "haproxy", "direct")), shown(ratios(rounds, "switchover", "direct")),
-            shown(ratios(rounds, "switchover", "haproxy")), " / ".join(filter(None, p95)),
-            shown(ratios(rounds, "switchover", "haproxy", lambda cell: cell[1])),
+            shown(ratios(rounds, "switchover", "haproxy")), " / ".join(f"{ms:.2f}" for ms in p95 if ms is not None),
+            f"{p95[2] / p95[1]:.2f}" if p95[1] and p95[2] is not None else "",
         ])
     head = ["workload", "threads", "direct q/s", "HAProxy q/s", "Switchover q/s", "HAProxy ÷ direct",
             "Switchover ÷ direct", "Switchover ÷ HAProxy", "p95 ms", "p95 ÷ HAProxy's"]

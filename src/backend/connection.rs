@@ -170,7 +170,8 @@ impl Backend {
         Ok(out)
     }
 
-    async fn packet(&mut self) -> io::Result<(Header, Vec<u8>)> {
+    /// Reads one packet.
+    pub(crate) async fn packet(&mut self) -> io::Result<(Header, Vec<u8>)> {
         loop {
             if let Some((header, true)) = self.stream.peek() {
                 let end = HEADER + header.len();

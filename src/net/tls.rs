@@ -189,13 +189,16 @@ fn distance(a: CipherSuite, b: CipherSuite) -> u8 {
 }
 
 impl Connector {
-    /// One that speaks the version that a client's leg agreed on, its cipher first.
+    /// One that speaks the version that a client's leg agreed on, its cipher first; an older one where the store has not got the newest.
     fn like(&self, agreed: Agreed) -> Option<TlsConnector> {
         let mut known = self.alike.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, made)) = known.iter().find(|(a, _)| *a == agreed) {
             return Some(made.clone());
         }
-        let versions: Vec<_> = rustls::ALL_VERSIONS.iter().copied().filter(|v| v.version == agreed.0).collect();
+        // of several versions the store takes its newest: only above an older one must that be left out
+        let newest = agreed.0 == ProtocolVersion::TLSv1_3;
+        let versions: Vec<_> =
+            rustls::ALL_VERSIONS.iter().copied().filter(|v| newest || v.version == agreed.0).collect();
         let mut provider = rustls::crypto::ring::default_provider();
         provider.cipher_suites.sort_by_key(|s| distance(s.suite(), agreed.1));
         let made = build(self.roots.as_ref(), self.client.as_ref(), provider, &versions).ok()?;

@@ -9,15 +9,20 @@ use std::time::{Duration, Instant};
 
 use super::Session;
 use super::control_flow::{Failure, Fatal};
+use super::leg::Leg;
 use super::query::Frame;
+use crate::backend::Backend;
 use crate::sql::Facts;
 use crate::sql::facts::{Access, Flags, Kind, TableRef};
+use crate::wire::command::COM_RESET_CONNECTION;
 use crate::wire::packet::HEADER;
 use crate::wire::reply::Expect;
 use crate::wire::{Capabilities, Command, ErrPacket};
 
 /// A home connection that was not used for so long is pinged while the session works elsewhere (RULES.md 21).
 const PING_AFTER: Duration = Duration::from_secs(5);
+/// A connection to another store that was not used for so long is given back when the session is reset.
+const KEPT_UNUSED: Duration = Duration::from_secs(10);
 
 /// What ended a wait.
 enum Woken {
@@ -207,9 +212,9 @@ impl Session {
             return Poll::Ready(Err(Fatal::Closed(killed)));
         }
         match self.client.poll_fill(cx) {
-            Poll::Ready(Ok(0)) => return Poll::Ready(Err(Fatal::Quit)),
+            Poll::Ready(Ok(0)) => return Poll::Ready(Err(Fatal::Client(io::ErrorKind::UnexpectedEof.into()))),
             Poll::Ready(Ok(_)) => return Poll::Ready(Ok(Woken::Client)),
-            Poll::Ready(Err(e)) => return Poll::Ready(Err(idle_loss(e))),
+            Poll::Ready(Err(e)) => return Poll::Ready(Err(Fatal::Client(e))),
             Poll::Pending => {}
         }
         if self.info.closing.load(Ordering::Relaxed) && !self.in_transaction() {
@@ -306,13 +311,47 @@ impl Session {
         Ok(())
     }
 
-    /// COM_RESET_CONNECTION: home resets itself, the other legs are left.
+    /// COM_RESET_CONNECTION, on home and on the other legs: a pool that resets at each checkout must not log in anew each time.
     async fn reset_connection(&mut self, frame: Frame) -> Result<(), Fatal> {
         let outcome = self.at_home(frame, Expect::Ok).await?;
-        if outcome.error.is_none() {
-            self.forget_state();
+        if outcome.error.is_some() {
+            return Ok(());
+        }
+        let others = self.legs.split_off(1.min(self.legs.len()));
+        self.forget_state();
+        let limit = self.live.config().limits.connect_timeout;
+        // a store that stalls costs no more than a new login there may
+        if let Ok(kept) = tokio::time::timeout(limit, self.reset(others)).await {
+            for (backend, used) in kept {
+                let generation = self.state.next_generation();
+                let leg = Leg { used, ..Leg::new(backend, generation, self.capabilities) };
+                self.legs.push(leg);
+            }
+            self.publish_legs();
         }
         Ok(())
+    }
+
+    /// Those of the legs that are as after their login again. What was not used of late is given back.
+    async fn reset(&self, legs: Vec<Leg>) -> Vec<(Backend, Instant)> {
+        let known =
+            |leg: &Leg| self.live.fleet.get(leg.store()).is_some_and(|handle| Arc::ptr_eq(handle, &leg.backend.handle));
+        let mut kept = Vec::new();
+        for mut leg in legs {
+            if leg.broken || leg.busy || leg.used.elapsed() > KEPT_UNUSED || !known(&leg) {
+                continue;
+            }
+            if leg.backend.send(COM_RESET_CONNECTION, &[]).await.is_ok() {
+                kept.push((leg.backend, leg.used));
+            }
+        }
+        let mut clean = Vec::new();
+        for (mut backend, used) in kept {
+            if backend.collect(Expect::Ok).await.is_ok() {
+                clean.push((backend, used));
+            }
+        }
+        clean
     }
 
     /// Everything that a reset or a change of user ends.
@@ -370,11 +409,6 @@ impl Session {
         let _ = super::relay::swallow(home, Expect::Ok).await?;
         Ok(())
     }
-}
-
-fn idle_loss(error: io::Error) -> Fatal {
-    tracing::trace!(%error, "client lost while idle");
-    Fatal::Quit
 }
 
 fn unknown_command() -> ErrPacket {

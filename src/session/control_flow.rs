@@ -64,6 +64,11 @@ impl Fatal {
         matches!(self, Fatal::Store { error, .. } if error.kind() == io::ErrorKind::ConnectionReset)
     }
 
+    /// Whether the client left without a word, or broke the protocol: its store counts that, and logs it (`Aborted_clients`).
+    pub(crate) fn is_abort(&self) -> bool {
+        matches!(self, Fatal::Client(_) | Fatal::ClientOfRead(_) | Fatal::Protocol(_))
+    }
+
     /// The same end, for the facts of the statement that was under way.
     pub(crate) fn during(self, facts: Option<&Facts>) -> Fatal {
         match self {

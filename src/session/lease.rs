@@ -22,6 +22,7 @@ use super::control_flow::{Failure, Fatal};
 use super::leg::Leg;
 use super::pins::{Known, Pins};
 use super::saved::{Cleaning, Left, Resident, Saved, restore, save};
+use super::sync::Zone;
 use crate::backend::connection::QueryError;
 use crate::backend::login::Login;
 use crate::backend::pool::{Found, PoolKey, Pooled, Ticket};
@@ -310,9 +311,11 @@ impl Session {
     async fn settle_slowly(&mut self, saved: &Saved, same: bool) -> Result<(), Failure> {
         let wanted = saved.values.map();
         let names: Vec<String> = saved.values.variables.iter().map(|(n, _)| n.clone()).collect();
-        let both_system = self.give_values(0, &names, &wanted).await?;
-        if both_system && !same && !saved.values.offset.is_empty() {
-            self.give_offset(0, &saved.values.offset).await?;
+        if let Zone::System(there) = self.give_values(0, &names, &wanted).await?
+            && !same
+            && !saved.values.offset.is_empty()
+        {
+            self.give_offset(0, &saved.values.offset, there).await?;
         }
         for (name, value) in &saved.user_variables {
             self.tell(0, &format!("SET @{} = {value}", super::transaction::quoted(name))).await??;

@@ -21,6 +21,7 @@ mod leg;
 mod login;
 mod multi;
 mod one_shot;
+mod open;
 mod own_login;
 mod pins;
 mod pooled;
@@ -29,6 +30,7 @@ mod query;
 mod registry;
 mod relay;
 mod relayed_login;
+mod reprepare;
 mod saved;
 mod state;
 mod sync;
@@ -135,9 +137,10 @@ impl Session {
                 crate::backend::control::kill(&leg.backend.handle, leg.backend.thread_id, false, limit).await;
             }
         } else if self.lease.is_none() {
-            for leg in &mut self.legs {
+            for (i, leg) in self.legs.iter_mut().enumerate() {
+                let aborts = i == 0 && why.is_abort();
                 // a part of a command may be on its way
-                if !leg.broken && !leg.busy {
+                if !leg.broken && !leg.busy && !aborts {
                     let _ = leg.backend.send(crate::wire::command::COM_QUIT, &[]).await;
                 }
             }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Session;
-use super::control_flow::Failure;
+use super::control_flow::{Failure, Fatal};
 use super::query::{Plan, inner_facts};
-use super::relay::relay_part;
+use super::relay::{Part, relay_part};
 use crate::config::StoreId;
 use crate::sql::Facts;
 use crate::sql::facts::{Kind, Span};
@@ -90,7 +90,7 @@ impl Session {
                     let mut out = Vec::new();
                     error.put(&mut out, sequence);
                     self.core.figures.refused();
-                    self.client.write(&out).await.map_err(super::control_flow::Fatal::client)?;
+                    self.client.write(&out).await.map_err(Fatal::client)?;
                     return Ok(());
                 }
                 Err(fatal) => return Err(fatal),
@@ -136,7 +136,18 @@ impl Session {
         let Some(leg) = legs.get_mut(at) else { return Ok(false) };
         leg.busy = true;
         leg.backend.stream.write(&framed).await.map_err(|e| leg.lost(e))?;
-        let outcome = relay_part(client, leg, sequence, more).await?;
+        let part = Part { expect: Expect::Results, more, columns: &[] };
+        let outcome = relay_part(client, leg, sequence, &part).await?;
+        self.after_part(at, several, &outcome).await?;
+        if let Some((name, prepare)) = prepare {
+            self.after_text_prepare(&name, prepare, &outcome);
+        }
+        self.finish(&facts, at, &outcome, started);
+        Ok(outcome.error.is_none())
+    }
+
+    /// A store that lost its transaction takes the others with it.
+    pub(crate) async fn after_part(&mut self, at: usize, several: bool, outcome: &Outcome) -> Result<(), Fatal> {
         let lost = match outcome.error {
             Some(code) if super::relay::rolls_back(code) => true,
             Some(_) if several => !self.still_in_transaction(at).await?,
@@ -145,11 +156,7 @@ impl Session {
         if lost {
             self.roll_back_all_but(at).await?;
         }
-        if let Some((name, prepare)) = prepare {
-            self.after_text_prepare(&name, prepare, &outcome);
-        }
-        self.finish(&facts, at, &outcome, started);
-        Ok(outcome.error.is_none())
+        Ok(())
     }
 
     /// The items of LOCK TABLES by store, if they are on several.
@@ -207,12 +214,12 @@ impl Session {
     }
 
     /// An OK packet of the proxy's own, with the session's flags.
-    pub(crate) async fn send_ok(&mut self) -> Result<(), super::control_flow::Fatal> {
+    pub(crate) async fn send_ok(&mut self) -> Result<(), Fatal> {
         let mut status = self.home_status() & Status::LASTING;
         status.set(Status::IN_TRANS, self.in_transaction());
         let ok = OkPacket { status, ..OkPacket::default() };
         let mut out = Vec::new();
         ok.put(&mut out, 1);
-        self.client.write(&out).await.map_err(super::control_flow::Fatal::client)
+        self.client.write(&out).await.map_err(Fatal::client)
     }
 }

@@ -195,6 +195,8 @@ fn shown(live: &Live, thread_id: u32) -> Greeting {
     let of_store = probed.as_ref().map_or(Capabilities::all(), |p| p.capabilities);
     let mut capabilities = of_store & live.fleet.common_capabilities();
     capabilities.set(Capabilities::SSL, live.acceptor.is_some());
+    // here each execute may run on another connection, where a statement would have to be prepared anew for its columns
+    capabilities.remove(Capabilities::MARIADB_CACHE_METADATA);
     // compression is a leg's own affair; a MariaDB server is one that clears LONG_PASSWORD
     for own in [Capabilities::LONG_PASSWORD, Capabilities::COMPRESS] {
         capabilities.set(own, of_store.contains(own));

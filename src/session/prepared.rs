@@ -12,25 +12,27 @@ use super::Session;
 use super::control_flow::{Failure, Fatal};
 use super::query::{Frame, Plan};
 use super::relay::{self, relay};
-use crate::backend::connection::QueryError;
+use super::reprepare::Here;
 use crate::sql::Facts;
 use crate::sql::classify::{AskedParameter, asked_parameters};
 use crate::sql::facts::{Access, Flags, Kind, TableRef};
 use crate::wire::codec::Reader;
-use crate::wire::command::{COM_STMT_CLOSE, COM_STMT_PREPARE, Command, LAST_PREPARED, execute_text, execute_types};
+use crate::wire::command::{COM_STMT_CLOSE, Command, LAST_PREPARED, execute_text, execute_types};
 use crate::wire::packet::{self, HEADER};
-use crate::wire::reply::{Event, Expect, Outcome, Prepared, Reply};
-use crate::wire::{ErrPacket, Status};
+use crate::wire::reply::{Expect, Outcome, Prepared, Reply};
+use crate::wire::{Capabilities, ErrPacket, Status};
 
 /// A statement.
 pub(crate) struct Statement {
-    sql: Rc<[u8]>,
+    pub(super) sql: Rc<[u8]>,
     plan: Rc<Plan>,
     parameters: u16,
     /// (generation of the leg, id there).
-    legs: Vec<(u64, u32)>,
+    pub(super) legs: Vec<(u64, u32)>,
     /// Generation of the leg that executed it last: its cursor is there.
     last: u64,
+    /// Generation of the leg whose column definitions the client has.
+    pub(super) columns_of: u64,
     /// Parameter types as the client sent them last.
     types: Vec<u8>,
     /// Parameters by which it asks information_schema for a table.
@@ -77,6 +79,11 @@ impl Statements {
     fn resolve(&self, id: u32) -> Option<u32> {
         let id = if id == LAST_PREPARED { self.last_prepared? } else { id };
         self.by_id.contains_key(&id).then_some(id)
+    }
+
+    /// One of them.
+    pub(super) fn get_mut(&mut self, id: u32) -> Option<&mut Statement> {
+        self.by_id.get_mut(&id)
     }
 
     /// Whether there is none.
@@ -187,6 +194,7 @@ impl Session {
                 parameters,
                 legs: vec![(generation, there)],
                 last: generation,
+                columns_of: generation,
                 types: Vec::new(),
                 long_data: Vec::new(),
             };
@@ -241,7 +249,7 @@ impl Session {
         let at = self.hot_leg(&statement.plan)?;
         let here = self.legs.get(at)?.generation;
         let (_, there) = statement.legs.iter().find(|(g, _)| *g == here)?;
-        (statement.last == here).then(|| (at, *there, Rc::clone(&statement.plan)))
+        (statement.last == here && statement.columns_of == here).then(|| (at, *there, Rc::clone(&statement.plan)))
     }
 
     async fn execute_in_place(
@@ -279,6 +287,9 @@ impl Session {
         let generation = self.legs.get(at).map_or(0, |l| l.generation);
         let Some(statement) = self.statements.by_id.get_mut(&id) else { return };
         statement.last = generation;
+        if outcome.result_set || !self.capabilities.contains(Capabilities::MARIADB_CACHE_METADATA) {
+            statement.columns_of = generation;
+        }
         statement.long_data.clear();
         let plan = Rc::clone(&statement.plan);
         if self.lease.is_some() {
@@ -313,7 +324,7 @@ impl Session {
         if let Some(facts) = &facts {
             self.before(facts, at).await?;
         }
-        let (there, fresh) = self.prepared_on(id, at).await?;
+        let Here { id: there, fresh, columns } = self.prepared_on(id, at).await?;
         let here = self.legs.get(at).map(|l| l.generation);
         let Some(statement) = self.statements.by_id.get_mut(&id) else { return Ok(()) };
         // a store keeps the types that it was sent: those of an execute elsewhere it has not seen
@@ -332,7 +343,11 @@ impl Session {
             slot.copy_from_slice(&there.to_le_bytes());
         }
         packet::put(&mut out, 0, &payload);
-        let outcome = self.send_relay(&out, at, expected(&payload, command)).await?;
+        let expect = expected(&payload, command);
+        let outcome = match columns.is_empty() {
+            true => self.send_relay(&out, at, expect).await?,
+            false => Box::pin(self.send_with_columns(&out, at, expect, &columns)).await?,
+        };
         if let Some(Facts { kind: Kind::Kill { query, id: Some(id) }, .. }) = &facts
             && outcome.error.is_none()
         {
@@ -340,53 +355,6 @@ impl Session {
         }
         self.executed(id, at, &outcome, started);
         Ok(())
-    }
-
-    /// The statement's id on a leg, and whether it was prepared there just now.
-    async fn prepared_on(&mut self, id: u32, at: usize) -> Result<(u32, bool), Failure> {
-        let Some(statement) = self.statements.by_id.get_mut(&id) else { return Ok((0, false)) };
-        let Some(leg) = self.legs.get_mut(at) else { return Ok((0, false)) };
-        if let Some((_, there)) = statement.legs.iter().find(|(g, _)| *g == leg.generation) {
-            return Ok((*there, false));
-        }
-        let sql = Rc::clone(&statement.sql);
-        leg.busy = true;
-        if let Err(e) = leg.backend.send(COM_STMT_PREPARE, &sql).await {
-            return Err(leg.lost(e).into());
-        }
-        let answer = leg.backend.collect_prepared().await;
-        leg.busy = false;
-        match answer {
-            Ok(prepared) => {
-                if self.lease.is_some() && statement.legs.len() >= 8 {
-                    // connections that the session left long ago
-                    statement.legs.remove(0);
-                }
-                statement.legs.push((leg.generation, prepared.id));
-                Ok((prepared.id, true))
-            }
-            Err(QueryError::Refused(e)) => Err(e.into()),
-            Err(QueryError::Io(e)) => Err(leg.lost(e).into()),
-            Err(QueryError::Malformed(e)) => Err(leg.nonsense(e).into()),
-        }
-    }
-
-    /// Whether home takes an expression for no source of dynamic SQL at all, as MariaDB those with stored functions and subqueries.
-    /// It says so when it parses EXECUTE IMMEDIATE, which cannot be prepared either way: nothing is evaluated.
-    pub(crate) async fn is_no_source(&mut self, expression: &[u8]) -> Result<bool, Failure> {
-        const SYNTAX: u16 = 1064;
-        const UNKNOWN_COLUMN: u16 = 1054;
-        const SUBQUERY_OR_FUNCTION: u16 = 1970;
-        let Some(home) = self.legs.first_mut() else { return Ok(false) };
-        if let Err(e) = home.backend.send(COM_STMT_PREPARE, &[b"EXECUTE IMMEDIATE ", expression].concat()).await {
-            return Err(home.lost(e).into());
-        }
-        match home.backend.collect_prepared().await {
-            Ok(_) => Ok(false),
-            Err(QueryError::Refused(e)) => Ok(matches!(e.code, SYNTAX | UNKNOWN_COLUMN | SUBQUERY_OR_FUNCTION)),
-            Err(QueryError::Io(e)) => Err(home.lost(e).into()),
-            Err(QueryError::Malformed(e)) => Err(home.nonsense(e).into()),
-        }
     }
 
     /// COM_STMT_FETCH and COM_STMT_RESET: to the leg that executed the statement last.
@@ -556,29 +524,6 @@ fn insert_types(statement: &Statement, payload: &mut Vec<u8>, command: Command) 
     }
 }
 
-impl crate::backend::Backend {
-    /// Reads the response to COM_STMT_PREPARE and keeps of it what an execute needs.
-    async fn collect_prepared(&mut self) -> Result<Prepared, QueryError> {
-        let mut reply = Reply::new(Expect::Prepare, self.capabilities);
-        reply.hold_errors(true);
-        loop {
-            let step = reply.feed(self.stream.buffered())?;
-            self.stream.consume(step.consumed);
-            match step.event {
-                Event::Done => break,
-                Event::Error => {
-                    let (_, payload) = self.stream.read_message(packet::MAX_PAYLOAD).await?;
-                    return Err(QueryError::Refused(ErrPacket::read(&payload)?));
-                }
-                _ => {
-                    self.stream.fill().await?;
-                }
-            }
-        }
-        reply.outcome().prepared.ok_or(crate::wire::codec::Malformed("no PREPARE_OK").into())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -592,6 +537,7 @@ mod tests {
             legs: vec![],
             asked: vec![],
             last: 0,
+            columns_of: 0,
             types: types.to_vec(),
             long_data: vec![],
         }

@@ -214,14 +214,25 @@ pub(crate) async fn swallow(leg: &mut Leg, expect: Expect) -> Result<Result<(), 
     }
 }
 
-/// Relays one response as a part of a longer one: renumbered from `sequence`, and marked as followed by another if `more`.
+/// A response that does not reach the client as it stands.
+pub(crate) struct Part<'a> {
+    /// Its shape.
+    pub(crate) expect: Expect,
+    /// It is marked as followed by another.
+    pub(crate) more: bool,
+    /// Column definitions, framed, for a result that leaves its own out.
+    pub(crate) columns: &'a [u8],
+}
+
+/// Relays one response as a part of a longer one, or with columns put in: renumbered from `sequence`.
 pub(crate) async fn relay_part(
     client: &mut PacketStream,
     leg: &mut Leg,
     sequence: &mut u8,
-    more: bool,
+    part: &Part<'_>,
 ) -> Result<Outcome, Fatal> {
-    let mut reply = Reply::new(Expect::Results, leg.backend.capabilities);
+    let more = part.more;
+    let mut reply = Reply::new(part.expect, leg.backend.capabilities);
     while !reply.is_done() {
         let Some((header, prefix_there)) = peek_prefix(&leg.backend.stream) else {
             fill_watching(client, leg).await?;
@@ -242,6 +253,12 @@ pub(crate) async fn relay_part(
             mark(&mut packet, *sequence, more && role == Role::Last, leg.backend.capabilities);
             *sequence = sequence.wrapping_add(1);
             client.write(&packet).await.map_err(Fatal::client)?;
+            continue;
+        }
+        if reply.leaves_out_columns() && !part.columns.is_empty() {
+            leg.backend.stream.consume(HEADER + header.len());
+            let whole = with_columns(&prefix, part.columns, sequence);
+            client.write(&whole).await.map_err(Fatal::client)?;
             continue;
         }
         let flag = more && (role == Role::Last || columns_end);
@@ -273,6 +290,22 @@ pub(crate) async fn relay_part(
 fn peek_prefix(stream: &PacketStream) -> Option<(Header, bool)> {
     let (header, _) = stream.peek()?;
     Some((header, stream.buffered().len() >= HEADER + header.len().min(32)))
+}
+
+/// A column count that was sent without columns, with them.
+fn with_columns(count: &[u8], columns: &[u8], sequence: &mut u8) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEADER + count.len() + columns.len());
+    let mut next = || std::mem::replace(sequence, sequence.wrapping_add(1));
+    packet::put(&mut out, next(), count);
+    if let Some(follow) = out.last_mut() {
+        *follow = 1;
+    }
+    let mut rest = columns;
+    while let Some((one, after)) = Header::read(rest).and_then(|h| rest.split_at_checked(HEADER + h.len())) {
+        packet::put(&mut out, next(), one.get(HEADER..).unwrap_or_default());
+        rest = after;
+    }
+    out
 }
 
 /// Renumbers the packet at the start of `bytes`, and sets MORE_RESULTS in it if it ends a result that another follows.
@@ -319,5 +352,14 @@ mod tests {
         let mut eof = vec![5, 0, 0, 4, 0xFE, 0, 0, 2, 0];
         mark(&mut eof, 5, true, Capabilities::empty());
         assert_eq!(eof, [5, 0, 0, 5, 0xFE, 0, 0, 0x0A, 0]);
+    }
+
+    #[test]
+    fn columns_that_were_left_out_stand_behind_their_count() {
+        let columns = [2, 0, 0, 4, b'a', b'b', 1, 0, 0, 5, b'c'];
+        let mut sequence = 1;
+        let whole = with_columns(&[2, 0], &columns, &mut sequence);
+        assert_eq!(whole, [2, 0, 0, 1, 2, 1, 2, 0, 0, 2, b'a', b'b', 1, 0, 0, 3, b'c']);
+        assert_eq!(sequence, 4);
     }
 }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use tokio::sync::Notify;
 
-use super::sync::{FOLLOW, literal};
+use super::sync::{FOLLOW, OFFSET, literal};
 use super::transaction::quoted;
 use super::variables::variable_literal;
 use crate::backend::Backend;
@@ -152,9 +152,7 @@ pub(crate) async fn save(
         names.iter().filter(|n| unknown.is_empty() || !unknown.contains(&(store.clone(), (*n).clone()))).collect()
     };
     let rows = loop {
-        let mut sql = "SELECT FOUND_ROWS(), LAST_INSERT_ID(), DATABASE(), \
-                       TIME_FORMAT(TIMEDIFF(NOW(), UTC_TIMESTAMP()), '%H:%i')"
-            .to_owned();
+        let mut sql = format!("SELECT FOUND_ROWS(), LAST_INSERT_ID(), DATABASE(), {OFFSET}");
         for name in &names {
             sql.push_str(", @@session.");
             sql.push_str(&quoted(name));

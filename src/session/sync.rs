@@ -1,4 +1,4 @@
-//! Opens legs, and brings those other than home in step with the session: database and effective values of its variables.
+//! Brings the legs other than home in step with the session: database and effective values of its variables.
 //!
 //! Values travel, never texts (RULES.md 15): `SET sql_mode = CONCAT(@@sql_mode, …)` would give two modes on two stores. What a
 //! store does not know is left out there.
@@ -7,14 +7,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Session;
-use super::control_flow::{Failure, Fatal};
-use super::leg::Leg;
+use super::control_flow::Failure;
 use super::state::STAY;
-use crate::auth::{Seen, recover_stage1};
 use crate::backend::connection::QueryError;
-use crate::backend::login::{Key, Login, LoginError, login};
-use crate::backend::{StoreHandle, control, dial::dial};
-use crate::config::StoreId;
 use crate::sql::Facts;
 use crate::wire::ErrPacket;
 
@@ -49,187 +44,17 @@ const ALIASES: &[(&str, &str)] =
     &[("tx_isolation", "transaction_isolation"), ("tx_read_only", "transaction_read_only")];
 
 /// The offset from UTC of a connection's NOW().
-const OFFSET: &str = "SELECT TIME_FORMAT(TIMEDIFF(NOW(), UTC_TIMESTAMP()), '%H:%i')";
+pub(crate) const OFFSET: &str = "TIME_FORMAT(TIMEDIFF(NOW(), UTC_TIMESTAMP()), '%H:%i')";
+
+/// How the time zones of the session and of a leg compare.
+pub(crate) enum Zone {
+    /// One of them has a name, and the leg has that of the session.
+    Named,
+    /// Both are called SYSTEM; the leg's offset from UTC, where it was read.
+    System(Option<String>),
+}
 
 impl Session {
-    /// The index of the session's leg on `store`; opened if there is none.
-    pub(crate) async fn leg(&mut self, store: StoreId) -> Result<usize, Failure> {
-        self.drop_lost_legs()?;
-        if let Some(at) = self.legs.iter().position(|l| l.store() == store) {
-            return Ok(at);
-        }
-        let Some(handle) = self.live.fleet.get(store).map(Arc::clone) else {
-            return Err(
-                ErrPacket::new(1105, b"HY000", "switchover: the store was removed from the configuration").into()
-            );
-        };
-        if self.lease.is_some() {
-            let leg = Box::pin(self.lease_another(store, &handle)).await?;
-            self.legs.push(leg);
-            self.publish_legs();
-            return Ok(self.legs.len() - 1);
-        }
-        let backend = match Box::pin(self.connect(store, &handle)).await {
-            Ok(backend) => backend,
-            Err(error) => return Err(error.into()),
-        };
-        let generation = self.state.next_generation();
-        self.legs.push(Leg::new(backend, generation, self.capabilities));
-        self.publish_legs();
-        Ok(self.legs.len() - 1)
-    }
-
-    pub(crate) fn publish_legs(&self) {
-        // the home of `pool: session` has the session's own id
-        let known = usize::from(self.lease.is_none());
-        self.info.set_others(
-            self.legs.iter().skip(known).map(|l| (Arc::clone(&l.backend.handle), l.backend.thread_id)).collect(),
-        );
-    }
-
-    /// Legs that died while idle are forgotten, if the session had nothing to lose on them.
-    fn drop_lost_legs(&mut self) -> Result<(), Failure> {
-        if self.legs.iter().skip(1).all(|l| !l.broken) {
-            return Ok(());
-        }
-        let loses =
-            |l: &&Leg| l.broken && (l.in_transaction() || self.state.handlers.values().any(|g| *g == l.generation));
-        if let Some(leg) = self.legs.iter().find(loses) {
-            return Err(Failure::Session(Fatal::Store {
-                store: leg.name.clone(),
-                error: std::io::ErrorKind::ConnectionReset.into(),
-            }));
-        }
-        let mut at = 0;
-        self.legs.retain(|l| {
-            at += 1;
-            at == 1 || !l.broken
-        });
-        self.publish_legs();
-        Ok(())
-    }
-
-    async fn connect(&self, store: StoreId, handle: &Arc<StoreHandle>) -> Result<crate::backend::Backend, ErrPacket> {
-        let request = self.login_at(store, handle).await?;
-        self.connect_with(store, handle, &request).await
-    }
-
-    /// The login that this session makes at a store.
-    pub(crate) async fn login_at(&self, store: StoreId, handle: &Arc<StoreHandle>) -> Result<Login, ErrPacket> {
-        let (user, key) = self.secret_for(store, handle).await?;
-        Ok(Login {
-            user,
-            key,
-            capabilities: self.capabilities,
-            collation: self.account.collation,
-            max_packet: self.account.max_packet,
-            attributes: self.account.attributes.clone(),
-            client_tls: self.client.stream().is_tls(),
-        })
-    }
-
-    /// A new connection with that login.
-    pub(crate) async fn connect_with(
-        &self,
-        store: StoreId,
-        handle: &Arc<StoreHandle>,
-        request: &Login,
-    ) -> Result<crate::backend::Backend, ErrPacket> {
-        let limit = self.live.config().limits.connect_timeout;
-        let attempt = async {
-            let client = match self.peer {
-                crate::net::Peer::Tcp(a) => Some(a),
-                crate::net::Peer::Unix(_) => None,
-            };
-            let stream = dial(handle, client, self.client.buffers(), limit).await?;
-            login(store, handle, stream, request).await
-        };
-        let failed = match tokio::time::timeout(limit, attempt).await {
-            Ok(Ok(backend)) => {
-                handle.connected();
-                return Ok(backend);
-            }
-            Ok(Err(e)) => e,
-            Err(_) => LoginError::Io(std::io::ErrorKind::TimedOut.into()),
-        };
-        let name = handle.name();
-        Err(match failed {
-            LoginError::Refused(mut e) => {
-                let text = format!("switchover: store {name}: {}", String::from_utf8_lossy(&e.message));
-                e.message = text.into_bytes();
-                e.sqlstate.get_or_insert(*b"08004");
-                e
-            }
-            LoginError::Secret(plugin) => {
-                self.no_secret(name, &format!("its account uses {plugin}, which needs the password itself"))
-            }
-            other => {
-                handle.unreachable(&other.to_string());
-                ErrPacket::new(1429, b"HY000", format!("switchover: cannot connect to store {name}: {other}"))
-            }
-        })
-    }
-
-    /// The three ways out; the third only where it is one: a stored hash completes a native answer and nothing else.
-    fn no_secret(&self, store: &str, why: &str) -> ErrPacket {
-        let user = String::from_utf8_lossy(&self.account.user);
-        let config = self.live.config();
-        let home = self.live.fleet.get(config.default).map_or("", |h| h.name());
-        let third = match self.account.seen {
-            Seen::Native { .. } => format!(", or a `control:` account of store {home} that may read mysql.user"),
-            _ => String::new(),
-        };
-        ErrPacket::new(
-            1045,
-            b"28000",
-            format!(
-                "switchover: no secret for user '{user}' on store {store}: {why}; configure one of `users: {{{user}: {{{store}: \
-                 {{password: …}}}}}}`, `stores: {{{store}: {{account: …}}}}`{third}"
-            ),
-        )
-    }
-
-    /// The account and secret for another store: configured, a service account, or recovered from the login.
-    async fn secret_for(&self, store: StoreId, handle: &Arc<StoreHandle>) -> Result<(Vec<u8>, Key), ErrPacket> {
-        let user = &self.account.user;
-        let text = String::from_utf8_lossy(user);
-        if let Some(c) = self.live.config().users.get(text.as_ref()).and_then(|u| u.get(&store))
-            && let Some(key) = Key::from_secret(&c.secret)
-        {
-            return Ok((c.user.clone().into_bytes(), key));
-        }
-        // the default store's own account let the client in
-        let pooled_home = self.lease.is_some() && store == self.live.config().default;
-        if let Some(c) = handle.config.account.as_ref().filter(|_| !pooled_home)
-            && let Some(key) = Key::from_secret(&c.secret)
-        {
-            return Ok((c.user.clone().into_bytes(), key));
-        }
-        match &self.account.seen {
-            Seen::Empty => Ok((user.clone(), Key::Password(Vec::new()))),
-            Seen::Password(p) => Ok((user.clone(), Key::Password(p.clone()))),
-            Seen::Stage1(s) => Ok((user.clone(), Key::Stage1(*s))),
-            Seen::Native { scramble, response } => {
-                let Some(home) = self.live.fleet.get(self.live.config().default).map(Arc::clone) else {
-                    return Err(self.no_secret(handle.name(), "the default store is gone"));
-                };
-                let try_all = |hashes: Vec<_>| hashes.into_iter().find_map(|h| recover_stage1(*scramble, *response, h));
-                if let Some(stage1) = try_all(home.known_hashes(user)) {
-                    return Ok((user.clone(), Key::Stage1(stage1)));
-                }
-                let limit = self.live.config().limits.connect_timeout;
-                let read = control::account_hashes(&home, user, limit).await;
-                match read {
-                    Ok(hashes) => try_all(hashes)
-                        .map(|s| (user.clone(), Key::Stage1(s)))
-                        .ok_or_else(|| self.no_secret(handle.name(), "no stored hash fits the login")),
-                    Err(e) => Err(self.no_secret(handle.name(), &e.to_string())),
-                }
-            }
-            Seen::Nothing | Seen::Signature { .. } => Err(self.no_secret(handle.name(), "its plugin gives none away")),
-        }
-    }
-
     /// Brings a leg other than home in step, for a statement of these facts.
     pub(crate) async fn bring_in_step(&mut self, at: usize, facts: Option<&Facts>) -> Result<(), Failure> {
         if at == 0 {
@@ -269,11 +94,10 @@ impl Session {
     async fn follow_variables(&mut self, at: usize) -> Result<(), Failure> {
         self.look_home_over().await?;
         let names = self.followed();
-        let wanted = self.read_variables(0, &names).await?;
-        let both_system = self.give_values(at, &names, &wanted).await?;
-        if both_system {
+        let (wanted, offset) = self.read_with_offset(0, &names).await?;
+        if let Zone::System(there) = self.give_values(at, &names, &wanted).await? {
             // the same word, perhaps on hosts in different zones
-            self.follow_offset(at).await?;
+            self.give_offset(at, &offset, there).await?;
         }
         self.follow_clock(at).await
     }
@@ -283,20 +107,22 @@ impl Session {
         super::saved::followed(self.state.set.iter().map(AsRef::as_ref).filter(|n| !STAY.contains(n)))
     }
 
-    /// Gives a leg the wanted values where it has others; whether both call their time zone SYSTEM.
+    /// Gives a leg the wanted values where it has others.
     pub(crate) async fn give_values(
         &mut self,
         at: usize,
         names: &[String],
         wanted: &HashMap<String, Option<Vec<u8>>>,
-    ) -> Result<bool, Failure> {
+    ) -> Result<Zone, Failure> {
+        let mut offset = None;
         let first_time = self.legs.get(at).is_some_and(|l| l.variables.is_empty());
         if first_time {
             let mut both = names.to_vec();
             for (a, b) in ALIASES {
                 both.extend([(*a).to_owned(), (*b).to_owned()]);
             }
-            let now = self.read_variables(at, &both).await?;
+            let (now, there) = self.read_with_offset(at, &both).await?;
+            offset = Some(there);
             if let Some(leg) = self.legs.get_mut(at) {
                 leg.variables = now;
             }
@@ -315,14 +141,14 @@ impl Session {
             }
         }
         self.follow_names(at, wanted).await?;
-        let Some(leg) = self.legs.get(at) else { return Ok(false) };
+        let Some(leg) = self.legs.get(at) else { return Ok(Zone::Named) };
         let both_system =
             [wanted, &leg.variables].iter().all(|v| v.get("time_zone") == Some(&Some(b"SYSTEM".to_vec())));
         let changes = differing(wanted, &leg.variables);
         for (name, value) in changes {
             self.set_variable(at, &name, &value).await?;
         }
-        Ok(both_system)
+        Ok(if both_system { Zone::System(offset) } else { Zone::Named })
     }
 
     /// SET NAMES sets what no variable shows, the collation that results come with: where the session's three character sets are
@@ -368,17 +194,21 @@ impl Session {
 
     /// Gives a leg the offset from UTC that home has now: where zones have no common name. Daylight saving is not followed.
     async fn follow_offset(&mut self, at: usize) -> Result<(), Failure> {
-        let text = |rows: crate::backend::connection::Rows| {
-            String::from_utf8_lossy(rows.first(0).unwrap_or_default()).into_owned()
-        };
-        let wanted = text(self.ask(0, OFFSET).await?);
-        self.give_offset(at, &wanted).await
+        let wanted = self.offset(0).await?;
+        self.give_offset(at, &wanted, None).await
     }
 
-    /// The same, for an offset that is known.
-    pub(crate) async fn give_offset(&mut self, at: usize, wanted: &str) -> Result<(), Failure> {
-        let rows = self.ask(at, OFFSET).await?;
-        let there = String::from_utf8_lossy(rows.first(0).unwrap_or_default()).into_owned();
+    async fn offset(&mut self, at: usize) -> Result<String, Failure> {
+        let rows = self.ask(at, format!("SELECT {OFFSET}")).await?;
+        Ok(String::from_utf8_lossy(rows.first(0).unwrap_or_default()).into_owned())
+    }
+
+    /// The same, for an offset that is known; perhaps the leg's own is known too.
+    pub(crate) async fn give_offset(&mut self, at: usize, wanted: &str, own: Option<String>) -> Result<(), Failure> {
+        let there = match own {
+            Some(there) => there,
+            None => self.offset(at).await?,
+        };
         if wanted == there {
             return Ok(());
         }
@@ -419,15 +249,29 @@ impl Session {
         at: usize,
         names: &[String],
     ) -> Result<HashMap<String, Option<Vec<u8>>>, Failure> {
-        let Some(handle) = self.legs.get(at).map(|l| Arc::clone(&l.backend.handle)) else { return Ok(HashMap::new()) };
+        if names.is_empty() {
+            return Ok(HashMap::new());
+        }
+        self.read_with_offset(at, names).await.map(|(variables, _)| variables)
+    }
+
+    /// The same, and the leg's offset from UTC, in one round trip.
+    async fn read_with_offset(
+        &mut self,
+        at: usize,
+        names: &[String],
+    ) -> Result<(HashMap<String, Option<Vec<u8>>>, String), Failure> {
+        let Some(handle) = self.legs.get(at).map(|l| Arc::clone(&l.backend.handle)) else {
+            return Ok(Default::default());
+        };
         let mut names: Vec<&String> = names.iter().filter(|n| !handle.lacks_variable(n)).collect();
-        while !names.is_empty() {
-            let list: Vec<String> =
-                names.iter().map(|n| format!("@@session.{}", super::transaction::quoted(n))).collect();
-            match self.ask(at, &format!("SELECT {}", list.join(", "))).await {
+        loop {
+            let list: String = names.iter().map(|n| format!(", @@session.{}", super::transaction::quoted(n))).collect();
+            match self.ask(at, &format!("SELECT {OFFSET}{list}")).await {
                 Ok(rows) => {
-                    let row = rows.rows.into_iter().next().unwrap_or_default();
-                    return Ok(names.into_iter().cloned().zip(row).collect());
+                    let mut row = rows.rows.into_iter().next().unwrap_or_default().into_iter();
+                    let offset = String::from_utf8_lossy(&row.next().flatten().unwrap_or_default()).into_owned();
+                    return Ok((names.into_iter().cloned().zip(row).collect(), offset));
                 }
                 Err(Failure::Statement(error)) => {
                     let text = String::from_utf8_lossy(&error.message).to_ascii_lowercase();
@@ -441,7 +285,8 @@ impl Session {
                     });
                     if names.len() == before && before > 1 {
                         // with character_set_results = ucs2 errors have no text
-                        return self.read_one_by_one(at, &names).await;
+                        let variables = self.read_one_by_one(at, &names).await?;
+                        return Ok((variables, self.offset(at).await?));
                     }
                     if names.len() == before {
                         return Err(error.into());
@@ -450,7 +295,6 @@ impl Session {
                 Err(fatal) => return Err(fatal),
             }
         }
-        Ok(HashMap::new())
     }
 
     async fn read_one_by_one(

@@ -87,15 +87,14 @@ bitflags::bitflags! {
 
 impl Capabilities {
     /// What the proxy cannot relay: compression (below the packets: a leg's own affair), query attributes (they would stand before the
-    /// statement), cached and optional metadata (a re-prepare on another store changes types), multi-factor exchanges.
+    /// statement), optional metadata, multi-factor exchanges.
     pub const NEVER_RELAYED: Capabilities = Capabilities::COMPRESS
         .union(Capabilities::ZSTD_COMPRESSION)
         .union(Capabilities::QUERY_ATTRIBUTES)
         .union(Capabilities::OPTIONAL_RESULTSET_METADATA)
         .union(Capabilities::CAPABILITY_EXTENSION)
         .union(Capabilities::MULTI_FACTOR)
-        .union(Capabilities::MARIADB_COM_MULTI)
-        .union(Capabilities::MARIADB_CACHE_METADATA);
+        .union(Capabilities::MARIADB_COM_MULTI);
 
     /// Client-side markers that a server neither offers nor minds: they are relayed whatever the greeting said.
     pub const CLIENT_ONLY: Capabilities = Capabilities::IGNORE_SIGPIPE

@@ -145,6 +145,8 @@ pub struct Reply {
     may_open_cursor: bool,
     /// The newest packet is an OK that reports changes.
     reports: bool,
+    /// The newest packet is a column count that no columns follow.
+    bare: bool,
     outcome: Outcome,
 }
 
@@ -169,6 +171,7 @@ impl Reply {
             asks_for_file: false,
             may_open_cursor: expect == Expect::Cursor,
             reports: false,
+            bare: false,
             outcome: Outcome::default(),
         }
     }
@@ -205,6 +208,18 @@ impl Reply {
     /// Whether the packet that [`Reply::packet`] took last is an OK that reports changes of session state.
     pub fn reports_changes(&mut self) -> bool {
         std::mem::take(&mut self.reports)
+    }
+
+    /// Whether the packet that [`Reply::packet`] took last is a column count, with its columns left out: the client is held to have
+    /// them (MARIADB_CLIENT_CACHE_METADATA).
+    pub fn leaves_out_columns(&mut self) -> bool {
+        std::mem::take(&mut self.bare)
+    }
+
+    /// Whether the next packet is a column definition in the answer to COM_STMT_PREPARE.
+    #[must_use]
+    pub fn at_prepared_column(&self) -> bool {
+        matches!(self.state, State::PreparedColumns { .. })
     }
 
     /// Passes over the response bytes at the start of `bytes`.
@@ -402,9 +417,11 @@ impl Reply {
                 Ok(self.result_end(status))
             }
             Some(_) => {
-                let left = Reader::new(prefix).lenenc()?;
+                let mut r = Reader::new(prefix);
+                let left = r.lenenc()?;
                 self.outcome.result_set = true;
-                self.state = if left == 0 { self.after_columns() } else { State::Columns { left } };
+                self.bare = self.capabilities.contains(Capabilities::MARIADB_CACHE_METADATA) && r.u8()? == 0;
+                self.state = if left == 0 || self.bare { self.after_columns() } else { State::Columns { left } };
                 Ok(Role::Part)
             }
             None => Err(Malformed("an empty response")),
@@ -613,6 +630,19 @@ mod tests {
         // a cursor has no rows yet
         assert_eq!(done(Expect::Cursor, OLD, &[&[1], COLUMN, EOF_CURSOR]).rows, 0);
         assert_eq!(done(Expect::Fetch, OLD, &[b"\x00\x001", EOF_CURSOR]).rows, 1);
+    }
+
+    #[test]
+    fn columns_may_be_left_out_for_a_client_that_keeps_them() {
+        let (old, new) = (OLD | Capabilities::MARIADB_CACHE_METADATA, NEW | Capabilities::MARIADB_CACHE_METADATA);
+        assert_eq!(done(Expect::Results, old, &[&[1, 0], EOF, b"\x011", EOF]).rows, 1);
+        assert_eq!(done(Expect::Results, new, &[&[1, 0], b"\x011", OK_END]).rows, 1);
+        assert_eq!(done(Expect::Results, new, &[&[1, 1], COLUMN, b"\x011", OK_END]).rows, 1);
+        assert_eq!(done(Expect::Cursor, old, &[&[1, 0], EOF_CURSOR]).rows, 0);
+        let mut reply = Reply::new(Expect::Results, new);
+        reply.feed(&stream(&[&[1, 0]])).unwrap();
+        assert!(reply.leaves_out_columns());
+        assert!(reply.in_rows());
     }
 
     #[test]

@@ -281,6 +281,24 @@ async fn a_store_is_told_the_clients_address() {
 }
 
 #[test]
+fn a_store_counts_clients_that_leave_without_a_word_and_no_others() {
+    if crate::support::proxy::in_transaction_mode() {
+        return;
+    }
+    let store = PrivateServer::start(44, &[]);
+    let proxy = Proxy::start(|port| pair_config(port, &store, &stores().new, &["hits"]));
+    let id = |raw: &mut Raw| String::from_utf8(raw.query("SELECT CONNECTION_ID()")[3].1[1..].to_vec()).unwrap();
+    let (mut polite, mut rude) = (Raw::app(proxy.port, ORDINARY, ""), Raw::app(proxy.port, ORDINARY, ""));
+    let (polite_id, rude_id) = (id(&mut polite), id(&mut rude));
+    polite.send(1, b"");
+    assert!(polite.until_closed().is_empty());
+    drop(rude);
+    let aborted = |id: &str| store.log().contains(&format!("Aborted connection {id} to db"));
+    eventually("the store says that a client is gone", || aborted(&rude_id));
+    assert!(!aborted(&polite_id), "{}", store.log());
+}
+
+#[test]
 fn two_thousand_idle_clients_take_little_memory() {
     const CLIENTS: usize = 2_000;
     let proxy = Proxy::pair(&["hits"]);

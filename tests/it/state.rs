@@ -123,6 +123,38 @@ async fn the_database_follows_and_a_reset_forgets() {
     assert_eq!(row, Some(("SYSTEM".to_owned(), None)));
 }
 
+/// A pool that resets at each checkout keeps its connection to the other store, as new as after a login.
+#[tokio::test]
+async fn a_reset_cleans_the_leg_on_the_other_store() {
+    let (database, proxy) = ground();
+    let legs = || {
+        database.on_new(&format!(
+            "SELECT ID FROM information_schema.PROCESSLIST WHERE DB = '{}' AND ID != CONNECTION_ID()",
+            database.name
+        ))
+    };
+    let mut conn = proxy.connect(&database.name).await;
+    conn.query_drop("SET @x = 7, group_concat_max_len = 5").await.unwrap();
+    conn.query_drop("CREATE TEMPORARY TABLE own AS SELECT id FROM hits").await.unwrap();
+    assert_eq!(conn.query_first::<u32, _>("SELECT @x FROM hits JOIN own USING (id)").await.unwrap(), Some(7));
+    assert_eq!(conn.exec_first::<u32, _, _>("SELECT MAX(id) + ? FROM hits", (1,)).await.unwrap(), Some(2));
+    conn.query_drop("BEGIN").await.unwrap();
+    conn.query_drop("UPDATE hits SET s = 'lost' WHERE id = 1").await.unwrap();
+    let before: Vec<Vec<String>> = legs();
+    assert_eq!(before.len(), 1, "{before:?}");
+
+    assert!(conn.reset().await.unwrap());
+    let seen: Option<(String, Option<u32>, u32)> =
+        conn.query_first("SELECT s, @x, @@group_concat_max_len FROM hits WHERE id = 1").await.unwrap();
+    assert_eq!(seen, Some(("new".to_owned(), None, 1 << 20)));
+    let error = conn.query_drop("SELECT 1 FROM hits JOIN own USING (id)").await.unwrap_err().to_string();
+    assert!(error.contains("own"), "{error}");
+    assert_eq!(conn.exec_first::<u32, _, _>("SELECT MAX(id) + ? FROM hits", (2,)).await.unwrap(), Some(3));
+    // the lock went with the transaction
+    database.on_new("UPDATE hits SET s = 'newer' WHERE id = 1");
+    assert_eq!(legs(), before);
+}
+
 #[tokio::test]
 async fn quotes_are_read_as_the_session_reads_them() {
     let (database, proxy) = ground();

@@ -4,6 +4,7 @@
 //!
 //! Where a rule is tested elsewhere, the header of its section's file says where.
 
+mod cached_columns;
 mod drivers;
 mod introspection;
 mod lexing;

@@ -1,6 +1,7 @@
 //! Rules 13 and 14: prepared statements, by bare packets: what drivers may do and few do.
 //!
-//! In `routing.rs`: a statement follows the flag and leaves nothing behind. In `fidelity.rs`: the binary protocol to the byte.
+//! In `cached_columns.rs`: the columns that a client keeps. In `routing.rs`: a statement follows the flag and leaves nothing behind.
+//! In `fidelity.rs`: the binary protocol to the byte.
 
 use switchover::wire::Capabilities;
 use switchover::wire::reply::Expect;
@@ -197,12 +198,13 @@ fn rule_14_what_cannot_be_relayed_is_not_offered() {
     let (_database, proxy) = ground();
     let offered = Raw::connect(proxy.port).greeting.capabilities;
     let direct = Raw::connect(stores().legacy.port).greeting.capabilities;
-    for (name, flag) in [
-        ("CACHE_METADATA", Capabilities::MARIADB_CACHE_METADATA),
-        ("QUERY_ATTRIBUTES", Capabilities::QUERY_ATTRIBUTES),
-        ("ZSTD_COMPRESSION", Capabilities::ZSTD_COMPRESSION),
-    ] {
+    for (name, flag) in
+        [("QUERY_ATTRIBUTES", Capabilities::QUERY_ATTRIBUTES), ("ZSTD_COMPRESSION", Capabilities::ZSTD_COMPRESSION)]
+    {
         assert!(!offered.contains(flag), "{name} is offered");
     }
+    // what clients keep of a statement (cached_columns.rs) holds on one connection only
+    let cached = Capabilities::MARIADB_CACHE_METADATA;
+    assert_eq!(offered.contains(cached), direct.contains(cached) && !crate::support::proxy::in_transaction_mode());
     assert!((offered - Capabilities::SSL - direct).is_empty(), "more than the store has: {:?}", offered - direct);
 }

@@ -1,0 +1,97 @@
+"""Loads that take turns: each target's clients stay logged in while the others' work, and the proxies work in short windows, one
+right after another. Noise of the machine that lasts longer than a window meets both.
+
+A load rests by SIGSTOP: what it asked for is answered meanwhile, so that counts and CPU time, read at rest, belong together.
+"""
+
+import contextlib
+import dataclasses
+import signal
+import subprocess
+import time
+
+import gauges
+import load
+from stage import DATABASE, Trouble
+
+# For the answers of the last statements to leave the proxy, after the clients have stopped.
+SETTLE = 0.05
+
+
+@dataclasses.dataclass
+class Window:
+    """What one target did in one window."""
+
+    queries: int
+    seconds: float
+    # CPU time of the target's process, and the part of it in user space
+    cpu: float
+    user: float
+
+
+class Load:
+    """One target's sysbench; it rests between the windows."""
+
+    def __init__(self, stage, target, workload, threads, seconds):
+        self.stage, self.target, self.workload = stage, target, workload
+        database = load.own_database(target) if workload == "read write" else DATABASE
+        command = load.command_line(stage, stage.ports[target], workload, threads, seconds, database=database)
+        self.process = subprocess.Popen([*command, "run"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                        cwd=stage.folder)
+
+    def rest(self):
+        self.process.send_signal(signal.SIGSTOP)
+        time.sleep(SETTLE)
+
+    def work(self, seconds):
+        """A window of about so many seconds."""
+        pid = self.stage.pid(self.target)
+        before = self.stage.questions(), gauges.cpu_seconds(pid), gauges.user_share(pid)
+        started = time.monotonic()
+        self.process.send_signal(signal.SIGCONT)
+        time.sleep(seconds)
+        self.process.send_signal(signal.SIGSTOP)
+        took = time.monotonic() - started
+        time.sleep(SETTLE)
+        user, system = gauges.user_share(pid, before[2])
+        cpu = gauges.cpu_seconds(pid) - before[1]
+        # the question itself counts too
+        queries = self.stage.questions() - before[0] - 1
+        if self.process.poll() is not None or queries <= 0:
+            text = self.end()
+            raise Trouble(f"sysbench {self.workload} through {self.target} stopped early:\n{text[-2000:]}")
+        return Window(queries, took, cpu, user / max(1, user + system))
+
+    def end(self):
+        """Lets it end by itself; what it says."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGCONT)
+        text, _ = self.process.communicate()
+        return text
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def take_turns(stage, targets, workload, threads, rounds, seconds):
+    """Windows of all targets, round by round: `[{target: Window}]`; each goes first as often as the others.
+
+    Also what sysbench says of the whole at the end, `{target: Result}`: its percentiles hold for the windows.
+    """
+    login = 0.5 + threads / 100
+    whole = len(targets) * (login + SETTLE + rounds * (seconds + 4 * SETTLE))
+    loads = {}
+    try:
+        for target in targets:
+            loads[target] = Load(stage, target, workload, threads, round(whole + 1))
+            time.sleep(login)
+            loads[target].rest()
+        rows = []
+        for number in range(rounds):
+            at = number % len(targets)
+            rows.append({target: loads[target].work(seconds) for target in targets[at:] + targets[:at]})
+        return rows, {target: load.Result(loads[target].end()) for target in targets}
+    finally:
+        for running in loads.values():
+            running.kill()
