@@ -110,7 +110,10 @@ impl Application {
 /// How it connects: to the port it is told, never to the unix socket that the server names; and without the driver's own
 /// questions about the server's limits, so that each query counted is the application's.
 fn options(port: u16) -> Opts {
-    let pool = PoolOpts::default().with_constraints(PoolConstraints::new(2, 8).unwrap_or_default());
+    // as most ORMs' pools: a connection keeps its state until its next user
+    let pool = PoolOpts::default()
+        .with_constraints(PoolConstraints::new(2, 8).unwrap_or_default())
+        .with_reset_connection(false);
     OptsBuilder::default()
         .ip_or_hostname("127.0.0.1")
         .tcp_port(port)

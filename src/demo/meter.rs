@@ -11,8 +11,9 @@ use super::flag::{Flag, Side};
 use super::screen::{Closed, complain, put, say};
 use super::store::{Counters, Store};
 
-/// What the proxy asks each of the two stores when a session begins to use the other one: its variables and its time zone.
-const QUESTIONS: u64 = 2;
+/// What the proxy asks each of the two stores when a session begins to use the other one: its variables, with its time zone.
+/// After a SET it asks the default store once more; those few stay in its count.
+const QUESTIONS: u64 = 1;
 /// Ticks of the live line's window: one second.
 const WINDOW: u32 = 2;
 
