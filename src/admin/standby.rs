@@ -166,7 +166,7 @@ fn grants(store: &Store, group: &Group) -> String {
             let wild = database.contains('*') || pattern.name.contains('*') || database == "DATABASE";
             let mark = if wild { "-- for each table that it means: " } else { "" };
             let name = format!("{}.{}", quoted(&database), quoted(&pattern.name));
-            let _ = writeln!(text, "{mark}GRANT SELECT, INSERT, DELETE, TRIGGER ON {name} TO {account};");
+            let _ = writeln!(text, "{mark}GRANT SELECT, INSERT, UPDATE, DELETE, TRIGGER ON {name} TO {account};");
         }
     }
     text

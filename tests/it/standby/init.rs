@@ -115,15 +115,17 @@ fn the_printed_rights_do() {
     }
     let init = proxy.cli(&["init"]);
     assert!(init.ok, "{}{}", init.stdout, init.stderr);
-    authority.sql_in("d", "INSERT INTO t (n) VALUES (1), (2)");
-    authority.sql_in("d", "UPDATE t SET n = n + 1");
     let show = || proxy.status()["groups"][0]["standby"].clone();
-    eventually("rows arrive", || {
-        if show()["state"] == "stopped" {
-            proxy.cli(&["standby", "retry", "analytics"]);
-        }
-        standby.sql("SELECT SUM(n) FROM d.t")[0][0] == "5"
-    });
+    // one by one: merged into one round, no row would be updated
+    for (write, sum) in [("INSERT INTO t (n) VALUES (1), (2)", "3"), ("UPDATE t SET n = n + 1", "5")] {
+        authority.sql_in("d", write);
+        eventually("rows arrive", || {
+            if show()["state"] == "stopped" {
+                proxy.cli(&["standby", "retry", "analytics"]);
+            }
+            standby.sql("SELECT SUM(n) FROM d.t")[0][0] == sum
+        });
+    }
 }
 
 /// A flag that moves alone would leave behind what the standby does not have.
