@@ -83,30 +83,28 @@ class Bench:
                 self.figures["free"].append({"workload": workload, "threads": threads, "rounds": rows, "p95": p95})
 
     def cost(self, stage, target, workload, threads):
-        """CPU µs per query of a proxy's process, and the part of it that was spent in user space.
+        """CPU µs per query of a proxy's process.
 
         Read in the middle of the load, where everybody has logged in and prepared: what that costs is `storm`'s to say.
         """
         pid, port = stage.pid(target), stage.ports[target]
         with load.Running(stage, port, workload, threads, self.seconds + 2):
             time.sleep(1)
-            count, before, ticks = stage.questions(), gauges.cpu_seconds(pid), gauges.user_share(pid)
+            count, before = stage.questions(), gauges.cpu_seconds(pid)
             time.sleep(self.seconds)
             count, spent = stage.questions() - count, gauges.cpu_seconds(pid) - before
-            user, system = gauges.user_share(pid, ticks)
-        return spent / count * 1e6, user / max(1, user + system)
+        return spent / count * 1e6
 
     def in_turn(self, stage):
         """The proxies, for one round after another, each going first as often as the other."""
-        targets = [target for target in stage.targets if target != "direct"]
+        targets = stage.proxies
         return [targets[r % len(targets):] + targets[:r % len(targets)] for r in range(self.rounds)]
 
     def pinned(self, stage):
         for workload in ["point select, text", "point select, prepared", "read only", "read write", "100,000 rows"]:
             for threads in [1] if workload == "100,000 rows" else self.threads:
                 self.say(f"pinned: {workload}, {threads} threads")
-                targets = [target for target in stage.targets if target != "direct"]
-                rounds, _ = take_turns(stage, targets, workload, threads, 2 * self.rounds, self.seconds / 2)
+                rounds, _ = take_turns(stage, stage.proxies, workload, threads, 2 * self.rounds, self.seconds / 2)
                 rows = [{target: (window.cpu / window.queries * 1e6, window.user) for target, window in row.items()}
                         for row in rounds]
                 calls = {}
@@ -120,9 +118,7 @@ class Bench:
                     {"workload": workload, "threads": threads, "rounds": rows, "system_calls": calls})
 
     def memory(self, stage):
-        for target in stage.targets:
-            if target == "direct":
-                continue
+        for target in stage.proxies:
             self.say(f"memory: {self.idle} idle connections through {target}")
             with load.Idle(stage.ports[target], 50):
                 pass
@@ -169,16 +165,16 @@ class Bench:
             row = {}
             for target in targets:
                 self.say(f"{self.bystanders} idle connections beside {threads} active ones through {target}")
-                alone, _ = self.cost(stage, target, workload, threads)
+                alone = self.cost(stage, target, workload, threads)
                 with load.Idle(stage.ports[target], self.bystanders):
                     time.sleep(0.5)
-                    beside, _ = self.cost(stage, target, workload, threads)
+                    beside = self.cost(stage, target, workload, threads)
                 row[target] = (alone, beside)
             self.figures["bystanders"].append(row)
 
     def fairness(self, stage):
         """p99 of point selects alone, and beside one client that reads results of a gigabyte, all on one CPU."""
-        threads, targets = 4, [target for target in stage.targets if target != "direct"]
+        threads, targets = 4, stage.proxies
         for _ in range(self.rounds):
             row = {}
             for target in targets:

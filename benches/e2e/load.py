@@ -39,7 +39,6 @@ class Result:
         self.queries = number(r"queries:\s+(\d+)") or number(r"total number of events:\s+(\d+)")
         self.events = number(r"total number of events:\s+(\d+)")
         self.seconds = number(r"total time:\s+([\d.]+)s")
-        self.per_second = (self.queries or self.events) / self.seconds
         self.percentile_ms = number(r"th percentile:\s+([\d.]+)")
 
 

@@ -75,6 +75,11 @@ class Stage:
         """The ways to the server, in the order in which a round takes them."""
         return [name for name in ("direct", "haproxy", "switchover") if name in self.ports]
 
+    @property
+    def proxies(self):
+        """Those of the targets that are a process between."""
+        return [name for name in self.targets if name != "direct"]
+
     def start(self, name, arguments):
         """Starts a child that cannot outlive the bench."""
         pinned = ["taskset", "-c", str(self.cpu)] if self.cpu is not None else []
