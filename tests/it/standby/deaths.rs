@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Kept;
 use super::workload::{CRASH_SAFE, Dice, SCHEMA, triggers, write};
-use crate::support::long;
+use crate::support::{eventually, long};
 
 /// Rows that tell a transaction that was applied twice, or not at all: an insert would be a duplicate, an increment wrong.
 const COUNTERS: &str = ";\nCREATE TABLE counters (id INT PRIMARY KEY, n BIGINT)";
@@ -39,11 +39,11 @@ async fn nothing_is_lost_or_applied_twice() {
         }
         kept.authority.sql_in("d", "UPDATE counters SET n = n + id");
     }
+    eventually("the writers come forward", || done.load(Ordering::Relaxed) > 20);
     over.store(true, Ordering::Relaxed);
     for writer in writers {
         writer.await.unwrap();
     }
-    assert!(done.load(Ordering::Relaxed) > 20);
     kept.catch_up();
     kept.assert_same();
 }

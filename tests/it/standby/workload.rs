@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
@@ -143,12 +143,17 @@ async fn both_stores_hold_the_same() {
             tokio::spawn(write(port, n * 0x9E37_79B9, ALL, Arc::clone(&over), Arc::clone(&done)))
         })
         .collect();
+    // (a slow disk makes few commits a second of all this)
     tokio::time::sleep(Duration::from_secs(if long() { 300 } else { 8 })).await;
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while done.load(Ordering::Relaxed) < 300 {
+        assert!(Instant::now() < deadline, "the writers do not come forward");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     over.store(true, Ordering::Relaxed);
     for writer in writers {
         writer.await.unwrap();
     }
-    assert!(done.load(Ordering::Relaxed) > 100);
     kept.catch_up();
     kept.assert_same();
     let standby = kept.show();
