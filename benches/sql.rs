@@ -129,6 +129,7 @@ fn snapshot() -> Snapshot {
         limits: Limits::default(),
         log: Log::default(),
         workers: 0,
+        io: Default::default(),
     };
     Snapshot::compile(Arc::new(config), 1, 0)
 }

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use switchover::backend::Fleet;
-use switchover::net::{PacketStream, Peer, Stream};
+use switchover::net::{PacketStream, Peer, Socket, Stream};
 use switchover::routing::Snapshot;
 use switchover::session::{Core, Live, serve};
 use switchover::wire::handshake::{Greeting, HandshakeResponse};
@@ -179,14 +179,21 @@ fn core(client: TcpStream, store_port: u16) {
     let fleet = Fleet::build(&config.stores, &Fleet::default()).unwrap();
     let live = Live { snapshot: Snapshot::compile(Arc::new(config), 1, 0), fleet, acceptor: None };
     let (_drain, draining) = tokio::sync::watch::channel(false);
-    let core = Rc::new(Core::new(Arc::new(ArcSwap::from_pointee(live)), Arc::default(), Arc::default(), draining));
+    let core = Rc::new(Core::new(
+        Arc::new(ArcSwap::from_pointee(live)),
+        Rc::default(),
+        Arc::default(),
+        Arc::default(),
+        draining,
+    ));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     CORE.set(true);
     tokio::task::LocalSet::new().block_on(&runtime, async move {
         client.set_nonblocking(true).unwrap();
         let peer = Peer::Tcp(client.peer_addr().unwrap());
         let socket = tokio::net::TcpStream::from_std(client).unwrap();
-        let stream = PacketStream::new(Stream::Plain(socket.into()), Rc::clone(&core.buffers));
+        let stream =
+            PacketStream::new(Stream::Plain(Socket::connected_tcp(socket, &core.buffers)), Rc::clone(&core.buffers));
         serve(core, stream, peer).await;
     });
     CORE.set(false);

@@ -25,7 +25,7 @@ pub async fn dial(
 ) -> io::Result<PacketStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "no address");
     for address in &store.config.addresses {
-        match timeout(limit, open(address)).await {
+        match timeout(limit, open(address, buffers)).await {
             Ok(Ok(socket)) => {
                 // asked for only where it is told on
                 let local = if store.config.proxy_protocol { socket.peer_address() } else { None };
@@ -42,7 +42,7 @@ pub async fn dial(
     Err(last)
 }
 
-async fn open(address: &Address) -> io::Result<Socket> {
+async fn open(address: &Address, buffers: &Buffers) -> io::Result<Socket> {
     match address {
         Address::Tcp(host, port) => {
             let stream = match host.parse::<std::net::IpAddr>() {
@@ -50,8 +50,8 @@ async fn open(address: &Address) -> io::Result<Socket> {
                 Err(_) => TcpStream::connect((host.as_str(), *port)).await?,
             };
             stream.set_nodelay(true)?;
-            Ok(stream.into())
+            Ok(Socket::connected_tcp(stream, buffers))
         }
-        Address::Unix(path) => Ok(UnixStream::connect(path).await?.into()),
+        Address::Unix(path) => Ok(Socket::connected_unix(UnixStream::connect(path).await?, buffers)),
     }
 }

@@ -133,6 +133,7 @@ pub fn waits_for_restart(started: &Config, new: &Config) -> Vec<String> {
     let socket = |config: &Config| config.control_socket.display().to_string();
     waits.value("control_socket", socket(started), socket(new));
     waits.value("workers", started.workers, new.workers);
+    waits.value("io", started.io, new.io);
     waits.lines
 }
 

@@ -131,6 +131,28 @@ pub struct Group {
     pub standby: Option<StoreId>,
 }
 
+/// What sockets are read and written with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Io {
+    /// `io_uring` on cores where many connections are at work, if the kernel has it and lets us; else epoll.
+    #[default]
+    Auto,
+    /// `io_uring` for every connection, or no start.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+impl std::fmt::Display for Io {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Io::Auto => "auto",
+            Io::IoUring => "io_uring",
+            Io::Epoll => "epoll",
+        })
+    }
+}
+
 /// How sessions use backend connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PoolMode {
@@ -298,4 +320,6 @@ pub struct Config {
     pub log: Log,
     /// Worker threads; 0 means one per core.
     pub workers: usize,
+    /// What they wait for sockets with.
+    pub io: Io,
 }

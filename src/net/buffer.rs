@@ -1,8 +1,10 @@
-//! Read buffers of one core: a connection holds one only while it has bytes to look at, so that an idle one costs none. With
-//! them goes the count of the commands that came, which tells the reader of a long result whether others share its core.
+//! What the connections of one core share. Read buffers: a connection holds one only while it has bytes to look at, so that an idle one costs none. With
+//! them go the core's ring, and the count of the commands that came, which tells the reader of a long result whether others share its core.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+
+use super::ring::{LOOK, Ring};
 
 /// Bytes of a read buffer.
 pub const SIZE: usize = 64 * 1024;
@@ -16,6 +18,10 @@ pub struct Buffers {
     last: Cell<Option<Box<[u8]>>>,
     free: RefCell<Vec<Box<[u8]>>>,
     commands: Cell<u64>,
+    /// Clients that sent the last of them.
+    clients: Cell<u32>,
+    /// What the sockets are read and written with; `None`: epoll.
+    ring: Option<Rc<Ring>>,
 }
 
 impl std::fmt::Debug for Buffers {
@@ -25,10 +31,32 @@ impl std::fmt::Debug for Buffers {
 }
 
 impl Buffers {
-    /// A client of this core has sent a command.
+    /// Those of a core whose sockets use `ring`.
+    #[must_use]
+    pub fn with_ring(ring: Option<Rc<Ring>>) -> Buffers {
+        Buffers { ring, ..Buffers::default() }
+    }
+
+    /// The core's ring.
+    #[must_use]
+    pub fn ring(&self) -> Option<&Rc<Ring>> {
+        self.ring.as_ref()
+    }
+
+    /// A client of this core has sent a command; `last` is what its connection keeps for this.
     #[inline]
-    pub fn command_came(&self) {
-        self.commands.set(self.commands.get().wrapping_add(1));
+    pub fn command_came(&self, last: &mut u64) {
+        let commands = self.commands.get().wrapping_add(1);
+        self.commands.set(commands);
+        let Some(ring) = &self.ring else { return };
+        // which of the looks at the core this command counts for
+        let look = commands / LOOK + 1;
+        if std::mem::replace(last, look) != look {
+            self.clients.set(self.clients.get() + 1);
+        }
+        if commands.is_multiple_of(LOOK) {
+            ring.look(self.clients.replace(0));
+        }
     }
 
     /// Commands that came so far.

@@ -26,19 +26,26 @@ pub struct PacketStream {
     input: Input,
     /// Bytes moved since others had their turn.
     spent: usize,
+    /// See [`Buffers::command_came`].
+    last_command: u64,
 }
 
 impl PacketStream {
     /// Wraps a stream; its buffers come from `buffers` and go back there.
     #[must_use]
     pub fn new(stream: Stream, buffers: Rc<Buffers>) -> Self {
-        PacketStream { stream, input: Input::new(buffers), spent: 0 }
+        PacketStream { stream, input: Input::new(buffers), spent: 0, last_command: 0 }
     }
 
     /// The stream beneath.
     #[must_use]
     pub fn stream(&self) -> &Stream {
         &self.stream
+    }
+
+    /// When it is dropped, the peer shall see a reset instead of an orderly end (TCP only).
+    pub fn reset_on_drop(&mut self) {
+        self.stream.reset_on_drop();
     }
 
     /// The core's buffers.
@@ -63,6 +70,12 @@ impl PacketStream {
     pub fn compress(&mut self, peer: Peer) {
         let (stream, rest) = self.take_stream();
         self.put_back(Stream::Compressed(Box::new(Compressed::new(stream, peer, rest))));
+    }
+
+    /// The client at the other end has sent a command.
+    #[inline]
+    pub fn command_came(&mut self) {
+        self.input.buffers().command_came(&mut self.last_command);
     }
 
     /// Bytes read and not consumed.
@@ -241,13 +254,13 @@ mod tests {
     use std::os::unix::net::UnixStream;
     use std::thread;
 
+    use super::super::Socket;
     use super::super::buffer::SIZE;
     use super::*;
 
     fn stream(socket: UnixStream, buffers: &Rc<Buffers>) -> PacketStream {
         socket.set_nonblocking(true).unwrap();
-        let socket = tokio::net::UnixStream::from_std(socket).unwrap();
-        PacketStream::new(Stream::Plain(socket.into()), Rc::clone(buffers))
+        PacketStream::new(Stream::Plain(Socket::unix(socket, buffers).unwrap()), Rc::clone(buffers))
     }
 
     /// RULES.md 23: a result that never ends leaves the core to the others after each turn, however fast both its ends are.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::snapshot::Snapshot;
 use crate::config::model::{
-    Address, Admin, Config, Group, Limits, ListenTls, Log, PoolMode, Pooling, Store, StoreId, StoreTls, TablePattern,
+    Address, Admin, Config, Group, Io, Limits, ListenTls, Log, PoolMode, Pooling, Store, StoreId, StoreTls,
+    TablePattern,
 };
 
 pub(crate) fn pattern(text: &str) -> TablePattern {
@@ -55,6 +56,7 @@ pub(crate) fn config(groups: Vec<Group>) -> Config {
         limits: Limits::default(),
         log: Log::default(),
         workers: 0,
+        io: Io::default(),
     }
 }
 

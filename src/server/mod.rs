@@ -31,7 +31,7 @@ use tokio::sync::{mpsc, watch};
 use crate::admin::control::{ControlSocket, Running as _};
 use crate::admin::protocol::Cause;
 use crate::config::Config;
-use crate::config::model::PoolMode;
+use crate::config::model::{Io, PoolMode};
 use crate::config::problem::render;
 use crate::telemetry;
 use post::{PATIENCE, Post};
@@ -64,6 +64,21 @@ pub fn run(config_path: &Path, takeover: bool) -> anyhow::Result<()> {
     runtime.block_on(local.run_until(serve(config_path.to_owned(), config, takeover)))
 }
 
+/// What the cores use: `io_uring` is tried here first, so that `io: io_uring` can fail.
+fn usable(io: Io) -> anyhow::Result<Io> {
+    if io == Io::Epoll {
+        return Ok(Io::Epoll);
+    }
+    match crate::net::Ring::new() {
+        Ok(_) => Ok(io),
+        Err(e) if io == Io::IoUring => Err(e).context("io: io_uring: this kernel has none, or forbids it (`io: auto`)"),
+        Err(e) => {
+            tracing::info!(error = %e, "no io_uring here: epoll");
+            Ok(Io::Epoll)
+        }
+    }
+}
+
 async fn serve(path: PathBuf, config: Config, takeover: bool) -> anyhow::Result<()> {
     let (control_socket, addresses) = (config.control_socket.clone(), config.listen.clone());
     let asked = if takeover { takeover::ask(&control_socket).context("taking over")? } else { None };
@@ -81,10 +96,11 @@ async fn serve(path: PathBuf, config: Config, takeover: bool) -> anyhow::Result<
     } else {
         config.workers
     };
+    let io = usable(config.io)?;
     let (drain, draining) = watch::channel(false);
     let proxy = Arc::new(Proxy::start(path.clone(), config, workers, drain).await?);
     let workers: Vec<Worker> = (0..workers)
-        .map(|i| Worker::start(i, &proxy, draining.clone()))
+        .map(|i| Worker::start(i, &proxy, io, draining.clone()))
         .collect::<std::io::Result<_>>()
         .context("a worker thread")?;
     let (_watch, mut changes) = crate::config::watch::watch_channel(&path).context("watching the configuration")?;
@@ -102,7 +118,7 @@ async fn serve(path: PathBuf, config: Config, takeover: bool) -> anyhow::Result<
         listeners.iter_mut().zip(&addresses).for_each(|(l, address)| l.own_file(address));
     }
     let mut accepting = Box::pin(listen::accept(&listeners, &workers, draining.clone()));
-    tracing::info!(config = %path.display(), epoch = proxy.epoch(), "serving");
+    tracing::info!(config = %path.display(), epoch = proxy.epoch(), %io, "serving");
     let taken_over = tokio::select! {
         () = &mut accepting => false,
         () = operate(&proxy, &mut changes, &mut signals, draining.clone()) => false,

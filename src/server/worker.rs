@@ -11,7 +11,8 @@ use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, watch};
 
 use super::running::Proxy;
-use crate::net::{PacketStream, Peer, Socket, Stream};
+use crate::config::model::Io;
+use crate::net::{Buffers, PacketStream, Peer, Ring, Socket, Stream};
 use crate::session::{Core, CoreFigures, keep, serve};
 
 /// A client that was accepted; its socket does not block already.
@@ -29,7 +30,12 @@ pub(super) struct Worker {
 
 impl Worker {
     /// Starts the thread.
-    pub(super) fn start(index: usize, proxy: &Arc<Proxy>, draining: watch::Receiver<bool>) -> std::io::Result<Worker> {
+    pub(super) fn start(
+        index: usize,
+        proxy: &Arc<Proxy>,
+        io: Io,
+        draining: watch::Receiver<bool>,
+    ) -> std::io::Result<Worker> {
         let (arrivals, receiver) = mpsc::unbounded_channel();
         let figures = proxy.core_figures(index);
         let proxy = Arc::clone(proxy);
@@ -41,7 +47,9 @@ impl Worker {
                 .build_local(LocalOptions::default());
             match runtime {
                 Ok(runtime) => {
-                    let core = Rc::new(Core::new(Arc::clone(&proxy.live), mine, Arc::clone(&proxy.registry), draining));
+                    let buffers = Rc::new(Buffers::with_ring(ring(io)));
+                    let (live, registry) = (Arc::clone(&proxy.live), Arc::clone(&proxy.registry));
+                    let core = Rc::new(Core::new(live, buffers, mine, registry, draining));
                     runtime.block_on(run(core, receiver));
                 }
                 Err(e) => tracing::error!(error = %e, "a core cannot start"),
@@ -79,18 +87,42 @@ impl Drop for Worker {
 /// How often a core wakes for nothing: a timer that is set for later than that (every login sets one) then needs no system call.
 const TICK: Duration = Duration::from_secs(1);
 
+/// This thread's ring: it could be made a moment ago.
+fn ring(io: Io) -> Option<Rc<Ring>> {
+    if io == Io::Epoll {
+        return None;
+    }
+    let ring =
+        Ring::new().inspect_err(|e| tracing::warn!(error = %e, "io_uring fails on a core, which uses epoll")).ok()?;
+    if io == Io::IoUring {
+        ring.serve_all();
+    }
+    Some(ring)
+}
+
 async fn run(core: Rc<Core>, mut arrivals: mpsc::UnboundedReceiver<Arrival>) {
     tokio::task::spawn_local(keep(Rc::clone(&core)));
-    tokio::task::spawn_local(async {
+    if let Some(ring) = core.buffers.ring().cloned() {
+        tokio::task::spawn_local(async move {
+            if let Err(e) = ring.drive().await {
+                tracing::error!(error = %e, "a core cannot go on");
+            }
+        });
+    }
+    let ring = core.buffers.ring().cloned();
+    tokio::task::spawn_local(async move {
         loop {
             tokio::time::sleep(TICK).await;
+            if let Some(ring) = &ring {
+                ring.tick();
+            }
         }
     });
     while let Some(arrival) = arrivals.recv().await {
         let core = Rc::clone(&core);
         tokio::task::spawn_local(async move {
             let figures = Arc::clone(&core.figures);
-            match adopt(arrival) {
+            match adopt(arrival, &core.buffers) {
                 Ok((socket, peer)) => {
                     let stream = PacketStream::new(Stream::Plain(socket), Rc::clone(&core.buffers));
                     serve(core, stream, peer).await;
@@ -102,16 +134,15 @@ async fn run(core: Rc<Core>, mut arrivals: mpsc::UnboundedReceiver<Arrival>) {
     }
 }
 
-fn adopt(arrival: Arrival) -> std::io::Result<(Socket, Peer)> {
+fn adopt(arrival: Arrival, buffers: &Buffers) -> std::io::Result<(Socket, Peer)> {
     match arrival {
         Arrival::Tcp(socket, address) => {
             socket.set_nodelay(true)?;
-            Ok((tokio::net::TcpStream::from_std(socket)?.into(), Peer::Tcp(address)))
+            Ok((Socket::tcp(socket, buffers)?, Peer::Tcp(address)))
         }
         Arrival::Unix(socket) => {
-            let socket = tokio::net::UnixStream::from_std(socket)?;
-            let uid = socket.peer_cred().ok().map(|c| c.uid());
-            Ok((socket.into(), Peer::Unix(uid)))
+            let uid = rustix::net::sockopt::socket_peercred(&socket).ok().map(|c| c.uid.as_raw());
+            Ok((Socket::unix(socket, buffers)?, Peer::Unix(uid)))
         }
     }
 }

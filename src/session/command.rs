@@ -151,7 +151,7 @@ impl Session {
                 Some(limit) => tokio::time::timeout(limit, self.wait()).await.map_err(|_| Fatal::Idle)?,
             };
             self.info.idle.store(false, Ordering::Relaxed);
-            self.core.buffers.command_came();
+            self.client.command_came();
             match woken? {
                 Woken::Client => {}
                 Woken::Home => self.unsolicited().await?,

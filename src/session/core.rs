@@ -62,6 +62,7 @@ impl Core {
     #[must_use]
     pub fn new(
         live: Arc<ArcSwap<Live>>,
+        buffers: Rc<Buffers>,
         figures: Arc<CoreFigures>,
         registry: Arc<Registry>,
         draining: watch::Receiver<bool>,
@@ -69,7 +70,7 @@ impl Core {
         let bytes = usize::try_from(live.load().config().limits.plan_cache).unwrap_or(usize::MAX);
         Core {
             live,
-            buffers: Rc::default(),
+            buffers,
             plans: RefCell::new(PlanCache::new(bytes)),
             pool: Pool::new(Arc::clone(&registry.signals)),
             shelf: Shelf::default(),

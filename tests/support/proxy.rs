@@ -174,6 +174,15 @@ pub fn in_transaction_mode() -> bool {
     std::env::var_os("SWITCHOVER_TEST_POOLED").is_some() || std::env::args().any(|a| a.starts_with("pool::again::"))
 }
 
+/// What the proxy's sockets are read and written with: in `pool: transaction`, always with io_uring where there is one, so that all
+/// that runs in both modes runs in both ways. `SWITCHOVER_TEST_IO` says it for every test.
+fn io() -> String {
+    std::env::var("SWITCHOVER_TEST_IO").unwrap_or_else(|_| {
+        let uring = in_transaction_mode() && switchover::net::Ring::new().is_ok();
+        if uring { "io_uring" } else { "auto" }.to_owned()
+    })
+}
+
 /// A `routing.yaml` of two stores, `default: legacy` and, if there are tables, a group `analytics` of them on `legacy`.
 pub fn pair_config(port: u16, legacy: &Server, new: &Server, tables: &[&str]) -> String {
     let mut text = format!("listen: 127.0.0.1:{port}\nstores:\n");
@@ -186,6 +195,7 @@ pub fn pair_config(port: u16, legacy: &Server, new: &Server, tables: &[&str]) ->
     if in_transaction_mode() {
         text.push_str("pool: transaction\n");
     }
+    writeln!(text, "io: {}", io()).unwrap();
     if !tables.is_empty() {
         writeln!(text, "groups:\n  analytics:\n    tables: [{}]\n    connection: legacy", tables.join(", ")).unwrap();
     }

@@ -52,6 +52,7 @@ pub(super) fn check(reader: &mut Reader<'_>, root: &Node, path: &Path) -> Option
         limits: settings.limits,
         log: settings.log,
         workers: settings.workers,
+        io: settings.io,
     })
 }
 

@@ -1,8 +1,8 @@
-//! `pool`, `hints`, `limits`, `log`, `workers`: values with defaults.
+//! `pool`, `hints`, `limits`, `log`, `workers`, `io`: values with defaults.
 
 use std::time::Duration;
 
-use super::super::model::{Limits, Log, LogFormat, PoolMode, Pooling};
+use super::super::model::{Io, Limits, Log, LogFormat, PoolMode, Pooling};
 use super::super::raw::{Content, Node};
 use super::super::reader::{Fields, Reader};
 use super::super::units;
@@ -15,6 +15,7 @@ pub(super) struct Settings {
     pub(super) limits: Limits,
     pub(super) log: Log,
     pub(super) workers: usize,
+    pub(super) io: Io,
 }
 
 /// Worker threads that make sense on any machine.
@@ -27,7 +28,9 @@ pub(super) fn settings(reader: &mut Reader<'_>, top: &mut Fields<'_>) -> Setting
     let hints =
         top.take("hints").and_then(|node| reader.parsed(node, "hints", "true or false", units::switch)).unwrap_or(true);
     let workers = top.take("workers").and_then(|node| workers(reader, node)).unwrap_or_default();
-    Settings { pool, pooling, hints, limits: limits(reader, top), log: log(reader, top), workers }
+    let kinds = [("auto", Io::Auto), ("io_uring", Io::IoUring), ("epoll", Io::Epoll)];
+    let io = top.take("io").and_then(|node| reader.choice(node, "io", &kinds)).unwrap_or_default();
+    Settings { pool, pooling, hints, limits: limits(reader, top), log: log(reader, top), workers, io }
 }
 
 /// `pool: transaction`, or `pool: { mode: transaction, … }`.
