@@ -98,6 +98,9 @@ impl Changes {
     }
 
     fn list<T: PartialEq + Display>(&mut self, key: &str, old: &[T], new: &[T]) {
+        if old == new {
+            return;
+        }
         let missing = |from: &[T], other: &[T], sign: char| -> Vec<String> {
             from.iter().filter(|item| !other.contains(item)).map(|item| format!("{sign}{item}")).collect()
         };
@@ -105,7 +108,7 @@ impl Changes {
         parts.extend(missing(new, old, '+'));
         if !parts.is_empty() {
             self.lines.push(format!("{key}: {}", parts.join(" ")));
-        } else if old != new {
+        } else {
             self.lines.push(format!("{key}: another order"));
         }
     }

@@ -180,14 +180,18 @@ fn confirm(
     store: &str,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<(), EditError> {
-    if let Err(problems) = load::parse(new, path, env) {
-        let real: Vec<Problem> = problems.into_iter().filter(|p| p.kind != ProblemKind::UnsetVariable).collect();
-        if !real.is_empty() {
-            return Err(EditError::Config(real));
+    let says_so = match load::parse(new, path, env) {
+        Ok(config) => config.group_by_name(group).is_some_and(|g| config.store_name(g.connection) == store),
+        Err(problems) => {
+            let real: Vec<Problem> = problems.into_iter().filter(|p| p.kind != ProblemKind::UnsetVariable).collect();
+            if !real.is_empty() {
+                return Err(EditError::Config(real));
+            }
+            let flag = place::find(new, path, group, store, env)?;
+            flag.value.as_deref() == Some(store) && !flag.expression
         }
-    }
-    let flag = place::find(new, path, group, store, env)?;
-    if flag.value.as_deref() == Some(store) && !flag.expression {
+    };
+    if says_so {
         Ok(())
     } else {
         let message = "the flag is written in a way that cannot be edited: set it by hand";

@@ -176,7 +176,12 @@ async fn operate(
     let mut publisher = telemetry::Publisher::default();
     loop {
         tokio::select! {
-            Some(()) = changes.recv() => reload(proxy),
+            // (a flag that went through the proxy was read already)
+            Some(()) = changes.recv() => {
+                if proxy.file_is_new() {
+                    reload(proxy);
+                }
+            }
             _ = signals.hangup.recv() => reload(proxy),
             _ = look.tick() => {
                 if proxy.file_differs() {

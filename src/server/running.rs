@@ -130,7 +130,12 @@ impl Proxy {
     /// Whether the file holds other bytes than those that were read last (put back right after a flag, for one), and nobody
     /// reads it now.
     pub(super) fn file_differs(&self) -> bool {
-        self.reloading.try_lock().is_ok() && content(&self.path) != self.read_last.load(Ordering::Relaxed)
+        self.reloading.try_lock().is_ok() && self.file_is_new()
+    }
+
+    /// Whether the file holds other bytes than those that were read last.
+    pub(super) fn file_is_new(&self) -> bool {
+        content(&self.path) != self.read_last.load(Ordering::Relaxed)
     }
 
     /// No more clients; `serve` ends the sessions.

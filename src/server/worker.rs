@@ -100,6 +100,9 @@ fn ring(io: Io) -> Option<Rc<Ring>> {
     Some(ring)
 }
 
+/// How long clients have, after their sessions have ended, to read what is theirs.
+const SETTLE: Duration = Duration::from_secs(5);
+
 async fn run(core: Rc<Core>, mut arrivals: mpsc::UnboundedReceiver<Arrival>) {
     tokio::task::spawn_local(keep(Rc::clone(&core)));
     if let Some(ring) = core.buffers.ring().cloned() {
@@ -131,6 +134,10 @@ async fn run(core: Rc<Core>, mut arrivals: mpsc::UnboundedReceiver<Arrival>) {
             }
             figures.sessions.fetch_sub(1, Ordering::Relaxed);
         });
+    }
+    // who was served last may still have to read it
+    if let Some(ring) = core.buffers.ring() {
+        ring.settle(SETTLE).await;
     }
 }
 

@@ -76,10 +76,13 @@ impl Session {
             Command::ResetConnection => self.reset_connection(frame).await,
             Command::ProcessKill => {
                 let id = self.framed(frame).get(HEADER + 1..HEADER + 5).and_then(|b| b.first_chunk::<4>()).copied();
-                let outcome = self.at_home(frame, Expect::Ok).await?;
-                if let (Some(id), None) = (id, outcome.error) {
-                    self.kill_elsewhere(u64::from(u32::from_le_bytes(id)), false);
-                }
+                let Some(id) = id else { return self.at_home(frame, Expect::Ok).await.map(|_| ()) };
+                let framed = self.framed(frame).to_vec();
+                self.consume(frame);
+                let id = u64::from(u32::from_le_bytes(id));
+                let outcome = self.send_kill(&framed, 0, Expect::Ok, id, false).await?;
+                self.reported(None, 0, &outcome);
+                self.transaction_over();
                 Ok(())
             }
             Command::SetOption => self.set_option(frame).await,

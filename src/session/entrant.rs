@@ -60,7 +60,7 @@ impl Session {
         state.database = database.map(|d| String::from_utf8_lossy(&d).into_owned());
         state.see_status(status);
         let info = Arc::new(SessionInfo::new(id, &account.user, &peer, live.snapshot.epoch, lease.is_some()));
-        core.registry.add(&info);
+        let listed = core.registry.add(&info);
         Session {
             newest: Cache::new(Arc::clone(&core.live)),
             core,
@@ -77,6 +77,7 @@ impl Session {
             gathered: Vec::new(),
             info,
             _seat: seat,
+            _listed: listed,
         }
     }
 
@@ -87,11 +88,5 @@ impl Session {
             self.client.compress(Frames::Client);
         }
         Ok(())
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.core.registry.remove(&self.info);
     }
 }

@@ -16,6 +16,7 @@ mod exchange;
 mod figures;
 mod home;
 mod keeper;
+mod kill;
 mod lease;
 mod leg;
 mod login;
@@ -83,6 +84,8 @@ pub(crate) struct Session {
     info: Arc<SessionInfo>,
     /// Its place among `limits.max_connections`.
     _seat: registry::Seat,
+    /// Its place in the list, which it leaves after its client: who finds it gone may say that it is dead.
+    _listed: registry::Listed,
 }
 
 /// Serves one client until it leaves; every error ends here.

@@ -307,6 +307,9 @@ impl Session {
                 None => crate::backend::control::kill(&store, thread, query, limit).await,
             }
         }
+        if !query {
+            self.core.registry.ended(&victim).await;
+        }
         self.send_ok().await?;
         Ok(())
     }

@@ -344,15 +344,13 @@ impl Session {
         }
         packet::put(&mut out, 0, &payload);
         let expect = expected(&payload, command);
-        let outcome = match columns.is_empty() {
-            true => self.send_relay(&out, at, expect).await?,
-            false => Box::pin(self.send_with_columns(&out, at, expect, &columns)).await?,
+        let outcome = match &facts {
+            Some(Facts { kind: Kind::Kill { query, id: Some(id) }, .. }) => {
+                Box::pin(self.send_kill(&out, at, expect, *id, *query)).await?
+            }
+            _ if columns.is_empty() => self.send_relay(&out, at, expect).await?,
+            _ => Box::pin(self.send_with_columns(&out, at, expect, &columns)).await?,
         };
-        if let Some(Facts { kind: Kind::Kill { query, id: Some(id) }, .. }) = &facts
-            && outcome.error.is_none()
-        {
-            self.kill_elsewhere(*id, *query);
-        }
         self.executed(id, at, &outcome, started);
         Ok(())
     }

@@ -272,12 +272,10 @@ impl Session {
         }
         let at = self.target(facts, Some(plan)).await?;
         self.before(facts, at).await?;
-        let outcome = self.send_relay(framed, at, Expect::Results).await?;
-        if let Kind::Kill { query, id: Some(id) } = &facts.kind
-            && outcome.error.is_none()
-        {
-            self.kill_elsewhere(*id, *query);
-        }
+        let outcome = match &facts.kind {
+            Kind::Kill { query, id: Some(id) } => self.send_kill(framed, at, Expect::Results, *id, *query).await?,
+            _ => self.send_relay(framed, at, Expect::Results).await?,
+        };
         self.finish(facts, at, &outcome, started);
         Ok(())
     }
@@ -549,16 +547,6 @@ impl Session {
             );
         }
         self.after(facts, at, outcome);
-    }
-
-    /// KILL of a proxied session reaches its threads on the other stores too.
-    pub(crate) fn kill_elsewhere(&self, id: u64, query: bool) {
-        let limit = self.live.config().limits.connect_timeout;
-        for (store, thread) in self.core.registry.others(id) {
-            tokio::task::spawn_local(async move {
-                crate::backend::control::kill(&store, thread, query, limit).await;
-            });
-        }
     }
 }
 

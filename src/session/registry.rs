@@ -143,9 +143,22 @@ impl Registry {
         (taken < u64::from(limit)).then_some(seat)
     }
 
-    /// Adds a session.
-    pub fn add(&self, info: &Arc<SessionInfo>) {
+    /// Adds a session, until the value is dropped.
+    #[must_use]
+    pub fn add(self: &Arc<Self>, info: &Arc<SessionInfo>) -> Listed {
         lock(&self.sessions).insert(info.id, Arc::clone(info));
+        Listed { registry: Arc::clone(self), info: Arc::clone(info) }
+    }
+
+    /// Waits until an idle session has ended, for a tenth of a second at most: its store has killed it.
+    pub async fn ended(&self, info: &Arc<SessionInfo>) {
+        for _ in 0..100 {
+            let listed = self.get(info.id).is_some_and(|s| Arc::ptr_eq(&s, info));
+            if !listed || !info.idle.load(Ordering::Relaxed) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// An id for a session of `pool: transaction`: from 2^30 up, where a store's ids hardly come, and below 2^31, for
@@ -171,14 +184,6 @@ impl Registry {
     #[must_use]
     pub fn is_pooled(&self, id: u64) -> bool {
         self.get(id).is_some_and(|s| s.pooled)
-    }
-
-    /// Removes a session, unless its id belongs to a newer one already.
-    pub fn remove(&self, info: &Arc<SessionInfo>) {
-        let mut sessions = lock(&self.sessions);
-        if sessions.get(&info.id).is_some_and(|s| Arc::ptr_eq(s, info)) {
-            sessions.remove(&info.id);
-        }
     }
 
     /// The threads of session `id` on stores other than its home.
@@ -254,6 +259,23 @@ impl Registry {
         f.count += 1;
         let beyond = f.count.saturating_sub(allowed);
         Duration::from_millis(u64::from(beyond.min(20)) * 100)
+    }
+}
+
+/// A session's place in the list.
+#[derive(Debug)]
+pub struct Listed {
+    registry: Arc<Registry>,
+    info: Arc<SessionInfo>,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        let mut sessions = lock(&self.registry.sessions);
+        // (its id may belong to a newer one already)
+        if sessions.get(&self.info.id).is_some_and(|s| Arc::ptr_eq(s, &self.info)) {
+            sessions.remove(&self.info.id);
+        }
     }
 }
 

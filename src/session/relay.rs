@@ -147,7 +147,7 @@ async fn changed(client: &mut PacketStream, leg: &mut Leg, length: usize) -> Res
 }
 
 /// Reads from the store, unless something is left of an earlier read that was not looked at; a client that closes ends it.
-async fn fill_watching(client: &mut PacketStream, leg: &mut Leg) -> Result<(), Fatal> {
+pub(crate) async fn fill_watching(client: &mut PacketStream, leg: &mut Leg) -> Result<(), Fatal> {
     let stream = &mut leg.backend.stream;
     let read = poll_fn(|cx| {
         if let Poll::Ready(read) = stream.poll_fill(cx) {

@@ -211,6 +211,19 @@ async fn kill_reaches_the_query_on_the_other_store() {
     assert!(victim.query_drop("SELECT 1").await.is_err());
 }
 
+/// The store closes a connection before it says that it is killed; so do we.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_killed_is_gone_when_its_killer_hears_of_it() {
+    let (database, proxy) = hits();
+    let mut admin = proxy.connect(&database.name).await;
+    for round in 0..40 {
+        let mut victim = proxy.connect(&database.name).await;
+        let id: u64 = victim.query_first("SELECT CONNECTION_ID()").await.unwrap().unwrap();
+        admin.query_drop(format!("KILL {id}")).await.unwrap();
+        assert!(victim.ping().await.is_err(), "round {round}");
+    }
+}
+
 #[tokio::test]
 async fn unix_sockets_serve_and_reach_stores() {
     let database = stores().database();

@@ -27,6 +27,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{CancelBuilder, Fd, Timespec};
@@ -190,6 +191,9 @@ impl Ring {
     /// A second has passed: sockets whose peer reads nothing are given up in the end.
     pub fn tick(&self) {
         let mut state = self.state.borrow_mut();
+        if state.lingering.is_empty() {
+            return;
+        }
         let mut at = 0;
         while let Some(&index) = state.lingering.get(at) {
             at += 1;
@@ -203,6 +207,16 @@ impl Ring {
         }
         drop(state);
         self.wake();
+    }
+
+    /// Waits until everything that was written is sent, for `limit` at most: before the ring goes.
+    pub async fn settle(&self, limit: Duration) {
+        let settled = async {
+            while !self.state.borrow().slots.iter().all(Slot::all_sent) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let _ = tokio::time::timeout(limit, settled).await;
     }
 
     /// Whether so many connections of the core are at work that the ring serves them better.

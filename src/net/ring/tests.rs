@@ -157,9 +157,7 @@ fn what_was_written_outlives_its_stream() {
                 near.write(part).await.unwrap();
             }
             drop(near);
-            while !reader.is_finished() {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+            core.ring().unwrap().settle(Duration::from_secs(20)).await;
             assert!(reader.join().unwrap() == sent, "{length} bytes");
         }
         let state = core.ring().unwrap().state.borrow();
