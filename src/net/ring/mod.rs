@@ -1,16 +1,16 @@
 //! Socket I/O of one core by io_uring: reads and writes of many connections in one system call.
 //!
 //! ```text
-//!  session ─ write ─► slot.out ─┐                      ┌─► slot.chunks ─ read ─► session
-//!                               ├─ turn: one system call ┤
-//!  session ─ read ──► receive ──┘                      └─► wakers of what came
+//!  session ─ write ─► slot.out ┐                         ┌─► slot.chunks ─ read ─► session
+//!                              ├─ turn: one system call ─┤
+//!  session ─ read ──► receive ─┘                         └─► wakers of what came
 //! ```
 //!
 //! A session that wants bytes has a receive operation, which stays (multishot) and takes a buffer of [`provided`] when bytes come.
 //! What it writes is kept until the sessions that are awake have run; then [`Ring::turn`] hands all of it to the kernel, which sends
-//! at once, and gives what has come meanwhile. An eventfd tells the core's runtime when something comes later. Long results are read and
-//! written by system calls of their own, into large buffers. All of it serves only cores that are crowded: where few connections are
-//! at work, nothing shares a turn, and tokio's way costs less ([`Ring::look`] decides).
+//! at once, and gives what has come meanwhile. An eventfd tells the core's runtime when something comes later. Long results are read
+//! and written by system calls of their own, into large buffers. All of it serves only cores that are crowded: where few connections
+//! are at work, nothing shares a turn, and tokio's way costs less ([`Ring::look`] decides).
 //!
 //! Measured (MariaDB 10.11, Linux 6.18, sysbench point selects, all on one CPU): an L4 relay so made takes 0.95, 0.76 and 0.62 × the
 //! CPU of HAProxy per query at 1, 16 and 128 connections. Source: io_uring(7), io_uring_setup(2).
@@ -198,8 +198,8 @@ impl Ring {
         while let Some(&index) = state.lingering.get(at) {
             at += 1;
             let Some(slot) = state.slots.get_mut(index as usize) else { continue };
-            slot.age += 1;
-            if slot.age == LINGER {
+            slot.age = slot.age.saturating_add(1);
+            if slot.age >= LINGER {
                 slot.out.clear();
                 let fd = slot.fd;
                 state.push(&opcode::AsyncCancel2::new(CancelBuilder::fd(Fd(fd)).all()).build().user_data(CANCEL));
