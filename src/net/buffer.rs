@@ -1,5 +1,6 @@
-//! What the connections of one core share. Read buffers: a connection holds one only while it has bytes to look at, so that an idle one costs none. With
-//! them go the core's ring, and the count of the commands that came, which tells the reader of a long result whether others share its core.
+//! What the connections of one core share. Read buffers: a connection holds one only while it has bytes to look at, so that an idle
+//! one costs none. With them go the core's ring, and the count of the commands that came, which tells the reader of a long result
+//! whether others share its core.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -91,11 +91,6 @@ impl Compressed {
         &self.inner
     }
 
-    /// The same, to be changed.
-    pub fn inner_mut(&mut self) -> &mut Stream {
-        &mut self.inner
-    }
-
     /// Opens the frame at the start of `raw`, if it is whole.
     fn open(&mut self) -> io::Result<bool> {
         let Some([l0, l1, l2, sequence, p0, p1, p2]) = self.raw.first_chunk::<HEADER>().copied() else {

@@ -43,11 +43,6 @@ impl PacketStream {
         &self.stream
     }
 
-    /// When it is dropped, the peer shall see a reset instead of an orderly end (TCP only).
-    pub fn reset_on_drop(&mut self) {
-        self.stream.reset_on_drop();
-    }
-
     /// The core's buffers.
     #[must_use]
     pub fn buffers(&self) -> &Rc<Buffers> {

@@ -1,10 +1,11 @@
 //! A plain socket: read and written as soon as tokio says that it is ready, or, while many connections of the core are at work,
 //! through the core's ring ([`super::ring`]), which costs less for many and more for few.
 //!
-//! With tokio, it takes one system call per read or write, and no bookkeeping beside it. It does by hand what tokio's own streams do, for less: a read that finds nothing costs one look at a flag; the task's waker is
-//! registered once and stays until it was used; a call that moved fewer bytes than it was given has drained (or filled) the socket,
-//! and is not followed by another that would only say so (epoll(7), edge-triggered). tokio's cooperative budget is not charged:
-//! [`super::PacketStream`] keeps a session from starving its core.
+//! With tokio, it takes one system call per read or write, and no bookkeeping beside it. It does by hand what tokio's own streams do,
+//! for less: a read that finds nothing costs one look at a flag; the task's waker is registered once and stays until it was used; a
+//! call that moved fewer bytes than it was given has drained (or filled) the socket, and is not followed by another that would only
+//! say so (epoll(7), edge-triggered). tokio's cooperative budget is not charged: [`super::PacketStream`] keeps a session from
+//! starving its core.
 
 use std::io;
 use std::net::SocketAddr;
@@ -106,7 +107,8 @@ impl Kind {
             (Kind::Tcp(s), false) => s.poll_write_ready(cx),
             (Kind::Unix(s), true) => s.poll_read_ready(cx),
             (Kind::Unix(s), false) => s.poll_write_ready(cx),
-            (Kind::Ring(_) | Kind::Gone, _) => Poll::Ready(Ok(())),
+            // (a change that failed: nobody shall wait for it, or try again)
+            (Kind::Ring(_) | Kind::Gone, _) => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 }
@@ -192,8 +194,8 @@ impl Socket {
     }
 
     /// When it is dropped, the peer shall see a reset instead of an orderly end (TCP only).
-    pub fn reset_on_drop(&mut self) {
-        match &mut self.kind {
+    pub fn reset_on_drop(&self) {
+        match &self.kind {
             Kind::Tcp(s) => {
                 let _ = s.set_zero_linger();
             }

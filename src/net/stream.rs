@@ -122,19 +122,9 @@ impl Stream {
         }
     }
 
-    fn socket_mut(&mut self) -> Option<&mut Socket> {
-        match self {
-            Stream::Plain(s) => Some(s),
-            Stream::Accepted(s) => Some(&mut s.get_mut().0.socket),
-            Stream::Connected(s) => Some(&mut s.get_mut().0.socket),
-            Stream::Compressed(c) => c.inner_mut().socket_mut(),
-            Stream::Gone => None,
-        }
-    }
-
     /// When it is dropped, the peer shall see a reset instead of an orderly end (TCP only).
-    pub fn reset_on_drop(&mut self) {
-        if let Some(socket) = self.socket_mut() {
+    pub fn reset_on_drop(&self) {
+        if let Some(socket) = self.socket() {
             socket.reset_on_drop();
         }
     }

@@ -131,7 +131,7 @@ impl Session {
         }
         if why.is_reset() && !self.legs.iter().any(|l| l.busy) {
             // between commands nothing is on its way to the client: it sees what it would see of the store itself
-            self.client.reset_on_drop();
+            self.client.stream().reset_on_drop();
             return self.legs.clear();
         }
         if why.leaves_query_running() {

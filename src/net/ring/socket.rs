@@ -1,5 +1,6 @@
 //! A socket of a ring, as [`super::super::Socket`] uses it.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -43,7 +44,7 @@ pub(crate) struct RingSocket {
     slot: u32,
     /// `None` once the slot has it.
     plain: Option<Plain>,
-    reset: bool,
+    reset: Cell<bool>,
 }
 
 impl RingSocket {
@@ -55,7 +56,7 @@ impl RingSocket {
         // the kernel would not wait for a socket that is not to be waited for
         rustix::io::ioctl_fionbio(&plain, false)?;
         let slot = ring.state.borrow_mut().add(plain.as_fd().as_raw_fd());
-        Ok(RingSocket { ring: Rc::clone(ring), slot, plain: Some(plain), reset: false })
+        Ok(RingSocket { ring: Rc::clone(ring), slot, plain: Some(plain), reset: Cell::new(false) })
     }
 
     /// Takes it off the ring, unless the kernel still works on something, or something waits to be read.
@@ -75,12 +76,13 @@ impl RingSocket {
             drop(state);
             return Err(self);
         }
-        state.release(self.slot);
-        drop(state);
-        match self.plain.take() {
-            Some(plain) if rustix::io::ioctl_fionbio(&plain, true).is_ok() => Ok(plain),
-            _ => Err(self),
+        // (the slot is given up last: from then on it may be another socket's)
+        let plain = self.plain.take_if(|plain| rustix::io::ioctl_fionbio(plain, true).is_ok());
+        if plain.is_some() {
+            state.release(self.slot);
         }
+        drop(state);
+        plain.ok_or(self)
     }
 
     pub(in crate::net) fn is_unix(&self) -> bool {
@@ -94,9 +96,9 @@ impl RingSocket {
         }
     }
 
-    pub(in crate::net) fn reset_on_drop(&mut self) {
+    pub(in crate::net) fn reset_on_drop(&self) {
         if let Some(Plain::Tcp(s)) = &self.plain {
-            self.reset = rustix::net::sockopt::set_socket_linger(s, Some(Duration::ZERO)).is_ok();
+            self.reset.set(rustix::net::sockopt::set_socket_linger(s, Some(Duration::ZERO)).is_ok());
         }
     }
 
@@ -106,7 +108,7 @@ impl RingSocket {
         if !self.may_have_bytes(cx) {
             return Poll::Pending;
         }
-        let read = self.poll_into(cx, input.space());
+        let read = self.poll_take(cx, input.space());
         input.filled(match &read {
             Poll::Ready(Ok(n)) => *n,
             _ => 0,
@@ -138,9 +140,10 @@ impl RingSocket {
 
     /// Reads what there is into `space`.
     pub(in crate::net) fn poll_into(&self, cx: &Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
-        if !self.may_have_bytes(cx) {
-            return Poll::Pending;
-        }
+        if self.may_have_bytes(cx) { self.poll_take(cx, space) } else { Poll::Pending }
+    }
+
+    fn poll_take(&self, cx: &Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut state = self.ring.state.borrow_mut();
         let super::State { slots, provided, .. } = &mut *state;
         let Some(slot) = slots.get_mut(self.slot as usize) else { return Poll::Ready(Ok(0)) };
@@ -281,7 +284,7 @@ impl Drop for RingSocket {
     fn drop(&mut self) {
         // (at the end of its thread the ring may be in use: then its own end closes the socket)
         if let (Some(plain), Ok(mut state)) = (self.plain.take(), self.ring.state.try_borrow_mut()) {
-            state.leave(self.slot, plain, self.reset);
+            state.leave(self.slot, plain, self.reset.get());
         }
     }
 }
