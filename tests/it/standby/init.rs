@@ -147,3 +147,23 @@ fn a_flag_does_not_move_under_a_standby() {
     eventually("the standby is gone", || kept.proxy.status()["groups"][0]["standby"].is_null());
     kept.proxy.flag("analytics", "new");
 }
+
+/// An applier that is there before its mark is waits for it; that is no lost connection (`workload` counts those).
+#[test]
+fn waiting_for_the_first_mark_is_no_reconnect() {
+    let servers = [11, 12].map(|id| PrivateServer::start(id, DURABLE));
+    for server in &servers {
+        server.sql("CREATE DATABASE d CHARACTER SET utf8mb4");
+        statements(server, SCHEMA);
+        switchover::standby::schema::STATEMENTS.iter().for_each(|sql| drop(server.sql(sql)));
+    }
+    let proxy = Proxy::start(|port| config(port, &servers[0], &servers[1]));
+    let show = || proxy.status()["groups"][0]["standby"].clone();
+    eventually("it waits", || show()["state"] == "waiting");
+    assert!(show()["reason"].as_str().unwrap().contains("has no mark"), "{:#}", show());
+    std::thread::sleep(std::time::Duration::from_millis(1_200));
+    let init = proxy.cli(&["init"]);
+    assert!(init.ok, "{}{}", init.stdout, init.stderr);
+    eventually("it applies by itself", || show()["state"] == "applying");
+    assert_eq!(show()["reconnects"], 0, "{:#}", show());
+}
