@@ -26,6 +26,7 @@
 pub mod applier;
 pub mod catalog;
 pub mod check;
+pub mod health;
 pub mod init;
 pub mod lease;
 pub mod marks;
