@@ -3,6 +3,7 @@
 mod deaths;
 mod init;
 mod lease;
+mod settle;
 mod stops;
 mod types;
 mod workload;
