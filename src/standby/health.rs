@@ -413,12 +413,12 @@ mod tests {
             let (mut first_met, mut entered) = (None::<u64>, [None::<u64>; 2]);
             for step in 0..600 {
                 if step % 40 == 0 {
-                    odds = [2, 10, 50, 90, 98][roll(5) as usize];
+                    odds = [2, 10, 50, 90, 98].into_iter().nth(roll(5).try_into().unwrap()).unwrap();
                 }
                 let pause = if roll(60) == 0 { 10_000 } else { roll(900) };
                 now += pause;
                 let causes = [Cause::Unreachable, Cause::Lost, Cause::Silent, Cause::Full, Cause::ReadOnly];
-                let cause = causes[roll(5) as usize];
+                let cause = causes.into_iter().nth(roll(5).try_into().unwrap()).unwrap();
                 let evidence = match roll(100) {
                     n if n < odds => Evidence::Good,
                     _ if roll(4) == 0 => Evidence::Met(cause),
@@ -428,12 +428,17 @@ mod tests {
                 let after = w.see(now, evidence);
                 match evidence {
                     Evidence::Good => {
-                        (grave.clear(), good.push(now));
+                        grave.clear();
+                        good.push(now);
                         first_met = None;
                     }
-                    Evidence::Failed(c) if c.is_grave() => (good.clear(), grave.push(now)).0,
+                    Evidence::Failed(c) if c.is_grave() => {
+                        good.clear();
+                        grave.push(now);
+                    }
                     Evidence::Failed(_) => {
-                        (good.clear(), grave.clear());
+                        good.clear();
+                        grave.clear();
                         first_met = None;
                     }
                     Evidence::Met(_) => first_met = first_met.or(Some(now)),

@@ -258,3 +258,43 @@ pub async fn finish(backend: &mut Backend, settling: &Settling) -> Result<(), Fa
     let done = done.await;
     end(backend, done).await
 }
+
+/// One change that was left behind, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Noted {
+    /// The transaction.
+    pub transaction: String,
+    /// When it committed on the authority that failed, by that one's clock, UTC.
+    pub committed_at: String,
+    /// The table.
+    pub table: String,
+    /// The row's key.
+    pub key: String,
+    /// What the authority that failed did: the statement's kind, and the row before and after.
+    pub was: String,
+    /// What the other store has under the key.
+    pub found: String,
+    /// `pending`, `applied` or `reported`.
+    pub settled: String,
+    /// Why it was not applied.
+    pub why: String,
+}
+
+/// Changes of a group, the newest settlement's last, in order; with `all` those too that were applied. At most `most`.
+///
+/// # Errors
+/// As the store's.
+pub async fn noted(backend: &mut Backend, group: &str, all: bool, most: usize) -> Result<Vec<Noted>, Failed> {
+    let which = if all { "" } else { " AND settled <> 'applied'" };
+    let sql = format!(
+        "SELECT transaction_id, FROM_UNIXTIME(committed_at), table_name, row_key, was, found, settled, why \
+         FROM switchover.left_behind WHERE group_name = {}{which} \
+         ORDER BY MAX(noted_at) OVER (PARTITION BY settling), settling, place, number LIMIT {most}",
+        literal(group)
+    );
+    let noted = |row: Vec<String>| {
+        let [transaction, committed_at, table, key, was, found, settled, why] = <[String; 8]>::try_from(row).ok()?;
+        Some(Noted { transaction, committed_at, table, key, was, found, settled, why })
+    };
+    Ok(ask(backend, &sql).await?.into_iter().filter_map(noted).collect())
+}

@@ -147,6 +147,14 @@ async fn what_fits_is_applied_and_the_rest_reported() {
     // once
     assert_eq!(settle(&request).await.unwrap(), report);
     assert_eq!(new.sql("SELECT COUNT(*) FROM switchover.settling_log")[0][0], "0");
+    // for operators: the stores say it, no proxy runs
+    let text = kept.proxy.cli(&["standby", "left-behind", "analytics"]).text();
+    assert!(text.contains("UPDATE id = 2, v = 'b'") && text.contains("has id = '2', v = 'ours'"), "{text}");
+    assert!(!text.contains("'left'"), "{text}");
+    let all = kept.proxy.cli(&["standby", "left-behind", "analytics", "--all", "--json"]);
+    let all: serde_json::Value = serde_json::from_str(&all.stdout).unwrap();
+    assert_eq!((all[0]["settled"].as_str(), all[0]["store"].as_str()), (Some("applied"), Some("new")), "{all:#}");
+    assert_eq!(all.as_array().unwrap().len(), 9);
     goes_on(kept);
 }
 
