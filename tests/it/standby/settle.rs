@@ -305,3 +305,47 @@ async fn every_type_is_taken_back_and_applied() {
     assert_eq!(sums(&kept.authority), opened);
     assert_eq!(sums(&kept.standby), left);
 }
+
+/// What the standby had of the log behind its position, from a round that was torn, was not left behind.
+#[tokio::test]
+async fn what_a_torn_round_applied_stays() {
+    let mut kept = Kept::start(SCHEMA, &[]);
+    let mut request = fall_back(&mut kept).await;
+    kept.authority.sql_in("d", "INSERT INTO t VALUES (1, 'left', 0)");
+    kept.authority.sql_in("d", "INSERT INTO t VALUES (2, 'had', 0)");
+    request.applied = [kept.authority.sql("SELECT @@gtid_binlog_pos")[0][0].clone()].into();
+    kept.authority.sql_in("d", "UPDATE t SET n = 5 WHERE id = 2");
+    kept.standby.sql_in("d", "INSERT INTO t VALUES (2, 'had', 0)");
+    request.opened = kept.standby.sql("SELECT @@gtid_binlog_pos")[0][0].parse().unwrap();
+    let opened = everything(&kept.standby);
+    let report = settle(&request).await.unwrap();
+    assert_eq!(became(&report), ["applied", "applied"]);
+    assert_eq!(everything(&kept.authority), opened);
+    assert_eq!(kept.standby.sql("SELECT * FROM d.t ORDER BY id").concat(), ["1", "left", "0", "2", "had", "5"]);
+    goes_on(kept);
+}
+
+/// Two proxies that find the old authority back at the same moment.
+#[tokio::test]
+async fn two_settle_at_once_and_each_is_done_once() {
+    let mut kept = Kept::start(SCHEMA, &[]);
+    kept.authority.sql_in("d", "INSERT INTO t VALUES (1, 'a', 1), (2, 'b', 2)");
+    let request = fall_back(&mut kept).await;
+    let opened = everything(&kept.standby);
+    for n in 0..30 {
+        kept.authority.sql_in("d", &format!("INSERT INTO t VALUES ({}, 'x{n}', 0)", 100 + n));
+        kept.authority.sql_in("d", "UPDATE t SET n = n + 1 WHERE id <> 2");
+    }
+    let left = everything(&kept.authority);
+    let until_done = async || loop {
+        match settle(&request).await {
+            Ok(report) => break report,
+            Err(Failed::Busy(_) | Failed::Lost(_)) => {}
+            Err(other) => panic!("{other}"),
+        }
+    };
+    let (a, b) = tokio::join!(until_done(), until_done());
+    assert_eq!(a, b);
+    assert_eq!(became(&a), ["applied"; 60]);
+    assert_eq!((everything(&kept.authority), everything(&kept.standby)), (opened, left));
+}
