@@ -112,6 +112,7 @@ fn snapshot() -> Snapshot {
         references: vec![pattern("sites".into())],
         cross_store_transactions: true,
         standby: None,
+        change_log: switchover::config::model::ChangeLog::Binlog,
     });
     let config = Config {
         listen: Vec::new(),

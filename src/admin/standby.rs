@@ -100,7 +100,8 @@ async fn begin(config: &Config, group: &Group, from: Option<Position>) -> Result
     let at = config.groups.iter().position(|g| g.name == group.name).and_then(|at| u16::try_from(at).ok());
     let snapshot = Snapshot::compile(Arc::new(config.clone()), 0, probed.lower_case_table_names.unwrap_or(0));
     let tables = GroupTables::new(snapshot, GroupId(at.unwrap_or(0)));
-    let request = init::Request { group: group.name.clone(), tables, authority, standby, from };
+    let request =
+        init::Request { group: group.name.clone(), tables, authority, standby, change_log: group.change_log, from };
     init::init(&request).await.map_err(|e| e.to_string())
 }
 

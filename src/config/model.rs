@@ -129,6 +129,18 @@ pub struct Group {
     pub cross_store_transactions: bool,
     /// The other store, kept in step with the one that serves the group.
     pub standby: Option<StoreId>,
+    /// What feeds the standby.
+    pub change_log: ChangeLog,
+}
+
+/// The record of a store's committed transactions that feeds a standby.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ChangeLog {
+    /// The store's own. The default.
+    #[default]
+    Binlog,
+    /// A table on the store, in which the proxy records each write of the group.
+    Journal,
 }
 
 /// What sockets are read and written with.

@@ -29,7 +29,8 @@ use super::tables::GroupTables;
 use super::tenure::{BEAT, Tenure};
 use crate::backend::connection::QueryError;
 use crate::backend::{Backend, StoreHandle, control};
-use crate::changes::{Stop, Tables};
+use crate::changes::{Source, Stop, Tables};
+use crate::config::model::ChangeLog;
 use crate::entry::Position;
 
 /// Between two attempts.
@@ -44,6 +45,8 @@ pub struct Settings {
     pub tables: GroupTables,
     /// The store whose log is read.
     pub authority: Arc<StoreHandle>,
+    /// Which of its logs.
+    pub change_log: ChangeLog,
     /// The store that is kept in step.
     pub standby: Arc<StoreHandle>,
     /// Who this proxy is: the same after a restart.
@@ -272,12 +275,13 @@ impl Applier {
         self.state.enter(&self.settings.group, Phase::Applying);
         let databases = tenure.catalog.keys().map(|name| name.database.clone()).collect();
         let tables = Box::new(self.settings.tables.clone().in_databases(databases)) as Box<dyn Tables>;
-        let reader = Reader::start(
-            Arc::clone(&self.settings.authority),
-            server_id(&self.settings.group),
-            tenure.resume.position.clone(),
-            tables,
-        );
+        let source = Source {
+            store: Arc::clone(&self.settings.authority),
+            kind: self.settings.change_log,
+            group: self.settings.group.clone(),
+            server_id: server_id(&self.settings.group),
+        };
+        let reader = Reader::start(source, tenure.resume.position.clone(), tables);
         let reader = reader.map_err(|e| End::Again(Phase::Waiting(e.to_string())))?;
         tenure.rounds(self, reader).await
     }

@@ -19,7 +19,7 @@ use super::state::Phase;
 use crate::backend::control::{self, ControlError};
 use crate::backend::{Backend, StoreHandle};
 use crate::changes::{Item, LogError, Stop};
-use crate::entry::{Position, Transaction};
+use crate::entry::{Position, Transaction, Uuid};
 
 /// Bytes of the log in one round, and transactions.
 const ROUND_BYTES: usize = 4 << 20;
@@ -335,10 +335,16 @@ impl Tenure {
 /// How many transactions the authority's log is ahead.
 async fn lag(authority: &Arc<StoreHandle>, done: &Position) -> Option<u64> {
     let mut backend = control::connect(authority, BEAT).await.ok()?;
-    let rows = tokio::time::timeout(BEAT, backend.query(b"SELECT @@gtid_binlog_pos")).await.ok()?.ok()?;
+    let journal = matches!(done, Position::Journal { .. });
+    let newest =
+        if journal { "SELECT COALESCE(MAX(id), 0) FROM switchover.journal" } else { "SELECT @@gtid_binlog_pos" };
+    let rows = tokio::time::timeout(BEAT, backend.query(newest.as_bytes())).await.ok()?.ok()?;
     let _ = backend.send(crate::wire::command::COM_QUIT, &[]).await;
-    let all = String::from_utf8_lossy(rows.first(0)?).parse().ok()?;
-    done.behind(&all)
+    let all = String::from_utf8_lossy(rows.first(0)?).into_owned();
+    if journal {
+        return done.behind(&Position::Journal { id: all.parse().ok()?, uuid: Uuid::default() });
+    }
+    done.behind(&all.parse().ok()?)
 }
 
 /// Runs them all to their ends, on this thread.

@@ -343,7 +343,7 @@ impl Assembler {
                 position.pass(gtid);
                 true
             }
-            (Position::Gtids(_), None) => false,
+            (Position::Gtids(_), None) | (Position::Journal { .. }, _) => false,
             (Position::File { file, offset }, _) => {
                 self.file.clone_into(file);
                 *offset = u64::from(event.next);

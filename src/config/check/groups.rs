@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::rc::Rc;
 
-use super::super::model::{Group, StoreId, TablePattern};
+use super::super::model::{ChangeLog, Group, StoreId, TablePattern};
 use super::super::problem::ProblemKind;
 use super::super::raw::{Content, Entry, Node};
 use super::super::reader::{Fields, Reader, shown};
@@ -54,6 +54,9 @@ fn group(reader: &mut Reader<'_>, entry: &Entry, names: &StoreNames, claims: &mu
         cross.map(|node| reader.choice(node, &fields.name("cross_store_transactions"), &choices).unwrap_or_default());
     let standby =
         fields.take("standby").and_then(|node| standby(reader, node, &fields.name("standby"), names, connection));
+    let change_log = fields.take("change_log");
+    let logs = [("binlog", ChangeLog::Binlog), ("journal", ChangeLog::Journal)];
+    let change_log = change_log.map(|node| reader.choice(node, &fields.name("change_log"), &logs).unwrap_or_default());
     fields.refuse_later(reader, &LATER);
     let narrowed: Rc<[String]> = databases.clone().into();
     for (pattern, span) in &tables {
@@ -75,6 +78,7 @@ fn group(reader: &mut Reader<'_>, entry: &Entry, names: &StoreNames, claims: &mu
         references: unplaced(references),
         cross_store_transactions: cross.unwrap_or(true),
         standby,
+        change_log: change_log.unwrap_or_default(),
     })
 }
 

@@ -2,6 +2,7 @@
 
 mod deaths;
 mod init;
+mod journal;
 mod lease;
 mod stops;
 mod types;
