@@ -70,6 +70,8 @@ pub enum Item {
     Transaction(Transaction),
     /// Everything up to here concerns others.
     Passed(Position),
+    /// The same, and somebody waits to hear that the standby is here.
+    Signal(Position),
     /// Nothing new: the log's server is alive.
     Alive,
 }
@@ -81,6 +83,8 @@ pub enum Interest {
     Group,
     /// The applier's own mark: its transactions came from the other store, and are not to go back there.
     Mark,
+    /// The row that says who is the authority: whoever changes it waits for the standby to come that far.
+    Signal,
     /// Another's.
     Other,
 }

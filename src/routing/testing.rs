@@ -27,7 +27,7 @@ pub(crate) fn group(name: &str, tables: &[&str], store: u16, references: &[&str]
         references: references.iter().map(|t| pattern(t)).collect(),
         cross_store_transactions: true,
         standby: None,
-        change_log: crate::config::model::ChangeLog::Binlog,
+        keeping: crate::config::model::Keeping::default(),
     }
 }
 

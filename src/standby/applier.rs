@@ -213,7 +213,7 @@ impl Applier {
     async fn leave(&mut self) {
         let Some(term) = self.term else { return };
         let give_back = async {
-            let mut own = rounds::connect(&self.settings.standby).await.ok()?;
+            let mut own = rounds::connect(&self.settings.standby, &self.settings.group).await.ok()?;
             lease::release(&mut own, &self.settings.group, term).await.ok()
         };
         if tokio::time::timeout(BEAT, give_back).await.is_err() {
@@ -259,11 +259,12 @@ impl Applier {
         // commands that were meant for a stop before this one
         while self.commands.try_recv().is_ok() {}
         let waiting = |e: control::ControlError| End::Again(Phase::Waiting(e.to_string()));
-        let mut own = rounds::connect(&self.settings.standby).await.map_err(waiting)?;
+        let mut own = rounds::connect(&self.settings.standby, &self.settings.group).await.map_err(waiting)?;
         let term = self.lease(&mut own).await?;
         let marks = rounds::read_marks(&mut own, &self.settings.group).await?;
         let resume = marks::resume(&marks).map_err(|e| End::Again(Phase::Waiting(e.to_string())))?;
-        let mut tenure = Tenure::begin(&self.settings.standby, own, term, resume).await.map_err(waiting)?;
+        let mut tenure =
+            Tenure::begin(&self.settings.standby, &self.settings.group, own, term, resume).await.map_err(waiting)?;
         if let Some(skip) = self.skip.take()
             && let Err(end) = tenure.pass_over(self, &skip).await
         {

@@ -26,18 +26,23 @@
 pub mod applier;
 pub mod catalog;
 pub mod check;
+pub mod cutover;
 pub mod init;
 pub mod lease;
 pub mod marks;
 pub mod merge;
+pub mod pair;
 pub mod partition;
 pub mod reader;
+pub mod record;
 pub mod rounds;
 pub mod schema;
+pub mod seal;
 pub mod state;
 pub mod statements;
 pub mod tables;
 mod tenure;
+pub mod watch;
 
 #[cfg(test)]
 mod simulation;

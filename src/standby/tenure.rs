@@ -55,6 +55,8 @@ struct Batch {
     bytes: usize,
     /// Where it ends.
     position: Option<Position>,
+    /// Somebody waits to hear that the standby is there.
+    signal: bool,
     /// What ended the log behind it.
     end: Option<LogError>,
 }
@@ -71,6 +73,10 @@ impl Batch {
                 }
             }
             Read::Item(Item::Passed(position), _) => self.position = Some(position),
+            Read::Item(Item::Signal(position), _) => {
+                self.position = Some(position);
+                self.signal = true;
+            }
             Read::Item(Item::Alive, _) => {}
             Read::Ended(error) => self.end = Some(error),
         }
@@ -85,13 +91,14 @@ impl Tenure {
     /// Connects what applies parts; nothing is known of the tables yet.
     pub(super) async fn begin(
         standby: &Arc<StoreHandle>,
+        group: &str,
         own: Backend,
         term: u64,
         resume: Resume,
     ) -> Result<Tenure, ControlError> {
         let mut workers = Vec::with_capacity(PARTS);
         for _ in 0..PARTS {
-            workers.push(rounds::connect(standby).await?);
+            workers.push(rounds::connect(standby, group).await?);
         }
         let (catalog, beat) = (Catalog::new(), Instant::now());
         Ok(Tenure { own, term, resume, catalog, workers, beats: 0, beat, carried: None, latest: None })
@@ -136,6 +143,9 @@ impl Tenure {
                     self.write_position(applier).await?;
                 }
                 return Err(end);
+            }
+            if batch.signal {
+                self.write_position(applier).await?;
             }
             self.keep(applier, batch.transactions.is_empty()).await?;
             if let Some(end) = batch.end {
