@@ -236,7 +236,7 @@ impl Session {
         let gates: Vec<Arc<Gate>> = self.gates_of(facts).into_iter().map(|(_, gate)| gate).collect();
         gates.iter().for_each(|gate| gate.met_seal());
         let group = gates.first().map(|g| g.group().to_owned()).unwrap_or_default();
-        if !ticket.fresh || facts.flags.contains(Flags::LOCAL_INFILE) {
+        if !ticket.fresh || facts.flags.contains(Flags::LOCAL_INFILE) || !self.lets_go(at).await? {
             return Err(self.lost_to_seal(&group, &store).await?.into());
         }
         // whoever waits is not in the way of who drains
@@ -266,6 +266,18 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// A refused statement leaves the table's metadata lock to its transaction, in the way of the seal that is not complete yet: the
+    /// leg begins its transaction again, where that has done nothing there; whether it could.
+    async fn lets_go(&mut self, at: usize) -> Result<bool, Failure> {
+        let Some(leg) = self.legs.get(at).filter(|l| l.in_transaction()) else { return Ok(true) };
+        if leg.touched || leg.wrote || self.transaction.has_savepoints() {
+            return Ok(false);
+        }
+        // (the chained one has the characteristics of the one before it)
+        let again = if at == 0 && self.transaction.explicit { "ROLLBACK AND CHAIN" } else { "ROLLBACK" };
+        Ok(self.tell(at, again).await?.is_ok())
     }
 
     /// The transaction has used the store that is sealed now: it ends everywhere, as a deadlock's victim does.

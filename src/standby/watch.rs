@@ -245,7 +245,9 @@ impl Watcher {
             literal(&self.shared.settings.group),
             literal(&self.shared.settings.proxy)
         );
-        let _ = timeout(LIMIT, self.tell(&sql)).await;
+        for name in self.shared.settings.stores.each_ref().map(|s| s.name().to_owned()) {
+            self.tell_store(&name, &sql).await;
+        }
         self.shared.settings.gate.release();
     }
 
@@ -268,7 +270,7 @@ impl Watcher {
         let verdict = self.verdict();
         let intent = self.intent();
         self.publish(&verdict, intent.as_ref());
-        self.say_alive(serving).await;
+        self.say_alive().await;
         if let Some(intent) = intent.filter(Intent::is_live) {
             self.unsettled = None;
             self.hold(&intent).await;
@@ -307,14 +309,18 @@ impl Watcher {
     }
 
     async fn settled(&mut self, authority: &str, epoch: u64) {
-        let settings = &self.shared.settings;
         if self.authority != authority {
+            // before anything is written there: the next cutover waits for this proxy
+            self.alive = None;
+            self.say_alive().await;
+            let settings = &self.shared.settings;
             let (by, why) = self.wanted.clone();
             self.follow.follow(&settings.group, authority, &by, &why).await;
             authority.clone_into(&mut self.authority);
             tracing::info!(group = settings.group, authority, epoch, "the authority has changed");
             settings.gate.changed();
         }
+        let settings = &self.shared.settings;
         lock(&self.shared.view).followed = epoch;
         self.shared.changed.send_replace(epoch);
         settings.gate.release();
@@ -354,20 +360,17 @@ impl Watcher {
         )
     }
 
-    async fn say_alive(&mut self, serving: usize) {
+    /// On both stores: whoever leaves either of them next must know whom to wait for.
+    async fn say_alive(&mut self) {
         if self.alive.is_some_and(|at| at.elapsed() < ALIVE) {
             return;
         }
-        let name = self.shared.settings.stores.get(serving).map(|s| s.name().to_owned()).unwrap_or_default();
         let sql = self.alive_statement(&self.drained.clone());
-        if self.tell_store(&name, &sql).await {
-            self.alive = Some(Instant::now());
+        let mut told = true;
+        for name in self.shared.settings.stores.each_ref().map(|s| s.name().to_owned()) {
+            told &= self.tell_store(&name, &sql).await;
         }
-    }
-
-    async fn tell(&mut self, sql: &str) {
-        let name = self.authority.clone();
-        self.tell_store(&name, sql).await;
+        self.alive = told.then(Instant::now);
     }
 
     async fn tell_store(&mut self, name: &str, sql: &str) -> bool {
