@@ -10,7 +10,8 @@ use mysql_async::prelude::Queryable;
 use super::{Kept, config};
 use crate::support::{PrivateServer, Proxy, clients, eventually, long};
 
-const TABLES: &str = "CREATE TABLE t (id BIGINT PRIMARY KEY AUTO_INCREMENT, writer INT NOT NULL, n INT NOT NULL, UNIQUE (writer, n));
+const TABLES: &str =
+    "CREATE TABLE t (id BIGINT PRIMARY KEY AUTO_INCREMENT, writer INT NOT NULL, n INT NOT NULL, UNIQUE (writer, n));
 CREATE TABLE sums (writer INT PRIMARY KEY, n INT NOT NULL)";
 
 /// `switchover flag`, which must go well.
@@ -199,9 +200,8 @@ async fn an_open_transaction_makes_it_give_up() {
     kept.authority.sql("CREATE TABLE o.other (id INT PRIMARY KEY)");
     kept.proxy.edit_config(|text| text.replace("    standby: new\n", "    standby: new\n    drain_timeout: 700ms\n"));
     eventually("it is read", || kept.proxy.status()["epoch"] == 2);
-    let connect = || async {
-        Conn::new(crate::support::mariadb::opts(kept.proxy.port).db_name(Some("d"))).await.unwrap()
-    };
+    let connect =
+        || async { Conn::new(crate::support::mariadb::opts(kept.proxy.port).db_name(Some("d"))).await.unwrap() };
     let (mut open, mut other, mut third) = (connect().await, connect().await, connect().await);
     open.query_drop("BEGIN").await.unwrap();
     open.query_drop("INSERT INTO t (writer, n) VALUES (1, 1)").await.unwrap();
