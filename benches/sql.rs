@@ -112,6 +112,7 @@ fn snapshot() -> Snapshot {
         references: vec![pattern("sites".into())],
         cross_store_transactions: true,
         standby: None,
+        keeping: switchover::config::model::Keeping::default(),
     });
     let config = Config {
         listen: Vec::new(),

@@ -177,7 +177,8 @@ fn core(client: TcpStream, store_port: u16) {
     std::fs::write(&path, text).unwrap();
     let config = switchover::config::load(&path).unwrap();
     let fleet = Fleet::build(&config.stores, &Fleet::default()).unwrap();
-    let live = Live { snapshot: Snapshot::compile(Arc::new(config), 1, 0), fleet, acceptor: None };
+    let live =
+        Live { snapshot: Snapshot::compile(Arc::new(config), 1, 0), fleet, acceptor: None, gates: Default::default() };
     let (_drain, draining) = tokio::sync::watch::channel(false);
     let core = Rc::new(Core::new(
         Arc::new(ArcSwap::from_pointee(live)),

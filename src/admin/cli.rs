@@ -57,6 +57,9 @@ enum Command {
         /// Even where views, triggers, routines, events or foreign keys tie the group to other tables.
         #[arg(long)]
         force: bool,
+        /// Only say what would be done, and what is in the way: of a group with a standby.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Make the running proxy read the configuration file again.
     Reload {
@@ -134,6 +137,11 @@ enum StandbyCommand {
         #[arg(long)]
         all: bool,
     },
+    /// Give it up: both stores take writes. Then remove `standby:` from the group.
+    End {
+        /// The group.
+        group: String,
+    },
 }
 
 /// Options of `switchover serve`.
@@ -198,9 +206,9 @@ fn outcome(config: &std::path::Path, json: bool, command: Command, explain: Opti
             let timeout_ms = timeout.map(|seconds| seconds.saturating_mul(1_000));
             show::drain(&socket, DrainRequest { cause: flag::cause(why), timeout_ms }, json)
         }
-        Command::Flag { group, store, wait, why, force } => {
+        Command::Flag { group, store, wait, why, force, dry_run } => {
             let cause = Cause { force, ..flag::cause(why) };
-            let request = FlagRequest { group, store, cause };
+            let request = FlagRequest { group, store, cause, dry_run };
             let wait = wait.map(Duration::from_secs);
             flag::flag(&flag::Flag { config, socket: &socket, request, wait, json })
         }
@@ -219,6 +227,7 @@ fn outcome(config: &std::path::Path, json: bool, command: Command, explain: Opti
                 standby::tell(&socket, group, action, flag::cause(None), json)
             }
             StandbyCommand::LeftBehind { group, all } => left_behind::left_behind(config, &group, all, json),
+            StandbyCommand::End { group } => standby::end(config, &group, json),
         },
         Command::Serve(_) | Command::Demo(_) => Outcome::failed(Code::Failed, json, "not a command of its own"),
     }

@@ -54,6 +54,15 @@ pub trait Running: Send + Sync + 'static {
     /// [`FailureKind::Config`] where the flip would tear apart what the stores tie together.
     fn may_flip<'a>(&'a self, group: &'a str, store: &'a str) -> BoxFuture<'a, Result<Vec<String>, Failure>>;
 
+    /// Changes the authority of a group with a standby; done when new statements follow.
+    ///
+    /// # Errors
+    /// Where a precondition does not hold, or a step failed: nothing has changed then, or the message says what is open.
+    fn cut_over(&self, request: FlagRequest) -> BoxFuture<'_, Result<Flagged, Failure>> {
+        let text = format!("no group {} with a standby", request.group);
+        Box::pin(async move { Err(Failure::new(FailureKind::Request, text)) })
+    }
+
     /// Begins to drain; done when that has begun.
     fn drain(&self, request: DrainRequest) -> BoxFuture<'_, Result<(), Failure>>;
 
@@ -280,31 +289,26 @@ fn signed(mut cause: Cause, uid: Option<u32>) -> Cause {
     cause
 }
 
-/// A flip alone would lose what the standby does not have yet.
-fn has_standby(group: &str) -> String {
-    format!(
-        "{group} has a standby, and a flip alone would leave behind what the standby does not have yet: cutover is not available \
-         yet in this version\n  help: stop the writers, wait until `switchover standby show {group}` is 0 entries behind, remove \
-         `standby:`, then set the flag"
-    )
-}
-
 /// Edits the file that the proxy serves, with the proxy's own environment, and makes it follow.
 ///
 /// # Errors
 /// [`FailureKind::File`] where this process may not write the file; the caller may be able to.
 pub async fn flag(request: FlagRequest, running: &Arc<dyn Running>) -> Result<Flagged, Failure> {
-    let kept = |g: &super::protocol::GroupStatus| {
-        g.name == request.group && g.standby.is_some() && g.connection != request.store
-    };
-    if running.status().groups.iter().any(kept) {
-        return Err(Failure::new(FailureKind::Request, has_standby(&request.group)));
+    let kept = running.status().groups.into_iter().any(|g| g.name == request.group && g.standby.is_some());
+    if request.dry_run && !kept {
+        let text = format!("{} has no standby: its flag moves at once, there are no steps to show", request.group);
+        return Err(Failure::new(FailureKind::Request, text));
     }
     // Before the file is touched: a refused flip leaves it as it was.
     let ties = if request.cause.force { Vec::new() } else { running.may_flip(&request.group, &request.store).await? };
+    if kept {
+        let mut flagged = running.cut_over(request).await?;
+        flagged.notes.extend(ties);
+        return Ok(flagged);
+    }
     running.announce(&request.cause);
     let path = running.config_path().to_owned();
-    let FlagRequest { group, store, cause } = request;
+    let FlagRequest { group, store, cause, .. } = request;
     let edited = tokio::task::spawn_blocking(move || edit::set_connection(&path, &group, &store)).await;
     let edited = edited.map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))?;
     let edit = edited.map_err(|error| {

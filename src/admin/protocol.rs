@@ -58,6 +58,9 @@ pub struct FlagRequest {
     /// Who and why.
     #[serde(flatten)]
     pub cause: Cause,
+    /// Only say what would be done: of a cutover.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
 }
 
 /// A stopped standby goes on.
@@ -310,6 +313,38 @@ pub struct GroupStatus {
     pub queries: BTreeMap<String, u64>,
     /// Its standby, where it has one.
     pub standby: Option<StandbyStatus>,
+    /// Its authority, where it has a standby.
+    pub authority: Option<AuthorityStatus>,
+}
+
+/// The authority of a group with a standby, as the rows on both stores say it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AuthorityStatus {
+    /// The store.
+    pub store: String,
+    /// Grows with each change of the authority.
+    pub epoch: u64,
+    /// Whether the rows of both stores agree.
+    pub settled: bool,
+    /// What they say, in words.
+    pub rows: String,
+    /// A cutover that is under way.
+    pub cutover: Option<String>,
+    /// Whether writes wait.
+    pub held: bool,
+    /// The store that the file names, where that is another one.
+    pub file_says: Option<String>,
+    /// Statements and transactions of the group that are open.
+    pub passes: u64,
+    /// Statements that have waited since the start.
+    pub waits: u64,
+    /// For how long in all, microseconds.
+    pub waited_us: u64,
+    /// Statements that a sealed store refused to this proxy since the start.
+    pub seals: u64,
+    /// Stores that cannot be asked, and why.
+    pub unreachable: Vec<String>,
 }
 
 /// A group's standby.
@@ -430,7 +465,7 @@ mod tests {
     #[test]
     fn requests_are_flat_objects() {
         let cause = Cause { by: "alice".into(), ..Cause::default() };
-        let flag = FlagRequest { group: "a".into(), store: "new".into(), cause };
+        let flag = FlagRequest { group: "a".into(), store: "new".into(), cause, dry_run: false };
         let text = serde_json::to_string(&Request::Flag(flag.clone())).unwrap();
         assert_eq!(text, r#"{"request":"flag","group":"a","store":"new","by":"alice","why":null}"#);
         assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), Request::Flag(flag));

@@ -89,7 +89,38 @@ pub fn init(command: &Init<'_>) -> Outcome {
     Outcome::new(code, command.json, &all, || all.iter().map(told).collect())
 }
 
+/// Runs `switchover standby end`. Blocks.
+pub fn end(path: &Path, name: &str, json: bool) -> Outcome {
+    let config = match config::load(path) {
+        Ok(config) => config,
+        Err(problems) => return check::refused(&problems, json),
+    };
+    let Some(group) = config.groups.iter().find(|g| g.name == name && g.standby.is_some()) else {
+        return Outcome::failed(Code::Refused, json, &format!("there is no group {name} with a standby"));
+    };
+    let ended = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string());
+    let ended = ended.and_then(|runtime| {
+        runtime.block_on(async {
+            let request = request(&config, group, None).await?;
+            init::end(&request).await.map_err(|e| e.to_string())
+        })
+    });
+    match ended {
+        Ok(()) => Outcome::new(Code::Done, json, &name, || {
+            format!(
+                "{name}: both stores take writes, nothing follows any more\n  now remove `standby:` from the group\n"
+            )
+        }),
+        Err(error) => Outcome::failed(Code::Failed, json, &error),
+    }
+}
+
 async fn begin(config: &Config, group: &Group, from: Option<Position>) -> Result<init::Report, String> {
+    let request = request(config, group, from).await?;
+    init::init(&request).await.map_err(|e| e.to_string())
+}
+
+async fn request(config: &Config, group: &Group, from: Option<Position>) -> Result<init::Request, String> {
     let handle = |id: config::StoreId| -> Result<Arc<StoreHandle>, String> {
         let store = config.stores.get(usize::from(id.0)).cloned().ok_or("no such store")?;
         Ok(Arc::new(StoreHandle::new(store).map_err(|e| e.to_string())?))
@@ -100,8 +131,14 @@ async fn begin(config: &Config, group: &Group, from: Option<Position>) -> Result
     let at = config.groups.iter().position(|g| g.name == group.name).and_then(|at| u16::try_from(at).ok());
     let snapshot = Snapshot::compile(Arc::new(config.clone()), 0, probed.lower_case_table_names.unwrap_or(0));
     let tables = GroupTables::new(snapshot, GroupId(at.unwrap_or(0)));
-    let request = init::Request { group: group.name.clone(), tables, authority, standby, from };
-    init::init(&request).await.map_err(|e| e.to_string())
+    Ok(init::Request {
+        group: group.name.clone(),
+        tables,
+        authority,
+        standby,
+        change_log: group.keeping.change_log,
+        from,
+    })
 }
 
 fn begun(group: &Group, report: init::Report) -> Begun {
@@ -144,6 +181,8 @@ fn printed(config: &Config, group: &Group) -> String {
         for statement in schema::STATEMENTS {
             let _ = writeln!(text, "{statement};");
         }
+        // triggers beside a binlog need SUPER, or this
+        text.push_str("SET GLOBAL log_bin_trust_function_creators = 1;\n-- and in its my.cnf: log_bin_trust_function_creators = 1\n");
         let _ = writeln!(text, "{}", grants(store, group));
     }
     text

@@ -1,13 +1,67 @@
 //! A store's change log: whole committed transactions, in commit order, each with a position that survives any crash (layer L2).
 //!
-//! One kind so far, [`binlog`]: MariaDB's (GTIDs, or file and offset) and MySQL's (file and offset; its GTID sets and its
-//! binary JSON wait for a server to try them on). A log yields [`Item`]s; what it cannot yield exactly, it does not yield:
+//! Two kinds: [`binlog`], MariaDB's (GTIDs, or file and offset) and MySQL's (file and offset; its GTID sets and its binary JSON
+//! wait for a server to try them on); and [`journal`], for an authority that has none. A log yields [`Item`]s; what it cannot yield exactly, it does not yield:
 //! it stops with a [`Stop`] that says what was met, where, and what mends it. A connection that is lost is no stop: the
 //! reader connects again, from the position after the last whole transaction.
 
 pub mod binlog;
+pub mod journal;
 
+use std::sync::Arc;
+
+use crate::backend::StoreHandle;
+use crate::config::model::ChangeLog;
 use crate::entry::{Position, Transaction};
+
+/// A log that is being read, of either kind.
+pub enum Log {
+    /// The store's binlog.
+    Binlog(Box<binlog::Log>),
+    /// The journal that proxies write.
+    Journal(Box<journal::Log>),
+}
+
+/// What is to be read.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Of which store.
+    pub store: Arc<StoreHandle>,
+    /// Which of its logs.
+    pub kind: ChangeLog,
+    /// For which group.
+    pub group: String,
+    /// Of a binlog: as which replica; no other reader may have the number, for a server ends the older of two.
+    pub server_id: u32,
+}
+
+impl Log {
+    /// Starts to read behind `from`.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    pub async fn open(source: &Source, from: Position, tables: Box<dyn Tables>) -> Result<Log, LogError> {
+        Ok(match source.kind {
+            ChangeLog::Binlog => {
+                Log::Binlog(Box::new(binlog::Log::open(&source.store, source.server_id, from, tables).await?))
+            }
+            ChangeLog::Journal => {
+                Log::Journal(Box::new(journal::Log::open(&source.store, &source.group, &from, tables).await?))
+            }
+        })
+    }
+
+    /// The next item. Cancelling it loses nothing only where the log is dropped afterwards.
+    ///
+    /// # Errors
+    /// [`LogError`]; the log is to be dropped then.
+    pub async fn next(&mut self) -> Result<Item, LogError> {
+        match self {
+            Log::Binlog(log) => log.next().await,
+            Log::Journal(log) => log.next().await,
+        }
+    }
+}
 
 /// What a log yields.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +70,8 @@ pub enum Item {
     Transaction(Transaction),
     /// Everything up to here concerns others.
     Passed(Position),
+    /// The same, and somebody waits to hear that the standby is here.
+    Signal(Position),
     /// Nothing new: the log's server is alive.
     Alive,
 }
@@ -27,6 +83,8 @@ pub enum Interest {
     Group,
     /// The applier's own mark: its transactions came from the other store, and are not to go back there.
     Mark,
+    /// The row that says who is the authority: whoever changes it waits for the standby to come that far.
+    Signal,
     /// Another's.
     Other,
 }

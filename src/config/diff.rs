@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Display};
 
-use super::model::{Config, Credentials, Group, Store, StoreId};
+use super::model::{ChangeLog, Config, Credentials, Group, Store, StoreId};
 
 /// A flag that moved.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -194,6 +194,12 @@ fn groups(changes: &mut Changes, old: &Config, new: &Config) {
         let standby =
             |config: &Config, group: &Group| group.standby.map_or("none", |id| config.store_name(id)).to_owned();
         changes.value(&format!("{key}.standby"), standby(old, was), standby(new, group));
+        let log = |group: &Group| if group.keeping.change_log == ChangeLog::Journal { "journal" } else { "binlog" };
+        changes.value(&format!("{key}.change_log"), log(was), log(group));
+        let times = |g: &Group| (format!("{:?}", g.keeping.hold_max), format!("{:?}", g.keeping.drain_timeout));
+        let ((hold_was, drain_was), (hold, drain)) = (times(was), times(group));
+        changes.value(&format!("{key}.hold_max"), hold_was, hold);
+        changes.value(&format!("{key}.drain_timeout"), drain_was, drain);
     }
     for group in old.groups.iter().filter(|group| new.group_by_name(&group.name).is_none()) {
         let store = new.store_name(new.default);

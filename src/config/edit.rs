@@ -108,12 +108,16 @@ pub fn set_connection_with(
     store: &str,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Edit, EditError> {
+    edit_file(path, &|text| plan(text, path, group, store, env))
+}
+
+fn edit_file(path: &Path, planned: &dyn Fn(&str) -> Result<Plan, EditError>) -> Result<Edit, EditError> {
     let real = fs::canonicalize(path)
         .map_err(|error| EditError::Io { action: format!("{} cannot be opened", path.display()), error })?;
     let lock = replace::lock(&real)?;
     for _ in 0..ATTEMPTS {
         let text = load::read(&real).map_err(|problem| EditError::Config(vec![*problem]))?;
-        let plan = plan(&text, path, group, store, env)?;
+        let plan = planned(&text)?;
         let mut edit = plan.edit;
         edit.file.clone_from(&real);
         let Some(new) = plan.text else { return Ok(edit) };
@@ -126,6 +130,14 @@ pub fn set_connection_with(
         "{} changes faster than it can be edited: somebody else is writing it",
         real.display()
     )))
+}
+
+/// Makes `store` the connection of `group`, and the store that it leaves its standby: what a cutover has done is written down.
+///
+/// # Errors
+/// As [`set_connection`].
+pub fn set_authority(path: &Path, group: &str, store: &str) -> Result<Edit, EditError> {
+    edit_file(path, &|text| plan_both(text, path, group, store, &load::process_env))
 }
 
 /// What would be done; `text` is the new content, `None` where the file says so already.
@@ -163,6 +175,31 @@ fn plan(
         format!("{expression} was replaced by {store}: the environment no longer decides this flag")
     }));
     Ok(Plan { edit, text: Some(new) })
+}
+
+/// Pure: the text with the flag and the standby set, checked as a whole. The standby goes first: a store is no standby of itself,
+/// and the text between the two edits is never checked.
+fn plan_both(
+    text: &str,
+    path: &Path,
+    group: &str,
+    store: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Plan, EditError> {
+    let flag = place::find(text, path, group, store, env)?;
+    let left = flag.value.clone().filter(|left| left != store);
+    let between = match left {
+        Some(left) => {
+            let standby = place::find_key(text, path, (group, "standby"), &left, env)?;
+            splice(text, &standby, &left)
+        }
+        None => text.to_owned(),
+    };
+    let mut plan = plan(&between, path, group, store, env)?;
+    if plan.text.is_none() && between != text {
+        plan.text = Some(between);
+    }
+    Ok(plan)
 }
 
 fn splice(text: &str, flag: &FlagScalar, store: &str) -> String {

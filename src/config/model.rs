@@ -129,6 +129,39 @@ pub struct Group {
     pub cross_store_transactions: bool,
     /// The other store, kept in step with the one that serves the group.
     pub standby: Option<StoreId>,
+    /// How the standby is kept, and how it takes over.
+    pub keeping: Keeping,
+}
+
+/// How a group's standby is kept, and how it takes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keeping {
+    /// How long a statement waits at most while the group changes its authority. Default 10 s.
+    pub hold_max: Duration,
+    /// How long a cutover waits for transactions that are open, for the seal, and for the standby to catch up, each. Default 5 s.
+    pub drain_timeout: Duration,
+    /// What feeds the standby.
+    pub change_log: ChangeLog,
+}
+
+/// The record of a store's committed transactions that feeds a standby.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ChangeLog {
+    /// The store's own. The default.
+    #[default]
+    Binlog,
+    /// A table on the store, in which the proxy records each write of the group.
+    Journal,
+}
+
+impl Default for Keeping {
+    fn default() -> Self {
+        Keeping {
+            hold_max: Duration::from_secs(10),
+            drain_timeout: Duration::from_secs(5),
+            change_log: ChangeLog::Binlog,
+        }
+    }
 }
 
 /// What sockets are read and written with.

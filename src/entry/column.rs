@@ -45,6 +45,36 @@ pub enum Kind {
     Uuid,
 }
 
+impl Kind {
+    /// As information_schema says it: DATA_TYPE, COLUMN_TYPE, CHARACTER_SET_NAME, CHARACTER_OCTET_LENGTH.
+    #[must_use]
+    pub fn of(data_type: &str, column_type: &str, charset: &str, octets: &str) -> Kind {
+        let unsigned = column_type.contains("unsigned") || column_type.contains("zerofill");
+        let int = |bytes| Kind::Int { bytes, unsigned };
+        match data_type.to_lowercase().as_str() {
+            "tinyint" => int(1),
+            "smallint" => int(2),
+            "mediumint" => int(3),
+            "int" => int(4),
+            "bigint" => int(8),
+            "float" => Kind::Float,
+            "double" | "real" => Kind::Double,
+            "decimal" => Kind::Decimal,
+            "bit" => Kind::Bit,
+            "year" => Kind::Year,
+            "enum" => Kind::Enum,
+            "set" => Kind::Set,
+            "date" | "time" | "datetime" | "timestamp" => Kind::Temporal,
+            "inet4" => Kind::Inet(4),
+            "inet6" => Kind::Inet(16),
+            "uuid" => Kind::Uuid,
+            "binary" => Kind::Binary(octets.parse().unwrap_or(0)),
+            _ if !charset.is_empty() => Kind::Text(charset.to_owned()),
+            _ => Kind::Bytes,
+        }
+    }
+}
+
 /// A column of a table on the standby.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {

@@ -1,7 +1,7 @@
 //! Committed transactions as data: what a change log yields and a standby applies (layer L1: pure).
 //!
 //! ```text
-//! changes/ (binlog) ──► Transaction { id, changes, after } ──► standby/ (merge, partition, apply)
+//! changes/ (binlog, journal) ──► Transaction { id, changes, after } ──► standby/ (merge, partition, apply)
 //! ```
 //!
 //! | file | holds |
@@ -9,7 +9,7 @@
 //! | [`value`] | one column's value, exactly as the authority stored it |
 //! | [`mod@column`] | what a column is on the standby, and how a value is written for it as an SQL literal |
 //! | [`codec`] | a transaction as bytes, to be kept in a table |
-//! | [`position`] | where in the log a transaction ends: MariaDB GTIDs, or file and offset |
+//! | [`position`] | where in the log a transaction ends: MariaDB GTIDs, file and offset, or a journal's entry |
 //! | [`temporal`], [`decimal`] | MySQL's packed dates, times and decimals as text |
 //!
 //! Exactness is the invariant (DESIGN.md 3): a value that is read from the log, written as a literal and stored again is the
@@ -25,7 +25,7 @@ pub mod value;
 use std::sync::Arc;
 
 pub use column::{Column, Kind};
-pub use position::{Gtid, Position};
+pub use position::{Gtid, Position, Uuid};
 pub use value::Value;
 
 /// A table by its full name.

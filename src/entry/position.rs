@@ -1,4 +1,4 @@
-//! Where a change log goes on: the GTIDs of MariaDB that are done, one per domain, or a file and an offset.
+//! Where a change log goes on: the GTIDs of MariaDB that are done, one per domain, a file and an offset, or a journal's entry.
 //!
 //! Its text is what stands in `switchover.marks`, what `switchover init --from` takes, and what `status` shows.
 
@@ -49,12 +49,53 @@ pub enum Position {
         /// Bytes from its start.
         offset: u64,
     },
+    /// The newest entry of a journal that is done: its UUID tells whether its id was given away a second time (RULES.md 30).
+    Journal {
+        /// The entry's id; 0 before the first.
+        id: u64,
+        /// Its UUID; zero before the first.
+        uuid: Uuid,
+    },
 }
+
+/// A UUID, as 32 hex digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Uuid(pub [u8; 16]);
+
+impl Uuid {
+    /// From the bytes of a BINARY(16).
+    #[must_use]
+    pub fn read(bytes: &[u8]) -> Option<Uuid> {
+        bytes.try_into().ok().map(Uuid)
+    }
+}
+
+impl fmt::Display for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for Uuid {
+    type Err = NoPosition;
+
+    fn from_str(text: &str) -> Result<Uuid, NoPosition> {
+        let wrong = || NoPosition(text.to_owned());
+        if text.len() != 32 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(wrong());
+        }
+        u128::from_str_radix(text, 16).map(|n| Uuid(n.to_be_bytes())).map_err(|_| wrong())
+    }
+}
+
+/// What the text of a journal's position begins with.
+const JOURNAL: &str = "journal/";
 
 /// Text that is no position.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no position: write GTIDs as 0-1-100 (several with commas), or a binlog's name and offset as binlog.000001:4"
+    "{0:?} is no position: write GTIDs as 0-1-100 (several with commas), a binlog's name and offset as binlog.000001:4, or an entry \
+     of a journal as journal/ID/UUID"
 )]
 pub struct NoPosition(pub String);
 
@@ -73,9 +114,12 @@ impl Position {
         }
     }
 
-    /// How many transactions `other` is ahead of this, where both are GTIDs: by their numbers, whosever they are.
+    /// How many transactions `other` is ahead of this, where both are GTIDs or both of a journal: by their numbers, whosever they are.
     #[must_use]
     pub fn behind(&self, other: &Position) -> Option<u64> {
+        if let (Position::Journal { id: done, .. }, Position::Journal { id: all, .. }) = (self, other) {
+            return Some(all.saturating_sub(*done));
+        }
         let (Position::Gtids(done), Position::Gtids(all)) = (self, other) else { return None };
         let of = |domain| done.iter().find(|g| g.domain == domain).map_or(0, |g| g.sequence);
         Some(all.iter().map(|g| g.sequence.saturating_sub(of(g.domain))).sum())
@@ -95,6 +139,7 @@ impl fmt::Display for Position {
                 Ok(())
             }
             Position::File { file, offset } => write!(f, "{file}:{offset}"),
+            Position::Journal { id, uuid } => write!(f, "{JOURNAL}{id}/{uuid}"),
         }
     }
 }
@@ -103,6 +148,10 @@ impl FromStr for Position {
     type Err = NoPosition;
 
     fn from_str(text: &str) -> Result<Position, NoPosition> {
+        if let Some((id, uuid)) = text.strip_prefix(JOURNAL).and_then(|rest| rest.split_once('/')) {
+            let id = id.parse().map_err(|_| NoPosition(text.to_owned()))?;
+            return Ok(Position::Journal { id, uuid: uuid.parse()? });
+        }
         if let Some((file, offset)) = text.rsplit_once(':')
             && let (false, Ok(offset)) = (file.is_empty(), offset.parse())
         {
@@ -131,19 +180,21 @@ mod tests {
         assert_eq!(p.behind(&"0-1-10,7-1-1,9-1-2".parse().unwrap()), Some(6));
         assert_eq!(p.behind(&"b.000001:4".parse().unwrap()), None);
         assert_eq!("".parse(), Ok(Position::Gtids(Vec::new())));
-        for text in ["0-1", "0-1-2-3", "a-b-c", ":4", "x", "0-1-99999999999999999999"] {
+        let at = |id| Position::Journal { id, uuid: Uuid::default() };
+        assert_eq!((at(3).behind(&at(10)), at(3).behind(&"0-1-10".parse().unwrap())), (Some(7), None));
+        for text in ["0-1", "0-1-2-3", "a-b-c", ":4", "x", "0-1-99999999999999999999", "journal/1/ab", "journal/x/00"] {
             assert!(text.parse::<Position>().is_err(), "{text}");
         }
     }
 
     proptest! {
         #[test]
-        fn text_round_trips(gtids in proptest::collection::vec((any::<u32>(), any::<u32>(), any::<u64>()), 0..5), file in "[a-z.:0-9]{1,9}", offset in any::<u64>()) {
+        fn text_round_trips(gtids in proptest::collection::vec((any::<u32>(), any::<u32>(), any::<u64>()), 0..5), file in "[a-z.:0-9]{1,9}", offset in any::<u64>(), uuid in any::<[u8; 16]>()) {
             let mut position = Position::Gtids(Vec::new());
             for (domain, server, sequence) in gtids {
                 position.pass(Gtid { domain, server, sequence });
             }
-            for p in [position, Position::File { file, offset }] {
+            for p in [position, Position::File { file, offset }, Position::Journal { id: offset, uuid: Uuid(uuid) }] {
                 prop_assert_eq!(p.to_string().parse::<Position>(), Ok(p));
             }
         }

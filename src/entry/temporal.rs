@@ -94,6 +94,15 @@ pub fn timestamp(r: &mut Reader<'_>) -> Result<Box<str>, Malformed> {
     Ok(utc(u64::from(r.u32()?), 0).into())
 }
 
+/// A TIMESTAMP in UTC, from what UNIX_TIMESTAMP() says of it: seconds, and as many decimals as the column has.
+#[must_use]
+pub fn unix(text: &str) -> Option<Box<str>> {
+    let (seconds, fraction) = text.split_once('.').map_or((text, ""), |(seconds, fraction)| (seconds, fraction));
+    let decimals = u8::try_from(fraction.len()).ok().filter(|decimals| *decimals <= 6)?;
+    let micros = if decimals == 0 { 0 } else { fraction.parse::<u64>().ok()? * 10u64.pow(6 - u32::from(decimals)) };
+    Some(with_fraction(utc(seconds.parse().ok()?, micros), micros, decimals))
+}
+
 /// Seconds since 1970 as a date and time of the Gregorian calendar; none at all is the zero date.
 fn utc(seconds: u64, micros: u64) -> String {
     if seconds == 0 && micros == 0 {
@@ -157,6 +166,14 @@ mod tests {
         assert_eq!(utc(951_827_696, 0), "2000-02-29 12:34:56");
         assert_eq!(utc(2_147_483_647, 0), "2038-01-19 03:14:07");
         assert_eq!(utc(4_294_967_295, 0), "2106-02-07 06:28:15");
+    }
+
+    #[test]
+    fn unix_timestamps_are_read() {
+        assert_eq!(unix("951827696").as_deref(), Some("2000-02-29 12:34:56"));
+        assert_eq!(unix("0.000").as_deref(), Some("0000-00-00 00:00:00.000"));
+        assert_eq!(unix("1.5").as_deref(), Some("1970-01-01 00:00:01.5"));
+        assert_eq!((unix("x"), unix("1.1234567"), unix("-1")), (None, None, None));
     }
 
     #[test]

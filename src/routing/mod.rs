@@ -1,7 +1,8 @@
-//! Facts + snapshot → decision (layer L2). Pure: no I/O and no clock.
+//! Facts + snapshot → decision (layer L2): pure, no I/O and no clock; and the hold gate of groups with a standby.
 
 pub mod decide;
 pub mod explain;
+pub mod gate;
 pub mod patterns;
 pub mod route;
 pub mod snapshot;
@@ -10,5 +11,6 @@ pub(crate) mod testing;
 
 pub use decide::{SessionView, TempTables, decide};
 pub use explain::{Explanation, explain};
+pub use gate::{Gate, Gates};
 pub use route::{Decision, Reason, Refusal};
 pub use snapshot::{Location, Snapshot};

@@ -60,6 +60,13 @@ impl Snapshot {
         Snapshot { epoch, config, case, tables, references, has_references, all_default, depends_on_database }
     }
 
+    /// The same groups and tables with other flags: `config` differs from this one's in stores' ids alone.
+    #[must_use]
+    pub fn reflagged(&self, config: Arc<Config>, epoch: u64) -> Snapshot {
+        let all_default = config.groups.iter().all(|g| g.connection == config.default);
+        Snapshot { epoch, config, all_default, ..self.clone() }
+    }
+
     /// Where `table` lives for a session whose database is `session_db`.
     #[must_use]
     pub fn locate(&self, table: &TableRef, session_db: Option<&str>) -> Location {

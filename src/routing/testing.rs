@@ -27,6 +27,7 @@ pub(crate) fn group(name: &str, tables: &[&str], store: u16, references: &[&str]
         references: references.iter().map(|t| pattern(t)).collect(),
         cross_store_transactions: true,
         standby: None,
+        keeping: crate::config::model::Keeping::default(),
     }
 }
 

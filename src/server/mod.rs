@@ -7,6 +7,7 @@
 //! a store that did not answer ─► probed until it does
 //! ```
 
+mod authority;
 mod learn;
 mod listen;
 mod post;
@@ -99,6 +100,7 @@ async fn serve(path: PathBuf, config: Config, takeover: bool) -> anyhow::Result<
     let io = usable(config.io)?;
     let (drain, draining) = watch::channel(false);
     let proxy = Arc::new(Proxy::start(path.clone(), config, workers, drain).await?);
+    proxy.authorities.attach(&proxy);
     let workers: Vec<Worker> = (0..workers)
         .map(|i| Worker::start(i, &proxy, io, draining.clone()))
         .collect::<std::io::Result<_>>()

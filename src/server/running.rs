@@ -12,18 +12,19 @@ use super::standby::Standbys;
 use crate::admin::check;
 use crate::admin::control::{BoxFuture, Running};
 use crate::admin::protocol::{
-    Cause, ConfigError, DrainRequest, ExplainRequest, Explained, Failure, FailureKind, FlipRecord, Reloaded,
-    SessionInfo, StandbyRequest, StandbyStatus, Status,
+    Cause, ConfigError, DrainRequest, ExplainRequest, Explained, Failure, FailureKind, FlagRequest, Flagged,
+    FlipRecord, Reloaded, SessionInfo, StandbyRequest, StandbyStatus, Status,
 };
 use crate::backend::{Fleet, control};
 use crate::config::problem::{Problem, ProblemKind, render};
 use crate::config::{Config, diff};
 use crate::net::tls;
-use crate::routing::Snapshot;
 use crate::routing::patterns::NameCase;
+use crate::routing::{Gates, Snapshot};
 use crate::session::{CoreFigures, Figures, Live, Registry};
 use crate::wire::Capabilities;
 
+use super::authority::Authorities;
 use super::ties::KnownTies;
 
 /// How long a probe of a store may take.
@@ -61,8 +62,9 @@ pub(super) struct Proxy {
     own: tls::Pair,
     /// Hash of the file's bytes when it was read last.
     read_last: AtomicU64,
-    reloading: tokio::sync::Mutex<()>,
+    pub(super) reloading: tokio::sync::Mutex<()>,
     pub(super) standbys: Standbys,
+    pub(super) authorities: Authorities,
     ties: KnownTies,
     drain: watch::Sender<bool>,
     drain_override_ms: AtomicU64,
@@ -81,7 +83,11 @@ impl Proxy {
         let fleet = Fleet::build(&config.stores, &Fleet::default())?;
         probe(&fleet).await;
         let own = tls::Pair::self_signed()?;
-        let live = compile(config.clone(), 1, fleet, &own)?;
+        let authorities = Authorities::new(&path);
+        let mut in_force = config.clone();
+        authorities.ask(&mut in_force, &fleet).await;
+        let gates = authorities.gates(&in_force);
+        let live = compile(in_force, 1, fleet, &own, gates)?;
         let standbys = Standbys::new(&path);
         standbys.sync(&live);
         Ok(Proxy {
@@ -101,6 +107,7 @@ impl Proxy {
             read_last: AtomicU64::new(content(&path_of_start)),
             reloading: tokio::sync::Mutex::default(),
             standbys,
+            authorities,
             ties: KnownTies::default(),
             drain,
             drain_override_ms: AtomicU64::new(0),
@@ -142,6 +149,7 @@ impl Proxy {
     pub(super) fn begin_drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
         self.standbys.end();
+        self.authorities.end();
         let _ = self.drain.send(true);
     }
 
@@ -162,6 +170,8 @@ impl Proxy {
         };
         let old = self.live.load_full();
         super::reindex::keep_ids(old.config(), &mut new);
+        self.begin_wished(self.authorities.wished(&new), &cause);
+        self.authorities.follow_facts(&mut new);
         let changes = diff::diff(old.config(), &new);
         *lock(&self.error) = None;
         *lock(&self.restart) = diff::waits_for_restart(&self.started_with, &new);
@@ -175,9 +185,6 @@ impl Proxy {
             *lock(&self.error) = Some(ConfigError { at_ms: now_ms(), problems: vec![problem] });
             Failure::new(FailureKind::Config, e.to_string())
         };
-        if let Some(text) = flips_with_standby(old.config(), &new) {
-            return Err(failed(&text));
-        }
         for flip in changes.flips.iter().filter(|_| !cause.force) {
             if let Some(text) = self.ties.of(&new, &flip.group).await.refusal(&flip.group, &flip.to) {
                 return Err(failed(&text));
@@ -187,8 +194,10 @@ impl Proxy {
         probe_unknown(&fleet).await;
         self.refuse_poorer(&old.fleet, &fleet).map_err(|e| failed(&e))?;
         let epoch = old.snapshot.epoch + 1;
-        let live = compile(new, epoch, fleet, &self.own).map_err(|e| failed(&e))?;
+        let gates = self.authorities.gates(&new);
+        let live = compile(new, epoch, fleet, &self.own, gates).map_err(|e| failed(&e))?;
         self.standbys.sync(&live);
+        self.authorities.sync(&live);
         self.live.store(Arc::new(live));
         self.loaded_at_ms.store(now_ms(), Ordering::Relaxed);
         self.record(&changes, &cause, epoch);
@@ -209,7 +218,8 @@ impl Proxy {
             return;
         }
         let snapshot = Snapshot::compile(Arc::clone(&old.snapshot.config), old.snapshot.epoch + 1, case);
-        let live = Live { snapshot, fleet: old.fleet.clone(), acceptor: old.acceptor.clone() };
+        let (fleet, acceptor, gates) = (old.fleet.clone(), old.acceptor.clone(), old.gates.clone());
+        let live = Live { snapshot, fleet, acceptor, gates };
         tracing::info!(
             epoch = live.snapshot.epoch,
             lower_case_table_names = case,
@@ -239,7 +249,7 @@ impl Proxy {
         Ok(())
     }
 
-    fn record(&self, changes: &diff::Changes, cause: &Cause, epoch: u64) {
+    pub(super) fn record(&self, changes: &diff::Changes, cause: &Cause, epoch: u64) {
         let by = if cause.by.is_empty() { "the file" } else { &cause.by };
         for flip in &changes.flips {
             tracing::info!(group = flip.group, from = flip.from, to = flip.to, epoch, by, why = cause.why, "flip");
@@ -267,21 +277,6 @@ impl Proxy {
         }
         flips.truncate(REMEMBERED);
     }
-}
-
-/// A flag that moves under a standby would leave behind what the standby does not have yet.
-fn flips_with_standby(old: &Config, new: &Config) -> Option<String> {
-    let flipped = |group: &&crate::config::model::Group| {
-        let was = old.group_by_name(&group.name);
-        let moved =
-            |was: &crate::config::model::Group| old.store_name(was.connection) != new.store_name(group.connection);
-        was.is_some_and(|was| was.standby.is_some() && moved(was)) && group.standby.is_some()
-    };
-    let group = new.groups.iter().find(flipped)?;
-    Some(format!(
-        "groups.{}.connection moves while it has a standby: cutover is not available yet in this version; remove `standby:` first",
-        group.name
-    ))
 }
 
 /// A hash of a file's bytes; 0 where it cannot be read.
@@ -333,11 +328,11 @@ fn name_case(config: &Config, fleet: &Fleet) -> u8 {
     fleet.get(config.default).and_then(|s| s.probed()).and_then(|p| p.lower_case_table_names).unwrap_or(0)
 }
 
-fn compile(config: Config, epoch: u64, fleet: Fleet, own: &tls::Pair) -> Result<Live, tls::TlsError> {
+fn compile(config: Config, epoch: u64, fleet: Fleet, own: &tls::Pair, gates: Gates) -> Result<Live, tls::TlsError> {
     let acceptor = tls::acceptor(&config.tls, own)?;
     let case = name_case(&config, &fleet);
     let snapshot = Snapshot::compile(Arc::new(config), epoch, case);
-    Ok(Live { snapshot, fleet, acceptor })
+    Ok(Live { snapshot, fleet, acceptor, gates })
 }
 
 impl Running for Proxy {
@@ -359,6 +354,10 @@ impl Running for Proxy {
 
     fn standby(&self, request: &StandbyRequest) -> Result<StandbyStatus, Failure> {
         self.standbys.tell(request)
+    }
+
+    fn cut_over(&self, request: FlagRequest) -> BoxFuture<'_, Result<Flagged, Failure>> {
+        Box::pin(Proxy::cut_over(self, request))
     }
 
     fn may_flip<'a>(&'a self, group: &'a str, store: &'a str) -> BoxFuture<'a, Result<Vec<String>, Failure>> {

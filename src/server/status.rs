@@ -63,6 +63,7 @@ pub(super) fn status(proxy: &Proxy) -> Status {
             .iter()
             .map(|g| GroupStatus {
                 standby: proxy.standbys.status(&g.name),
+                authority: proxy.authorities.status(&g.name),
                 ..group(g, config.store_name(g.connection), g.connection == config.default)
             })
             .collect(),

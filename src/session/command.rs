@@ -43,7 +43,9 @@ impl Session {
         self.info.queries.store(self.info.queries.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         let command = self.framed(frame).get(HEADER).copied().map(Command::from);
         if self.lease.is_some() {
-            return Box::pin(self.pooled_turn(frame, command)).await;
+            let turn = Box::pin(self.pooled_turn(frame, command)).await;
+            self.leave_gates();
+            return turn;
         }
         match command {
             Some(Command::Query) => self.query(frame).await?,
@@ -53,6 +55,9 @@ impl Session {
                 self.consume(frame);
                 self.send_error(&unknown_command()).await?;
             }
+        }
+        if !self.passes.is_empty() {
+            self.leave_gates();
         }
         if self.legs.len() > 1 {
             self.keep_home_alive().await?;
@@ -100,7 +105,7 @@ impl Session {
     }
 
     /// Outside a transaction, each command takes the newest snapshot (invariant 1).
-    fn newest_snapshot(&mut self) {
+    pub(crate) fn newest_snapshot(&mut self) {
         let newest = self.newest.load();
         if Arc::ptr_eq(newest, &self.live)
             || self.legs.iter().any(super::leg::Leg::in_transaction)

@@ -16,7 +16,7 @@ use crate::backend::pool::Pool;
 use crate::config::Config;
 use crate::net::Buffers;
 use crate::net::tls::Acceptor;
-use crate::routing::Snapshot;
+use crate::routing::{Gates, Snapshot};
 use crate::sql::plan_cache::PlanCache;
 
 /// Everything that a reload replaces, whole.
@@ -27,6 +27,8 @@ pub struct Live {
     pub fleet: Fleet,
     /// TLS towards clients.
     pub acceptor: Option<Acceptor>,
+    /// Where writes of groups with a standby wait while the authority changes.
+    pub gates: Gates,
 }
 
 impl Live {

@@ -75,6 +75,7 @@ impl Session {
             transaction: Transaction::default(),
             statements: Statements::default(),
             gathered: Vec::new(),
+            passes: Vec::new(),
             info,
             _seat: seat,
             _listed: listed,

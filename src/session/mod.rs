@@ -14,6 +14,7 @@ mod effects;
 mod entrant;
 mod exchange;
 mod figures;
+mod guard;
 mod home;
 mod keeper;
 mod kill;
@@ -81,6 +82,8 @@ pub(crate) struct Session {
     statements: Statements,
     /// A command that did not fit the read buffer, framed.
     gathered: Vec<u8>,
+    /// What it has open in groups with a standby.
+    passes: Vec<crate::routing::gate::Pass>,
     info: Arc<SessionInfo>,
     /// Its place among `limits.max_connections`.
     _seat: registry::Seat,

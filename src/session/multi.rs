@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use super::Session;
 use super::control_flow::{Failure, Fatal};
+use super::guard::{Attempts, Sent};
 use super::query::{Plan, inner_facts};
 use super::relay::{Part, relay_part};
 use crate::config::StoreId;
@@ -34,7 +35,8 @@ impl Session {
         started: Instant,
     ) -> Result<(), Failure> {
         let statements: Vec<Arc<Facts>> = plan.analysis.statements.to_vec();
-        if self.all_on_home(&statements) {
+        let gated = !self.live.gates.is_empty() && statements.iter().any(|f| self.is_gated(f));
+        if !gated && self.all_on_home(&statements) {
             let outcome = self.send_relay(framed, 0, Expect::Results).await?;
             let Some((last, first)) = statements.split_last() else { return Ok(()) };
             // which of them ran before an error is unknown: what they may have set counts as set
@@ -119,26 +121,37 @@ impl Session {
             }
             _ => (facts.clone(), None),
         };
-        let at = match &prepare {
-            Some((_, prepare)) => prepare.at,
-            None => {
-                let at = self.target(&facts, None).await?;
-                self.before(&facts, at).await?;
-                at
-            }
-        };
         let mut command = vec![COM_QUERY];
         command.extend_from_slice(text);
         let mut framed = Vec::with_capacity(command.len() + 4);
         packet::put(&mut framed, 0, &command);
-        let several = self.several_take_part();
-        let Session { client, legs, .. } = self;
-        let Some(leg) = legs.get_mut(at) else { return Ok(false) };
-        leg.busy = true;
-        leg.backend.stream.write(&framed).await.map_err(|e| leg.lost(e))?;
-        let part = Part { expect: Expect::Results, more, columns: &[] };
-        let outcome = relay_part(client, leg, sequence, &part).await?;
-        self.after_part(at, several, &outcome).await?;
+        let mut attempts = Attempts::default();
+        let (at, outcome) = loop {
+            let mut ticket = None;
+            let at = match &prepare {
+                Some((_, prepare)) => prepare.at,
+                None => {
+                    ticket = self.pass_gates(&facts).await?;
+                    let at = self.target(&facts, None).await?;
+                    self.before(&facts, at).await?;
+                    at
+                }
+            };
+            let several = self.several_take_part();
+            let Session { client, legs, .. } = self;
+            let Some(leg) = legs.get_mut(at) else { return Ok(false) };
+            leg.busy = true;
+            leg.backend.stream.write(&framed).await.map_err(|e| leg.lost(e))?;
+            let part = Part { expect: Expect::Results, more, columns: &[], gated: ticket.is_some() };
+            match (relay_part(client, leg, sequence, &part).await?, &ticket) {
+                (Sent::Sealed, Some(ticket)) => self.sealed(&facts, ticket, at, &mut attempts).await?,
+                (Sent::Sealed, None) => {}
+                (Sent::Answered(outcome), _) => {
+                    self.after_part(at, several, &outcome).await?;
+                    break (at, outcome);
+                }
+            }
+        };
         if let Some((name, prepare)) = prepare {
             self.after_text_prepare(&name, prepare, &outcome);
         }

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use super::Session;
 use super::control_flow::{Failure, Fatal};
+use super::guard::{Attempts, Sent};
 use super::query::{Frame, Plan};
 use super::relay::{self, relay};
 use super::reprepare::Here;
@@ -314,25 +315,60 @@ impl Session {
     ) -> Result<(), Failure> {
         let Some(statement) = self.statements.by_id.get(&id) else { return Ok(()) };
         let plan = Rc::clone(&statement.plan);
-        let mut payload = packet::payload(&framed).into_owned();
+        let payload = packet::payload(&framed).into_owned();
         let asked = asked_tables(statement, &payload, command);
         let facts: Option<Facts> = plan.single().map(|f| with_asked(f, &asked));
-        let at = match &facts {
-            Some(facts) => self.target(facts, asked.is_empty().then_some(&*plan)).await?,
-            None => 0,
-        };
-        if let Some(facts) = &facts {
-            self.before(facts, at).await?;
+        let expect = expected(&payload, command);
+        let mut attempts = Attempts::default();
+        loop {
+            let ticket = match &facts {
+                Some(facts) => self.pass_gates(facts).await?,
+                None => None,
+            };
+            let at = match &facts {
+                Some(facts) => self.target(facts, asked.is_empty().then_some(&*plan)).await?,
+                None => 0,
+            };
+            if let Some(facts) = &facts {
+                self.before(facts, at).await?;
+            }
+            let (out, columns) = self.execute_for(id, at, payload.clone(), command).await?;
+            let outcome = match (&facts, &ticket) {
+                (Some(Facts { kind: Kind::Kill { query, id: Some(id) }, .. }), _) => {
+                    Box::pin(self.send_kill(&out, at, expect, *id, *query)).await?
+                }
+                (Some(facts), Some(ticket)) if columns.is_empty() => match self.send_gated(&out, at, expect).await? {
+                    Sent::Answered(outcome) => outcome,
+                    Sent::Sealed => {
+                        Box::pin(self.sealed(facts, ticket, at, &mut attempts)).await?;
+                        continue;
+                    }
+                },
+                _ if columns.is_empty() => self.send_relay(&out, at, expect).await?,
+                _ => Box::pin(self.send_with_columns(&out, at, expect, &columns)).await?,
+            };
+            self.executed(id, at, &outcome, started);
+            return Ok(());
         }
+    }
+
+    /// The bytes that execute a statement on a leg, framed, and the columns that the client has of it where that leg leaves them out.
+    async fn execute_for(
+        &mut self,
+        id: u32,
+        at: usize,
+        mut payload: Vec<u8>,
+        command: Command,
+    ) -> Result<(Vec<u8>, Vec<u8>), Failure> {
         let Here { id: there, fresh, columns } = self.prepared_on(id, at).await?;
         let here = self.legs.get(at).map(|l| l.generation);
-        let Some(statement) = self.statements.by_id.get_mut(&id) else { return Ok(()) };
+        let mut out = Vec::with_capacity(payload.len() + 16);
+        let Some(statement) = self.statements.by_id.get_mut(&id) else { return Ok((out, columns)) };
         // a store keeps the types that it was sent: those of an execute elsewhere it has not seen
         if fresh || here != Some(statement.last) {
             insert_types(statement, &mut payload, command);
         }
         remember_types(statement, &payload, command);
-        let mut out = Vec::with_capacity(payload.len() + 16);
         for data in &mut statement.long_data {
             if let Some(slot) = data.get_mut(1..5) {
                 slot.copy_from_slice(&there.to_le_bytes());
@@ -343,16 +379,7 @@ impl Session {
             slot.copy_from_slice(&there.to_le_bytes());
         }
         packet::put(&mut out, 0, &payload);
-        let expect = expected(&payload, command);
-        let outcome = match &facts {
-            Some(Facts { kind: Kind::Kill { query, id: Some(id) }, .. }) => {
-                Box::pin(self.send_kill(&out, at, expect, *id, *query)).await?
-            }
-            _ if columns.is_empty() => self.send_relay(&out, at, expect).await?,
-            _ => Box::pin(self.send_with_columns(&out, at, expect, &columns)).await?,
-        };
-        self.executed(id, at, &outcome, started);
-        Ok(())
+        Ok((out, columns))
     }
 
     /// COM_STMT_FETCH and COM_STMT_RESET: to the leg that executed the statement last.

@@ -130,7 +130,8 @@ impl Session {
     /// The store of a statement that the facts decide; the session's own state has its say before.
     pub(crate) fn decide(&self, facts: &Facts, plan: Option<&Plan>) -> Result<StoreId, ErrPacket> {
         let snapshot = &self.live.snapshot;
-        let cacheable = self.state.temporary.is_empty() && self.transaction.written.is_empty();
+        let own = self.live.snapshot.epoch == super::guard::MIXED;
+        let cacheable = !own && self.state.temporary.is_empty() && self.transaction.written.is_empty();
         let database = if snapshot.depends_on_database() { hash(self.state.database.as_deref()) } else { 0 };
         if let Some(plan) = plan
             && cacheable
@@ -195,6 +196,9 @@ impl Session {
             return None;
         }
         let facts = plan.single()?;
+        if !self.live.gates.is_empty() && self.is_gated(facts) {
+            return None;
+        }
         let store = self.decide(facts, Some(plan)).ok()?;
         if let [home] = self.legs.as_slice() {
             return (home.store() == store).then_some(0);
@@ -265,16 +269,19 @@ impl Session {
             }
             Kind::LockTables(_) => {
                 if let Some(parts) = self.split_lock(facts, sql)? {
+                    self.pass_gates(facts).await?;
                     return Box::pin(self.lock_tables(facts, parts)).await;
                 }
             }
             _ => {}
         }
-        let at = self.target(facts, Some(plan)).await?;
-        self.before(facts, at).await?;
-        let outcome = match &facts.kind {
-            Kind::Kill { query, id: Some(id) } => self.send_kill(framed, at, Expect::Results, *id, *query).await?,
-            _ => self.send_relay(framed, at, Expect::Results).await?,
+        let (at, outcome) = match &facts.kind {
+            Kind::Kill { query, id: Some(id) } => {
+                let at = self.target(facts, Some(plan)).await?;
+                self.before(facts, at).await?;
+                (at, self.send_kill(framed, at, Expect::Results, *id, *query).await?)
+            }
+            _ => self.run_routed(framed, facts, Some(plan)).await?,
         };
         self.finish(facts, at, &outcome, started);
         Ok(())
@@ -289,9 +296,7 @@ impl Session {
         started: Instant,
     ) -> Result<(), Failure> {
         let facts = inner_facts(outer, inner.as_deref());
-        let at = self.target(&facts, None).await?;
-        self.before(&facts, at).await?;
-        let outcome = self.send_relay(framed, at, Expect::Results).await?;
+        let (at, outcome) = self.run_routed(framed, &facts, None).await?;
         self.finish(&facts, at, &outcome, started);
         Ok(())
     }

@@ -8,12 +8,13 @@ use std::io;
 use std::task::Poll;
 
 use super::control_flow::Fatal;
+use super::guard::{Sent, is_seal};
 use super::leg::Leg;
 use crate::net::PacketStream;
 use crate::net::buffer::{Buffers, SIZE};
 use crate::wire::packet::{self, HEADER, Header};
 use crate::wire::reply::{Event, Expect, Outcome, Reply, Role};
-use crate::wire::{Capabilities, Status, tracking};
+use crate::wire::{Capabilities, ErrPacket, Status, tracking};
 
 /// Reads of a response without another command on the core, after which the pace changes.
 const UNDISTURBED: u32 = 8;
@@ -222,6 +223,8 @@ pub(crate) struct Part<'a> {
     pub(crate) more: bool,
     /// Column definitions, framed, for a result that leaves its own out.
     pub(crate) columns: &'a [u8],
+    /// A sealed store's refusal is kept from the client.
+    pub(crate) gated: bool,
 }
 
 /// Relays one response as a part of a longer one, or with columns put in: renumbered from `sequence`.
@@ -230,7 +233,7 @@ pub(crate) async fn relay_part(
     leg: &mut Leg,
     sequence: &mut u8,
     part: &Part<'_>,
-) -> Result<Outcome, Fatal> {
+) -> Result<Sent, Fatal> {
     let more = part.more;
     let mut reply = Reply::new(part.expect, leg.backend.capabilities);
     while !reply.is_done() {
@@ -261,6 +264,11 @@ pub(crate) async fn relay_part(
             client.write(&whole).await.map_err(Fatal::client)?;
             continue;
         }
+        if part.gated && role == Role::Error && ErrPacket::read(&prefix).is_ok_and(|e| is_seal(&e)) {
+            leg.backend.stream.read_message(packet::MAX_PAYLOAD).await.map_err(|e| leg.lost(e))?;
+            leg.learn(reply.outcome());
+            return Ok(Sent::Sealed);
+        }
         let flag = more && (role == Role::Last || columns_end);
         mark(leg.backend.stream.buffered_mut(), *sequence, flag, leg.backend.capabilities);
         *sequence = sequence.wrapping_add(1);
@@ -283,7 +291,7 @@ pub(crate) async fn relay_part(
         }
     }
     leg.learn(reply.outcome());
-    Ok(*reply.outcome())
+    Ok(Sent::Answered(*reply.outcome()))
 }
 
 /// The header at the start, and whether the part of the payload that [`Reply`] looks at is there.

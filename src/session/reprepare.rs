@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use super::Session;
 use super::control_flow::Failure;
+use super::guard::Sent;
 use super::relay::{Part, relay_part};
 use crate::backend::Backend;
 use crate::backend::connection::QueryError;
@@ -85,8 +86,10 @@ impl Session {
         let Some(leg) = legs.get_mut(at) else { return Ok(Outcome::default()) };
         leg.busy = true;
         leg.backend.stream.write(framed).await.map_err(|e| leg.lost(e))?;
-        let part = Part { expect, more: false, columns };
-        let outcome = relay_part(client, leg, &mut 1, &part).await?;
+        let part = Part { expect, more: false, columns, gated: false };
+        let Sent::Answered(outcome) = relay_part(client, leg, &mut 1, &part).await? else {
+            return Ok(Outcome::default());
+        };
         self.after_part(at, several, &outcome).await?;
         Ok(outcome)
     }

@@ -40,6 +40,11 @@ impl Transaction {
         self.explicit || !self.savepoints.is_empty()
     }
 
+    /// Whether savepoints are open.
+    pub(crate) fn has_savepoints(&self) -> bool {
+        !self.savepoints.is_empty()
+    }
+
     /// The transaction has ended, and its savepoints with it.
     pub(crate) fn forget_savepoints_all(&mut self) {
         self.savepoints.clear();

@@ -18,6 +18,7 @@ pub mod second;
 pub mod split;
 pub mod substitute;
 pub(crate) mod word;
+pub mod writes;
 
 pub use classify::{Analysis, analyze, classify};
 pub use dialect::{CharsetClass, Dialect, Engine};

@@ -29,7 +29,8 @@ use super::tables::GroupTables;
 use super::tenure::{BEAT, Tenure};
 use crate::backend::connection::QueryError;
 use crate::backend::{Backend, StoreHandle, control};
-use crate::changes::{Stop, Tables};
+use crate::changes::{Source, Stop, Tables};
+use crate::config::model::ChangeLog;
 use crate::entry::Position;
 
 /// Between two attempts.
@@ -44,6 +45,8 @@ pub struct Settings {
     pub tables: GroupTables,
     /// The store whose log is read.
     pub authority: Arc<StoreHandle>,
+    /// Which of its logs.
+    pub change_log: ChangeLog,
     /// The store that is kept in step.
     pub standby: Arc<StoreHandle>,
     /// Who this proxy is: the same after a restart.
@@ -215,7 +218,7 @@ impl Applier {
     async fn leave(&mut self) {
         let Some(term) = self.term else { return };
         let give_back = async {
-            let mut own = rounds::connect(&self.settings.standby).await.ok()?;
+            let mut own = rounds::connect(&self.settings.standby, &self.settings.group).await.ok()?;
             lease::release(&mut own, &self.settings.group, term).await.ok()
         };
         if tokio::time::timeout(BEAT, give_back).await.is_err() {
@@ -261,11 +264,12 @@ impl Applier {
         // commands that were meant for a stop before this one
         while self.commands.try_recv().is_ok() {}
         let waiting = |e: control::ControlError| End::Lost(e.to_string());
-        let mut own = rounds::connect(&self.settings.standby).await.map_err(waiting)?;
+        let mut own = rounds::connect(&self.settings.standby, &self.settings.group).await.map_err(waiting)?;
         let term = self.lease(&mut own).await?;
         let marks = rounds::read_marks(&mut own, &self.settings.group).await?;
         let resume = marks::resume(&marks).map_err(|e| End::Again(Phase::Waiting(e.to_string())))?;
-        let mut tenure = Tenure::begin(&self.settings.standby, own, term, resume).await.map_err(waiting)?;
+        let mut tenure =
+            Tenure::begin(&self.settings.standby, &self.settings.group, own, term, resume).await.map_err(waiting)?;
         if let Some(skip) = self.skip.take()
             && let Err(end) = tenure.pass_over(self, &skip).await
         {
@@ -277,12 +281,13 @@ impl Applier {
         self.state.enter(&self.settings.group, Phase::Applying);
         let databases = tenure.catalog.keys().map(|name| name.database.clone()).collect();
         let tables = Box::new(self.settings.tables.clone().in_databases(databases)) as Box<dyn Tables>;
-        let reader = Reader::start(
-            Arc::clone(&self.settings.authority),
-            server_id(&self.settings.group),
-            tenure.resume.position.clone(),
-            tables,
-        );
+        let source = Source {
+            store: Arc::clone(&self.settings.authority),
+            kind: self.settings.change_log,
+            group: self.settings.group.clone(),
+            server_id: server_id(&self.settings.group),
+        };
+        let reader = Reader::start(source, tenure.resume.position.clone(), tables);
         let reader = reader.map_err(|e| End::Lost(e.to_string()))?;
         tenure.rounds(self, reader).await
     }

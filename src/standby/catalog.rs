@@ -163,7 +163,7 @@ async fn columns(
         let Some(table) = found.get_mut(&named(&row)) else { continue };
         table.columns.push(Column {
             name: cell(&row, 2).to_owned(),
-            kind: kind(cell(&row, 3), cell(&row, 4), cell(&row, 5), cell(&row, 7)),
+            kind: Kind::of(cell(&row, 3), cell(&row, 4), cell(&row, 5), cell(&row, 7)),
             words: match cell(&row, 6) {
                 "" => cell(&row, 4).to_owned(),
                 collation => format!("{} COLLATE {collation}", cell(&row, 4)),
@@ -173,32 +173,6 @@ async fn columns(
         });
     }
     Ok(())
-}
-
-fn kind(data_type: &str, column_type: &str, charset: &str, octets: &str) -> Kind {
-    let unsigned = column_type.contains("unsigned") || column_type.contains("zerofill");
-    let int = |bytes| Kind::Int { bytes, unsigned };
-    match data_type.to_lowercase().as_str() {
-        "tinyint" => int(1),
-        "smallint" => int(2),
-        "mediumint" => int(3),
-        "int" => int(4),
-        "bigint" => int(8),
-        "float" => Kind::Float,
-        "double" | "real" => Kind::Double,
-        "decimal" => Kind::Decimal,
-        "bit" => Kind::Bit,
-        "year" => Kind::Year,
-        "enum" => Kind::Enum,
-        "set" => Kind::Set,
-        "date" | "time" | "datetime" | "timestamp" => Kind::Temporal,
-        "inet4" => Kind::Inet(4),
-        "inet6" => Kind::Inet(16),
-        "uuid" => Kind::Uuid,
-        "binary" => Kind::Binary(octets.parse().unwrap_or(0)),
-        _ if !charset.is_empty() => Kind::Text(charset.to_owned()),
-        _ => Kind::Bytes,
-    }
 }
 
 /// Collations under which printable ASCII differs by case at the most.

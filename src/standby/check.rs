@@ -27,7 +27,7 @@ fn standby_table(table: &Description) -> Vec<Problem> {
         let what = format!("{} keeps old versions of its rows, which a standby cannot repeat", table.name);
         problems.push((what, format!("ALTER TABLE {name} DROP SYSTEM VERSIONING")));
     }
-    for trigger in &table.triggers {
+    for trigger in table.triggers.iter().filter(|trigger| !super::seal::is_own(trigger)) {
         let what = format!(
             "the trigger {trigger} on the standby's {} would do a second time what the log holds already",
             table.name

@@ -10,11 +10,14 @@ use std::time::Duration;
 
 use super::catalog::{self, Catalog, Description};
 use super::check;
+use super::pair::{Pair, PairError};
+use super::record::{self, Record, Standing};
 use super::schema::{STATEMENTS, literal};
 use super::tables::GroupTables;
 use crate::backend::connection::QueryError;
 use crate::backend::control::{self, ControlError};
 use crate::backend::{Backend, StoreHandle};
+use crate::config::model::ChangeLog;
 use crate::entry::{Kind, Position, quoted};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -29,6 +32,8 @@ pub struct Request {
     pub authority: Arc<StoreHandle>,
     /// The other.
     pub standby: Arc<StoreHandle>,
+    /// What feeds the standby.
+    pub change_log: ChangeLog,
     /// Where the standby's copy was taken; none to compare both stores now.
     pub from: Option<Position>,
 }
@@ -105,6 +110,13 @@ pub async fn init(request: &Request) -> Result<Report, InitError> {
     let mut report = Report::default();
     let mut authority = Store::connect(&request.authority).await?;
     let mut standby = Store::connect(&request.standby).await?;
+    if request.change_log == ChangeLog::Journal {
+        let what = "`change_log: journal` is not available in this version: the proxy does not record writes yet";
+        let mend =
+            format!("a binlog on {} and `change_log: binlog`; or keep the group without a standby", authority.name);
+        report.problems.push((what.to_owned(), mend));
+        return Ok(report);
+    }
     authority_settings(&mut authority, &mut report).await?;
     standby_settings(&mut authority, &mut standby, &mut report).await?;
     for store in [&mut authority, &mut standby] {
@@ -123,7 +135,77 @@ pub async fn init(request: &Request) -> Result<Report, InitError> {
     if report.problems.is_empty() {
         begin(request, &mut authority, &mut standby, &ours, &mut report).await?;
     }
+    if report.problems.is_empty() {
+        seal(request, &mut report).await;
+    }
     Ok(report)
+}
+
+/// What keeps a store from being an authority that a standby follows.
+pub(super) async fn authority_problems(store: &Arc<StoreHandle>) -> Vec<check::Problem> {
+    let mut report = Report::default();
+    let looked = async {
+        let mut store = Store::connect(store).await?;
+        authority_settings(&mut store, &mut report).await
+    };
+    if let Err(error) = looked.await {
+        report.problems.push((error.to_string(), "mend the store, then try again".to_owned()));
+    }
+    report.problems
+}
+
+/// Gives a standby up: both stores take writes, and nothing of the group is left in the schema `switchover`.
+///
+/// # Errors
+/// As the stores'.
+pub async fn end(request: &Request) -> Result<(), PairError> {
+    let mut pair = Pair::connect(&request.group, &request.tables, [&request.authority, &request.standby]).await?;
+    for side in &mut pair.sides {
+        // the rows first: no proxy seals a store again that has none
+        for table in ["groups", "intents", "proxies", "marks", "leases"] {
+            side.execute(&format!("DELETE FROM switchover.{table} WHERE group_name = {}", literal(&request.group)))
+                .await?;
+        }
+        side.unseal(tokio::time::Instant::now() + LIMIT).await?;
+    }
+    Ok(())
+}
+
+/// Writes down who is the authority, where nothing says so yet, and seals the standby.
+async fn seal(request: &Request, report: &mut Report) {
+    let sealed = async {
+        let mut pair = Pair::connect(&request.group, &request.tables, [&request.authority, &request.standby]).await?;
+        let (_, rows) = pair.look().await?;
+        let known = rows.iter().find_map(|r| r.record.as_ref());
+        let (epoch, token) = known.map_or_else(|| (1, super::seal::new_token()), |r| (r.epoch, r.token.clone()));
+        let authority = request.authority.name().to_owned();
+        for (side, standing) in pair.sides.iter_mut().zip([Standing::Open, Standing::Standby]) {
+            let (authority, token) = (authority.clone(), token.clone());
+            let record = Record { epoch, authority, standing, token, cutover: String::new() };
+            side.execute(&record::creation(&request.group, &record)).await?;
+        }
+        pair.finish(tokio::time::Instant::now() + LIMIT).await
+    };
+    match sealed.await {
+        Ok((serves, epoch)) if serves == request.authority.name() => {
+            let standby = request.standby.name();
+            report.done.push(format!("{standby}: sealed, it takes writes of the applier alone (epoch {epoch})"));
+        }
+        Ok((serves, epoch)) => {
+            let what = format!("{serves} is the authority (epoch {epoch}), the file says {}", request.authority.name());
+            report.problems.push((what, format!("set the flag in the file to {serves}")));
+        }
+        Err(error) => {
+            let mend = match error.to_string() {
+                text if text.contains("SUPER") => {
+                    "triggers beside a binlog need a right: SET GLOBAL log_bin_trust_function_creators = 1, and in the my.cnf of both stores"
+                }
+                text if text.contains("denied") => "run on both stores, as root, what `switchover init --print` prints",
+                _ => "mend it, then `switchover init` again",
+            };
+            report.problems.push((format!("the standby is not sealed: {error}"), mend.to_owned()));
+        }
+    }
 }
 
 /// RULES.md 30 and 42: what a commit promises, and what the log holds of it.
@@ -244,24 +326,30 @@ async fn begin(
             None => return Ok(()),
         },
     };
-    // an applier that runs is deposed by the term, and reads the new mark
-    let (position_literal, name) = (literal(&position.to_string()), literal(&authority.name));
     standby.run("START TRANSACTION").await?;
-    for sql in [
+    for sql in first_mark(&request.group, &authority.name, &position) {
+        standby.run(&sql).await?;
+    }
+    standby.run("COMMIT").await?;
+    report.done.push(format!("{}: the copy begins at {position} of {}", standby.name, authority.name));
+    Ok(())
+}
+
+/// The statements, for one transaction, that write down where a standby begins to follow: an applier that runs is deposed by the
+/// term, and reads the new mark.
+pub(super) fn first_mark(group: &str, authority: &str, position: &Position) -> [String; 3] {
+    let (group, position, name) = (literal(group), literal(&position.to_string()), literal(authority));
+    [
         format!(
-            "INSERT INTO switchover.leases VALUES ({group}, 1, '', '1970-01-02') ON DUPLICATE KEY UPDATE term = term + 1"
+            "INSERT INTO switchover.leases VALUES ({group}, 1, '', '1970-01-02') ON DUPLICATE KEY UPDATE term = term + 1, \
+             renewed = '1970-01-02'"
         ),
         format!("DELETE FROM switchover.marks WHERE group_name = {group}"),
         format!(
-            "INSERT INTO switchover.marks SELECT group_name, 0, term, {name}, 0, 1, {position_literal}, {position_literal}, '', \
+            "INSERT INTO switchover.marks SELECT group_name, 0, term, {name}, 0, 1, {position}, {position}, '', \
              UNIX_TIMESTAMP() FROM switchover.leases WHERE group_name = {group}"
         ),
-        "COMMIT".to_owned(),
-    ] {
-        standby.run(&sql).await?;
-    }
-    report.done.push(format!("{}: the copy begins at {position} of {}", standby.name, authority.name));
-    Ok(())
+    ]
 }
 
 /// A file and an offset as GTIDs, where the server can say it: those outlive the file's name.

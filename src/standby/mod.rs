@@ -26,6 +26,7 @@
 pub mod applier;
 pub mod catalog;
 pub mod check;
+pub mod cutover;
 pub mod health;
 pub mod images;
 pub mod init;
@@ -33,17 +34,21 @@ pub mod lease;
 pub mod left_behind;
 pub mod marks;
 pub mod merge;
+pub mod pair;
 pub mod partition;
 pub mod reader;
 pub mod reapply;
+pub mod record;
 pub mod rewind;
 pub mod rounds;
 pub mod schema;
+pub mod seal;
 pub mod settle;
 pub mod state;
 pub mod statements;
 pub mod tables;
 mod tenure;
+pub mod watch;
 
 #[cfg(test)]
 mod simulation;

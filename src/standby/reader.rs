@@ -5,9 +5,7 @@ use std::sync::Arc;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use crate::backend::StoreHandle;
-use crate::changes::binlog::Log;
-use crate::changes::{Item, LogError, Tables};
+use crate::changes::{Item, Log, LogError, Source, Tables};
 use crate::entry::Position;
 
 /// KiB of the log that may be read and not applied; a larger transaction goes alone.
@@ -35,12 +33,7 @@ impl Reader {
     ///
     /// # Errors
     /// As the system's, where it has no thread.
-    pub fn start(
-        store: Arc<StoreHandle>,
-        server_id: u32,
-        from: Position,
-        tables: Box<dyn Tables>,
-    ) -> std::io::Result<Reader> {
+    pub fn start(source: Source, from: Position, tables: Box<dyn Tables>) -> std::io::Result<Reader> {
         let (sender, items) = mpsc::channel(ITEMS);
         let (end, ended) = oneshot::channel();
         std::thread::Builder::new().name("changes".to_owned()).spawn(move || {
@@ -50,7 +43,7 @@ impl Reader {
             runtime.block_on(async {
                 tokio::select! {
                     _ = ended => {}
-                    error = read(&store, server_id, from, tables, &sender) => {
+                    error = read(&source, from, tables, &sender) => {
                         let _ = sender.send(Read::Ended(error)).await;
                     }
                 }
@@ -71,15 +64,9 @@ impl Reader {
     }
 }
 
-async fn read(
-    store: &Arc<StoreHandle>,
-    server_id: u32,
-    from: Position,
-    tables: Box<dyn Tables>,
-    sender: &mpsc::Sender<Read>,
-) -> LogError {
+async fn read(source: &Source, from: Position, tables: Box<dyn Tables>, sender: &mpsc::Sender<Read>) -> LogError {
     let room = Arc::new(Semaphore::new(AHEAD as usize));
-    let mut log = match Log::open(store, server_id, from, tables).await {
+    let mut log = match Log::open(source, from, tables).await {
         Ok(log) => log,
         Err(error) => return error,
     };

@@ -17,14 +17,12 @@ use super::images::{key, readable_bytes, rows, select, statement};
 use super::left_behind::{Settling, Written, end, look, run};
 use super::rounds::Failed;
 use super::schema::literal;
+use super::seal;
 use crate::backend::Backend;
 use crate::entry::{Change, Row, RowChange, TableName, Transaction};
 
 /// Attempts at a transaction that meets deadlocks and lock waits.
 const ATTEMPTS: usize = 20;
-
-/// Whose triggers stop nothing: the seal's.
-const SEAL: &str = "switchover_seal_";
 
 /// Why a transaction is reported: the change that does not fit, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,7 +112,7 @@ pub async fn reapply(
 fn unfit(transaction: &Transaction, catalog: &Catalog) -> Option<Misfits> {
     transaction.changes.iter().enumerate().find_map(|(number, change)| {
         let table = catalog.get(&change.table.name)?;
-        let trigger = table.triggers.iter().find(|trigger| !trigger.starts_with(SEAL));
+        let trigger = table.triggers.iter().find(|trigger| !seal::is_own(trigger));
         let why = match (&change.change, trigger) {
             (Change::Clear, _) => "the table was emptied".to_owned(),
             (change_, _) if change.foreign_keys && table.cascades_with(change_) => {
@@ -294,7 +292,7 @@ mod tests {
             unfit(&transaction("1", vec![Change::Insert(row(1)), Change::Clear]), &catalog)
                 .is_some_and(|m| m.number == 1)
         );
-        catalog.values_mut().for_each(|table| Arc::make_mut(table).triggers = vec![format!("{SEAL}x")]);
+        catalog.values_mut().for_each(|table| Arc::make_mut(table).triggers = vec!["switchover_seal_x".into()]);
         assert_eq!(unfit(&transaction("1", vec![Change::Insert(row(1))]), &catalog), None);
         catalog.values_mut().for_each(|table| Arc::make_mut(table).triggers.push("own".into()));
         assert!(unfit(&transaction("1", vec![Change::Insert(row(1))]), &catalog).unwrap().why.contains("own"));

@@ -7,6 +7,7 @@
 
 use super::catalog::Catalog;
 use super::images::{statement, undone};
+use super::init::first_mark;
 use super::left_behind::{Settling, ask, end, run};
 use super::rounds::Failed;
 use super::schema::literal;
@@ -132,17 +133,15 @@ async fn give_up(backend: &mut Backend, rewind: &Rewind<'_>, what: String) -> Re
     Ok(Rewound::Reload { what, remedy })
 }
 
-/// Where the applier begins here; without, none does.
+/// Where the applier begins here; without, none does. Its term is another one by now.
 async fn marks(backend: &mut Backend, rewind: &Rewind<'_>, begin: bool) -> Result<(), Failed> {
-    let group = literal(&rewind.settling.group);
-    run(backend, &format!("DELETE FROM switchover.marks WHERE group_name = {group}")).await?;
+    let group = &rewind.settling.group;
     if begin {
-        let (authority, start) = (literal(rewind.authority), literal(&rewind.start.to_string()));
-        let mark = format!(
-            "INSERT INTO switchover.marks SELECT group_name, 0, term, {authority}, 0, 1, {start}, {start}, '', UNIX_TIMESTAMP() \
-             FROM switchover.leases WHERE group_name = {group}"
-        );
-        run(backend, &mark).await?;
+        for sql in first_mark(group, rewind.authority, rewind.start) {
+            run(backend, &sql).await?;
+        }
+    } else {
+        run(backend, &format!("DELETE FROM switchover.marks WHERE group_name = {}", literal(group))).await?;
     }
     Ok(())
 }

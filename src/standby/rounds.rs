@@ -9,6 +9,7 @@ use super::marks::{self, Mark};
 use super::merge::{Misfit, merge};
 use super::schema::literal;
 use super::statements::{Does, Statement, in_order, statements};
+use super::{record, seal};
 use crate::backend::connection::QueryError;
 use crate::backend::control::{self, ControlError};
 use crate::backend::{Backend, StoreHandle};
@@ -17,8 +18,7 @@ use crate::entry::{Position, Transaction};
 /// What a session on the standby runs with, whatever the server's defaults: the authority's rows, as they are.
 const SETTINGS: &str = "SET autocommit = 0, time_zone = '+00:00', foreign_key_checks = 0, unique_checks = 1, \
      sql_mode = 'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION', \
-     sql_safe_updates = 0, sql_auto_is_null = 0, innodb_lock_wait_timeout = 5, lock_wait_timeout = 5, wait_timeout = 20, \
-     @switchover_applier = 1";
+     sql_safe_updates = 0, sql_auto_is_null = 0, innodb_lock_wait_timeout = 5, lock_wait_timeout = 5, wait_timeout = 20";
 /// MariaDB's and MySQL's own; an error of one means the other.
 const OPTIONAL: [&str; 5] = [
     "SET tx_isolation = 'READ-COMMITTED'",
@@ -30,11 +30,11 @@ const OPTIONAL: [&str; 5] = [
 const NAMES: &str = "SET NAMES binary";
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Connects to the standby, ready to apply.
+/// Connects to the standby, ready to apply: with the token that its seal lets in.
 ///
 /// # Errors
 /// As the store's.
-pub async fn connect(store: &Arc<StoreHandle>) -> Result<Backend, ControlError> {
+pub async fn connect(store: &Arc<StoreHandle>, group: &str) -> Result<Backend, ControlError> {
     let mut backend = control::connect(store, LIMIT).await?;
     let failed = |e| ControlError::Query(store.name().to_owned(), e);
     backend.execute(SETTINGS.as_bytes()).await.map_err(failed)?;
@@ -45,6 +45,17 @@ pub async fn connect(store: &Arc<StoreHandle>) -> Result<Backend, ControlError> 
         }
     }
     backend.execute(NAMES.as_bytes()).await.map_err(failed)?;
+    match record::read(&mut backend, group).await {
+        Ok(rows) => {
+            if let Some(record) = rows.record {
+                backend.execute(seal::show(&record.token).as_bytes()).await.map_err(failed)?;
+            }
+        }
+        // the schema is not there, or is older: taking the lease says what mends that
+        Err(QueryError::Refused(_)) => {}
+        Err(e) => return Err(failed(e)),
+    }
+    backend.execute(b"COMMIT").await.map_err(failed)?;
     Ok(backend)
 }
 

@@ -7,6 +7,10 @@
 //!   on the store that took over. See [`super::settle`].
 //! - `left_behind`: the same, a row for each change, for people to read, and what became of it.
 //! - `rewound`: on the authority that failed: which settlement took back there what it had alone.
+//! - `groups`: which store is the authority, by its own row on each store; see [`super::record`].
+//! - `intents`: the cutover that is under way, on the store that it leaves.
+//! - `proxies`: who serves the group, and for which cutover nothing is in flight there any more.
+//! - `refused`: who was refused by the seal. It is no transactional table: what a trigger writes there outlives its own refusal.
 
 /// Its name.
 pub const SCHEMA: &str = "switchover";
@@ -15,7 +19,7 @@ pub const SCHEMA: &str = "switchover";
 pub const PARTS: usize = 4;
 
 /// The statements that make it; running them again changes nothing.
-pub const STATEMENTS: [&str; 8] = [
+pub const STATEMENTS: [&str; 12] = [
     "CREATE DATABASE IF NOT EXISTS switchover CHARACTER SET utf8mb4",
     "CREATE TABLE IF NOT EXISTS switchover.leases (
   group_name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
@@ -84,6 +88,44 @@ pub const STATEMENTS: [&str; 8] = [
   remedy TEXT NOT NULL,
   rewound_at DATETIME(6) NOT NULL
 ) ENGINE = InnoDB",
+    "CREATE TABLE IF NOT EXISTS switchover.groups (
+  group_name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+  epoch BIGINT UNSIGNED NOT NULL,
+  authority VARCHAR(64) NOT NULL,
+  state VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  token CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  cutover VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  changed DATETIME(6) NOT NULL
+) ENGINE = InnoDB",
+    "CREATE TABLE IF NOT EXISTS switchover.intents (
+  group_name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+  cutover VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  source VARCHAR(64) NOT NULL,
+  target VARCHAR(64) NOT NULL,
+  conductor VARCHAR(512) NOT NULL,
+  wanted_by VARCHAR(255) NOT NULL,
+  reason TEXT NOT NULL,
+  skipped TEXT NOT NULL,
+  begun DATETIME(6) NOT NULL,
+  renewed DATETIME(6) NOT NULL
+) ENGINE = InnoDB",
+    "CREATE TABLE IF NOT EXISTS switchover.proxies (
+  group_name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  proxy VARCHAR(512) NOT NULL,
+  cutover VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  renewed DATETIME(6) NOT NULL,
+  PRIMARY KEY (group_name, proxy)
+) ENGINE = InnoDB",
+    "CREATE TABLE IF NOT EXISTS switchover.refused (
+  group_name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  table_name VARCHAR(130) NOT NULL,
+  account VARCHAR(200) NOT NULL,
+  times BIGINT UNSIGNED NOT NULL,
+  statement TEXT,
+  first_at DATETIME(6) NOT NULL,
+  last_at DATETIME(6) NOT NULL,
+  PRIMARY KEY (group_name, table_name, account)
+) ENGINE = Aria TRANSACTIONAL = 0",
 ];
 
 /// What the control account needs on a store that is an authority: its log, and the schema.

@@ -25,7 +25,7 @@ use super::left_behind::{self, Settled, Settling, Written};
 use super::reapply::reapply;
 use super::rewind::{self, Rewind, Rewound};
 use super::rounds::{self, Failed};
-use super::schema::literal;
+use super::seal;
 use super::tables::GroupTables;
 use crate::backend::control::{self, ControlError};
 use crate::backend::{Backend, StoreHandle};
@@ -182,9 +182,8 @@ async fn written(request: &Request, settling: &Settling) -> Result<Written, Fail
 
 /// A connection of the applier's kind, which a seal lets in.
 async fn connect(store: &Arc<StoreHandle>, request: &Request) -> Result<Backend, Failed> {
-    let mut backend = rounds::connect(store).await.map_err(lost)?;
-    let show = format!("SET @switchover_applier = {}", literal(&request.token));
-    left_behind::run(&mut backend, &show).await?;
+    let mut backend = rounds::connect(store, &request.group).await.map_err(lost)?;
+    left_behind::run(&mut backend, &seal::show(&request.token)).await?;
     Ok(backend)
 }
 
@@ -196,7 +195,9 @@ pub async fn rewind(request: &Request, transactions: &[Transaction]) -> Result<R
     let settling = request.settling();
     let catalog = tables(&request.old, &request.tables).await?;
     let mut old = connect(&request.old, request).await?;
-    if let Some((table, trigger)) = catalog.values().find_map(|t| Some((t, t.triggers.iter().find(|t| !is_seal(t))?))) {
+    if let Some((table, trigger)) =
+        catalog.values().find_map(|t| Some((t, t.triggers.iter().find(|t| !seal::is_own(t))?)))
+    {
         let name = format!("{}.{}", crate::entry::quoted(&table.name.database), crate::entry::quoted(trigger));
         return Err(Failed::Misfit {
             what: format!(
@@ -219,10 +220,6 @@ pub async fn rewind(request: &Request, transactions: &[Transaction]) -> Result<R
     rewind::rewind(&mut old, &rewind).await
 }
 
-fn is_seal(trigger: &str) -> bool {
-    trigger.starts_with("switchover_seal_")
-}
-
 fn lost(error: ControlError) -> Failed {
     Failed::Lost(error.to_string())
 }
@@ -240,6 +237,13 @@ async fn end_of_log(backend: &mut Backend, like: &Position) -> Result<Position, 
         Position::Gtids(_) => {
             let rows = left_behind::ask(backend, "SELECT @@gtid_binlog_pos").await?;
             rows.concat().concat()
+        }
+        Position::Journal { .. } => {
+            return Err(Failed::Misfit {
+                what: "what a journal holds alone is not settled yet".to_owned(),
+                remedy: "load the store again from the one that serves the group, then `switchover init --from`"
+                    .to_owned(),
+            });
         }
         Position::File { .. } => {
             let rows = left_behind::ask(backend, "SHOW MASTER STATUS").await?;
@@ -300,7 +304,7 @@ pub async fn read_left_behind(
                     out.push(transaction);
                 }
             }
-            Item::Passed(position) => at = position,
+            Item::Passed(position) | Item::Signal(position) => at = position,
             Item::Alive => {}
         }
     }

@@ -30,7 +30,11 @@ impl GroupTables {
 impl Tables for GroupTables {
     fn interest(&self, database: &str, name: &str) -> Interest {
         if database == super::schema::SCHEMA {
-            return if name == "marks" { Interest::Mark } else { Interest::Other };
+            return match name {
+                "marks" => Interest::Mark,
+                "groups" => Interest::Signal,
+                _ => Interest::Other,
+            };
         }
         match self.snapshot.locate_name(Some(database), name).group {
             Some(group) if group == self.group => Interest::Group,

@@ -18,7 +18,7 @@ use super::schema::{PARTS, literal};
 use crate::backend::control::{self, ControlError};
 use crate::backend::{Backend, StoreHandle};
 use crate::changes::{Item, LogError, Stop};
-use crate::entry::{Position, Transaction};
+use crate::entry::{Position, Transaction, Uuid};
 
 /// Bytes of the log in one round, and transactions.
 const ROUND_BYTES: usize = 4 << 20;
@@ -54,6 +54,8 @@ struct Batch {
     bytes: usize,
     /// Where it ends.
     position: Option<Position>,
+    /// Somebody waits to hear that the standby is there.
+    signal: bool,
     /// What ended the log behind it.
     end: Option<LogError>,
 }
@@ -70,6 +72,10 @@ impl Batch {
                 }
             }
             Read::Item(Item::Passed(position), _) => self.position = Some(position),
+            Read::Item(Item::Signal(position), _) => {
+                self.position = Some(position);
+                self.signal = true;
+            }
             Read::Item(Item::Alive, _) => {}
             Read::Ended(error) => self.end = Some(error),
         }
@@ -84,13 +90,14 @@ impl Tenure {
     /// Connects what applies parts; nothing is known of the tables yet.
     pub(super) async fn begin(
         standby: &Arc<StoreHandle>,
+        group: &str,
         own: Backend,
         term: u64,
         resume: Resume,
     ) -> Result<Tenure, ControlError> {
         let mut workers = Vec::with_capacity(PARTS);
         for _ in 0..PARTS {
-            workers.push(rounds::connect(standby).await?);
+            workers.push(rounds::connect(standby, group).await?);
         }
         let (catalog, beat) = (Catalog::new(), Instant::now());
         Ok(Tenure { own, term, resume, catalog, workers, beats: 0, beat, carried: None, latest: None })
@@ -135,6 +142,9 @@ impl Tenure {
                     self.write_position(applier).await?;
                 }
                 return Err(end);
+            }
+            if batch.signal {
+                self.write_position(applier).await?;
             }
             self.keep(applier, batch.transactions.is_empty()).await?;
             if let Some(end) = batch.end {
@@ -332,10 +342,16 @@ impl Tenure {
 /// How many transactions the authority's log is ahead.
 async fn lag(authority: &Arc<StoreHandle>, done: &Position) -> Option<u64> {
     let mut backend = control::connect(authority, BEAT).await.ok()?;
-    let rows = tokio::time::timeout(BEAT, backend.query(b"SELECT @@gtid_binlog_pos")).await.ok()?.ok()?;
+    let journal = matches!(done, Position::Journal { .. });
+    let newest =
+        if journal { "SELECT COALESCE(MAX(id), 0) FROM switchover.journal" } else { "SELECT @@gtid_binlog_pos" };
+    let rows = tokio::time::timeout(BEAT, backend.query(newest.as_bytes())).await.ok()?.ok()?;
     let _ = backend.send(crate::wire::command::COM_QUIT, &[]).await;
-    let all = String::from_utf8_lossy(rows.first(0)?).parse().ok()?;
-    done.behind(&all)
+    let all = String::from_utf8_lossy(rows.first(0)?).into_owned();
+    if journal {
+        return done.behind(&Position::Journal { id: all.parse().ok()?, uuid: Uuid::default() });
+    }
+    done.behind(&all.parse().ok()?)
 }
 
 /// Runs them all to their ends, on this thread.

@@ -123,12 +123,14 @@ fn requests_are_answered() {
 fn a_flag_is_edited_announced_and_in_force() {
     let served = Served::start();
     let cause = Cause { by: "alice".into(), why: Some("tests".into()), force: false };
-    let request = Request::Flag(FlagRequest { group: "a".into(), store: "new".into(), cause: cause.clone() });
+    let request =
+        Request::Flag(FlagRequest { group: "a".into(), store: "new".into(), cause: cause.clone(), dry_run: false });
     let Ok(Reply::Flagged(flagged)) = ask(&served.socket, &request) else { panic!() };
     assert_eq!((flagged.from.as_str(), flagged.to.as_str(), flagged.epoch), ("legacy", "new", 2));
     assert_eq!(*served.fake.causes.lock().unwrap(), [cause.clone(), cause]);
     assert!(fs::read_to_string(&served.fake.path).unwrap().contains("connection: new"));
-    let request = Request::Flag(FlagRequest { group: "b".into(), store: "new".into(), cause: Cause::default() });
+    let request =
+        Request::Flag(FlagRequest { group: "b".into(), store: "new".into(), cause: Cause::default(), dry_run: false });
     let Err(ClientError::Failed(failure)) = ask(&served.socket, &request) else { panic!() };
     assert_eq!(failure.kind, FailureKind::Request);
     let causes = served.fake.causes.lock().unwrap();

@@ -35,6 +35,7 @@ const FL_COMPLETED_XA: u8 = 128;
 enum Mapped {
     Wanted(Arc<Shape>),
     Mark,
+    Signal,
     Other,
 }
 
@@ -58,6 +59,7 @@ pub struct Assembler {
     savepoints: Vec<(String, usize)>,
     bytes: usize,
     marked: bool,
+    signalled: bool,
     passed: u32,
 }
 
@@ -81,6 +83,7 @@ impl Assembler {
             savepoints: Vec::new(),
             bytes: 0,
             marked: false,
+            signalled: false,
             passed: 0,
         }
     }
@@ -188,6 +191,7 @@ impl Assembler {
         let mapped = match self.tables.interest(database, name) {
             Interest::Other => Mapped::Other,
             Interest::Mark => Mapped::Mark,
+            Interest::Signal => Mapped::Signal,
             Interest::Group => {
                 let map = table_map::read(body)?;
                 let name = TableName { database: map.database, name: map.name };
@@ -207,6 +211,10 @@ impl Assembler {
             Some(Mapped::Other) => return Ok(()),
             Some(Mapped::Mark) => {
                 self.marked = true;
+                return Ok(());
+            }
+            Some(Mapped::Signal) => {
+                self.signalled = true;
                 return Ok(());
             }
             Some(Mapped::Wanted(shape)) => Arc::clone(shape),
@@ -285,12 +293,16 @@ impl Assembler {
         self.end_position(event, &mut after);
         self.position = after;
         let changes = std::mem::take(&mut self.changes);
-        let (bytes, marked) = (self.bytes, self.marked);
+        let (bytes, marked, signalled) = (self.bytes, self.marked, self.signalled);
         self.reset();
         self.gtid = None;
         self.named = None;
         if changes.is_empty() || marked {
             self.passed += 1;
+            if signalled {
+                self.passed = 0;
+                return Ok(Some(Item::Signal(self.position.clone())));
+            }
             if self.passed < PASSED {
                 return Ok(None);
             }
@@ -316,6 +328,7 @@ impl Assembler {
         self.savepoints.clear();
         self.bytes = 0;
         self.marked = false;
+        self.signalled = false;
         self.inside = false;
         self.prepared = false;
     }
@@ -343,7 +356,7 @@ impl Assembler {
                 position.pass(gtid);
                 true
             }
-            (Position::Gtids(_), None) => false,
+            (Position::Gtids(_), None) | (Position::Journal { .. }, _) => false,
             (Position::File { file, offset }, _) => {
                 self.file.clone_into(file);
                 *offset = u64::from(event.next);

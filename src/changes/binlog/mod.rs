@@ -78,6 +78,11 @@ impl Log {
                 statements.push("SET @mariadb_slave_capability = 4".to_owned());
                 (file.clone(), *offset)
             }
+            Position::Journal { .. } => {
+                let what = format!("the copy is at {from}, which is no place in a binlog");
+                let remedy = "load the standby again, then `switchover init GROUP`".to_owned();
+                return Err(LogError::Stop(Box::new(Stop { transaction: String::new(), what, remedy, after: None })));
+            }
         };
         for statement in statements {
             let done = timeout(LIMIT, backend.query(statement.as_bytes())).await;

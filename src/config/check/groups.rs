@@ -4,16 +4,16 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::rc::Rc;
 
-use super::super::model::{Group, StoreId, TablePattern};
+use super::super::model::{ChangeLog, Group, Keeping, StoreId, TablePattern};
 use super::super::problem::ProblemKind;
 use super::super::raw::{Content, Entry, Node};
 use super::super::reader::{Fields, Reader, shown};
 use super::super::source::Finding;
+use super::super::units;
 use super::{StoreNames, check_name};
 
 /// Keys of a group that later versions obey.
-const LATER: [&str; 8] =
-    ["ack", "ack_timeout", "fallback", "fallback_after", "hold_max", "shadow", "tenant", "tenants"];
+const LATER: [&str; 7] = ["ack", "ack_timeout", "fallback", "fallback_after", "shadow", "tenant", "tenants"];
 
 /// Databases of one group.
 const MAX_DATABASES: usize = 1_000;
@@ -54,6 +54,7 @@ fn group(reader: &mut Reader<'_>, entry: &Entry, names: &StoreNames, claims: &mu
         cross.map(|node| reader.choice(node, &fields.name("cross_store_transactions"), &choices).unwrap_or_default());
     let standby =
         fields.take("standby").and_then(|node| standby(reader, node, &fields.name("standby"), names, connection));
+    let keeping = keeping(reader, &mut fields);
     fields.refuse_later(reader, &LATER);
     let narrowed: Rc<[String]> = databases.clone().into();
     for (pattern, span) in &tables {
@@ -75,7 +76,24 @@ fn group(reader: &mut Reader<'_>, entry: &Entry, names: &StoreNames, claims: &mu
         references: unplaced(references),
         cross_store_transactions: cross.unwrap_or(true),
         standby,
+        keeping,
     })
+}
+
+/// How the standby is kept.
+fn keeping(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Keeping {
+    const DURATION: &str = "a number with a unit, as 10s or 500ms";
+    let mut keeping = Keeping::default();
+    for (key, place) in [("hold_max", &mut keeping.hold_max), ("drain_timeout", &mut keeping.drain_timeout)] {
+        let Some(node) = fields.take(key) else { continue };
+        if let Some(value) = reader.parsed(node, &fields.name(key), DURATION, units::duration) {
+            *place = value;
+        }
+    }
+    let logs = [("binlog", ChangeLog::Binlog), ("journal", ChangeLog::Journal)];
+    let log = fields.take("change_log").and_then(|node| reader.choice(node, &fields.name("change_log"), &logs));
+    keeping.change_log = log.unwrap_or_default();
+    keeping
 }
 
 /// The other store of the group.

@@ -34,6 +34,17 @@ pub(super) fn find(
     store: &str,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<FlagScalar, EditError> {
+    find_key(text, path, (group, "connection"), store, env)
+}
+
+/// The same of another key of the group that names a store.
+pub(super) fn find_key(
+    text: &str,
+    path: &Path,
+    (group, key): (&str, &str),
+    store: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<FlagScalar, EditError> {
     let mut source = Source::new(text, path);
     let mut found = Vec::new();
     let root = raw::read(&mut source, &mut |finding| found.push(finding));
@@ -46,22 +57,22 @@ pub(super) fn find(
         let finding = Finding::new(ProblemKind::Invalid, span.clone(), message).help(help);
         EditError::NotEditable(Box::new(source.problem(finding)))
     };
-    let flag =
-        own(&root, group).map_err(|(span, message)| refuse(&span, message, "write the group out, then try again"))?;
-    let help = format!("write the name of the store in its place: `connection: {store}`");
+    let flag = own(&root, group, key)
+        .map_err(|(span, message)| refuse(&span, message, "write the group out, then try again"))?;
+    let help = format!("write the name of the store in its place: `{key}: {store}`");
     let Some(scalar) = flag.scalar().filter(|_| !flag.is_null()) else {
-        return Err(refuse(&flag.span, format!("`groups.{group}.connection` names no store"), &help));
+        return Err(refuse(&flag.span, format!("`groups.{group}.{key}` names no store"), &help));
     };
     match flag.origin {
         Origin::Alias => {
             let (line, _) = source.position(flag.written.start);
             let message = format!(
-                "`groups.{group}.connection` is an alias of line {line}: setting it would set every use of that value"
+                "`groups.{group}.{key}` is an alias of line {line}: setting it would set every use of that value"
             );
             return Err(refuse(&flag.span, message, &help));
         }
         Origin::Anchored => {
-            let message = format!("`groups.{group}.connection` has an anchor: aliases elsewhere would follow it");
+            let message = format!("`groups.{group}.{key}` has an anchor: aliases elsewhere would follow it");
             return Err(refuse(&flag.span, message, &help));
         }
         Origin::Here => {}
@@ -71,7 +82,7 @@ pub(super) fn find(
         ScalarStyle::SingleQuoted => Some('\''),
         ScalarStyle::DoubleQuoted => Some('"'),
         ScalarStyle::Literal | ScalarStyle::Folded => {
-            return Err(refuse(&flag.span, format!("`groups.{group}.connection` is a block of text"), &help));
+            return Err(refuse(&flag.span, format!("`groups.{group}.{key}` is a block of text"), &help));
         }
     };
     Ok(FlagScalar {
@@ -85,7 +96,7 @@ pub(super) fn find(
 }
 
 /// The flag's node, where nothing on the way to it is shared with another place of the file.
-fn own<'n>(root: &'n Node, group: &str) -> Result<&'n Node, (Range<usize>, String)> {
+fn own<'n>(root: &'n Node, group: &str, flag: &str) -> Result<&'n Node, (Range<usize>, String)> {
     let mut node = root;
     let mut path = String::new();
     for key in ["groups", group] {
@@ -98,7 +109,7 @@ fn own<'n>(root: &'n Node, group: &str) -> Result<&'n Node, (Range<usize>, Strin
             ));
         }
     }
-    node.get("connection").ok_or_else(|| (node.span.clone(), format!("`{path}.connection` is missing")))
+    node.get(flag).ok_or_else(|| (node.span.clone(), format!("`{path}.{flag}` is missing")))
 }
 
 fn known(names: Option<&Node>, name: &str, kind: &str) -> Result<(), EditError> {

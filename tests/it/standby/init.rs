@@ -106,6 +106,7 @@ fn the_printed_rights_do() {
     let parts: Vec<&str> = printed.split("-- on ").skip(1).collect();
     for (server, part) in servers.iter().zip(parts) {
         server.sql("CREATE USER few@'%' IDENTIFIED BY 'few'");
+        assert_eq!(server.sql("SELECT @@log_bin_trust_function_creators")[0][0], "0");
         server.sql("CREATE DATABASE d CHARACTER SET utf8mb4");
         statements(server, SCHEMA);
         let sql = part.split_once('\n').unwrap().1;
@@ -128,24 +129,40 @@ fn the_printed_rights_do() {
     }
 }
 
-/// A flag that moves alone would leave behind what the standby does not have.
+/// A flag that is moved in the file by hand is a wish: the authority changes by a cutover, or not at all.
 #[test]
-fn a_flag_does_not_move_under_a_standby() {
+fn a_flag_in_the_file_begins_a_cutover() {
     let kept = Kept::start(SCHEMA, &[]);
-    let refused = kept.proxy.cli(&["flag", "analytics", "new"]);
-    assert!(!refused.ok && refused.stderr.contains("has a standby"), "{}", refused.stderr);
+    let connection = || kept.proxy.status()["groups"][0]["connection"].clone();
     kept.proxy.edit_config(|text| {
         text.replace("connection: legacy", "connection: new").replace("standby: new", "standby: legacy")
     });
-    eventually("the edit is refused", || {
-        kept.proxy.status()["config_error"].to_string().contains("moves while it has a standby")
+    eventually("the authority follows the file", || connection() == "new");
+    assert_eq!(kept.authority.sql("SELECT state FROM switchover.groups")[0][0], "standby");
+    // nobody applies to a store that is stopped: the wish is not granted, and the file says otherwise than the stores
+    kept.authority.sql("UPDATE switchover.marks SET position = '0-99-1', base = '0-99-1'");
+    kept.proxy.edit_config(|text| {
+        text.replace("connection: new", "connection: legacy").replace("standby: legacy", "standby: new")
     });
-    assert_eq!(kept.proxy.status()["groups"][0]["connection"], "legacy");
-    // without its standby it moves at once
-    kept.proxy
-        .edit_config(|text| text.replace("connection: new", "connection: legacy").replace("    standby: legacy\n", ""));
+    eventually("it is refused", || kept.proxy.log().contains("the authority has not"));
+    assert_eq!(connection(), "new");
+    assert_eq!(kept.proxy.status()["groups"][0]["authority"]["file_says"], "legacy");
+}
+
+/// A standby that is given up leaves both stores as they were before it.
+#[test]
+fn a_standby_can_be_ended() {
+    let kept = Kept::start(SCHEMA, &[]);
+    let refused = clients::mariadb(kept.standby.port, &["-Dd", "-e", "INSERT INTO t (n) VALUES (1)"]);
+    assert!(!refused.ok && refused.stderr.contains("sealed"), "{}", refused.stderr);
+    let ended = kept.proxy.cli(&["standby", "end", "analytics"]);
+    assert!(ended.ok, "{}{}", ended.stdout, ended.stderr);
+    kept.proxy.edit_config(|text| text.replace("    standby: new\n", ""));
     eventually("the standby is gone", || kept.proxy.status()["groups"][0]["standby"].is_null());
     kept.proxy.flag("analytics", "new");
+    let through = clients::mariadb(kept.proxy.port, &["-Dd", "-e", "INSERT INTO t (n) VALUES (2)"]);
+    assert!(through.ok, "{}", through.stderr);
+    assert_eq!(kept.standby.sql("SELECT SUM(n) FROM d.t")[0][0], "2");
 }
 
 /// An applier that is there before its mark is waits for it; that is no lost connection (`workload` counts those).

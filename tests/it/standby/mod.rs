@@ -1,7 +1,9 @@
 //! The standby between two real servers: types, workload, deaths, stops, leases, and `switchover init`.
 
+mod cutover;
 mod deaths;
 mod init;
+mod journal;
 mod lease;
 mod settle;
 mod stops;
@@ -56,6 +58,14 @@ impl Kept {
             }
             standby["state"] == "applying"
         });
+    }
+
+    /// A statement on the store that is sealed, by who may mend it.
+    pub(crate) fn mend(&self, sealed: &Server, sql: &str) {
+        let token = sealed.sql("SELECT token FROM switchover.groups")[0][0].clone();
+        let sql = format!("SET @switchover_applier = '{token}'; {sql}");
+        let done = crate::support::clients::mariadb(sealed.port, &["-Dd", "-e", &sql]);
+        assert!(done.ok, "{}", done.stderr);
     }
 
     /// The standby's part of `switchover status`.

@@ -34,6 +34,7 @@ fn everything(server: &Server) -> BTreeMap<String, Vec<Vec<String>>> {
 async fn fall_back(kept: &mut Kept) -> Request {
     kept.catch_up();
     kept.proxy.kill();
+    unseal(&kept.standby);
     let config = config::load(&kept.proxy.config_path).unwrap();
     let handle = |n: usize| Arc::new(StoreHandle::new(config.stores[n].clone()).unwrap());
     let group = &config.groups[0];
@@ -43,7 +44,7 @@ async fn fall_back(kept: &mut Kept) -> Request {
     let probed = control::probe(&new, Duration::from_secs(5)).await.unwrap();
     let snapshot = Snapshot::compile(Arc::new(config.clone()), 0, probed.lower_case_table_names.unwrap());
     let tables = GroupTables::new(snapshot, GroupId(0));
-    let mut backend = rounds::connect(&new).await.unwrap();
+    let mut backend = rounds::connect(&new, "analytics").await.unwrap();
     let resume = marks::resume(&rounds::read_marks(&mut backend, "analytics").await.unwrap()).unwrap();
     let opened: Position = kept.standby.sql("SELECT @@gtid_binlog_pos")[0][0].parse().unwrap();
     Request {
@@ -82,6 +83,9 @@ fn unseal(server: &Server) {
 /// The old authority follows the new one, from where the settlement says; both hold the same in the end.
 fn goes_on(mut kept: Kept) {
     unseal(&kept.authority);
+    for (server, state) in [(&kept.authority, "standby"), (&kept.standby, "open")] {
+        server.sql(&format!("UPDATE switchover.groups SET epoch = epoch + 1, authority = 'new', state = '{state}'"));
+    }
     kept.proxy.edit_config(|text| {
         text.replace("connection: legacy", "connection: new").replace("standby: new", "standby: legacy")
     });
@@ -189,7 +193,7 @@ async fn each_step_is_done_once_over_a_crash() {
     }
     // some are applied
     let settling = request.settling();
-    let mut new = rounds::connect(&request.new).await.unwrap();
+    let mut new = rounds::connect(&request.new, "analytics").await.unwrap();
     let mut catalog_of = control::connect(&request.new, Duration::from_secs(5)).await.unwrap();
     let catalog = switchover::standby::catalog::read(&mut catalog_of, &request.tables).await.unwrap();
     let none = Default::default();

@@ -21,7 +21,7 @@ fn says(standby: &serde_json::Value, words: &[&str]) {
 #[test]
 fn a_duplicate_stops_and_a_retry_goes_on() {
     let kept = Kept::start(SCHEMA, &[]);
-    kept.standby.sql("INSERT INTO d.t VALUES (5, 'stranger')");
+    kept.mend(&kept.standby, "INSERT INTO d.t VALUES (5, 'stranger')");
     // several at once: the one that does not fit is named, the ones before it are applied; of those behind it perhaps some that share
     // no key with it, which a retry does not apply again, and none that does
     for id in 1..=9 {
@@ -38,7 +38,7 @@ fn a_duplicate_stops_and_a_retry_goes_on() {
     // a retry without mending stops at the same place
     assert!(kept.proxy.cli(&["standby", "retry", "analytics"]).ok);
     eventually("it is stopped again", || kept.show()["transaction"] == transaction.as_str());
-    kept.standby.sql("DELETE FROM d.t WHERE id = 5");
+    kept.mend(&kept.standby, "DELETE FROM d.t WHERE id = 5");
     assert!(stopped(&kept)["state"] == "stopped" && kept.proxy.cli(&["standby", "retry", "analytics"]).ok);
     kept.catch_up();
     kept.assert_same();
@@ -49,7 +49,7 @@ fn a_missing_row_stops_and_can_be_passed_over() {
     let kept = Kept::start(SCHEMA, &[]);
     kept.authority.sql_in("d", "INSERT INTO t VALUES (1, 'a'), (2, 'b'), (3, 'c')");
     kept.catch_up();
-    kept.standby.sql("DELETE FROM d.t WHERE id = 2");
+    kept.mend(&kept.standby, "DELETE FROM d.t WHERE id = 2");
     kept.authority.sql_in("d", "UPDATE t SET v = 'z' WHERE id < 3");
     let standby = stopped(&kept);
     says(&standby, &["1 rows are not on the standby", "VALUES (1,'z'),(2,'z')"]);

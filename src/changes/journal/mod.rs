@@ -1,0 +1,63 @@
+//! The journal: the change log of an authority that has no binlog.
+//!
+//! The proxy records each write of the group in `switchover.journal` on the authority, in the client's own transaction:
+//!
+//! ```text
+//! session ─► BEGIN, before-images, write, after-images ─► INSERT journal, COMMIT        the same store transaction
+//!                                                               │
+//!                         standby reader ◄─ Item ◄─ [`log`] ◄───┘ entries in the order of their ids
+//! ```
+//!
+//! | file | does |
+//! |---|---|
+//! | [`schema`] | the tables: `journal`, `journal_ids`, `secrets`, `barriers` |
+//! | [`entry`] | the grammar of an entry, its HMAC, the SQL that writes it |
+//! | [`codec`] | row changes ⇄ an entry's payload |
+//! | [`table`] | a table of the authority: what is selected of it, and how it is read |
+//! | [`record`] | a write → what is read before and after it → what changed |
+//! | [`log`] | entries → whole transactions, in commit order |
+//!
+//! **All writes are recorded as rows.** RULES.md 31 would let the key-exact class (INSERT … VALUES, UPDATE and DELETE by the whole
+//! primary key) be repeated as statements. It is recorded as rows like everything else: then one path is to be proven, the one that the
+//! binlog's rows take already (merge, partition, counts of rows), nothing of a session has to be repeated (RULES.md 44: time
+//! zone, sql_mode, collations, insert_id …, of which a row image depends on none), and a standby of another engine takes it.
+//! What the class is good for is the number of round trips: where the statement fixes the keys, images are read in the packet of the
+//! write.
+//!
+//! | invariant | held by | broken at by |
+//! |---|---|---|
+//! | a write and its entries commit together, or not | one store transaction; COMMIT is sent behind the write's own reply (RULES.md 28) | `tests/it/standby/journal/` |
+//! | conflicting transactions in commit order | ids are given behind the last lock (grammar, rule 4) | writers in both isolation levels |
+//! | nothing is applied that the authority may still lose | the barrier | `kill -9` of the authority |
+//! | nothing is passed over: a late entry, a gap, a second life of an id | strict order of ids, tombstones, the UUID of the position | gaps, transactions in flight, ids that are used again |
+//! | nobody but a proxy makes an entry that counts (RULES.md 43) | HMAC-SHA256 with a key that only the control account reads | forged and changed entries |
+//!
+//! The HMAC leaves the id out, for the store gives it while the entry is inserted: who may only INSERT cannot read an entry to
+//! insert it once more.
+
+pub mod codec;
+pub mod entry;
+pub mod log;
+pub mod record;
+pub mod schema;
+pub mod table;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub use self::entry::{Entry, Ids, Kind, Secret};
+pub use self::log::Log;
+use crate::entry::Uuid;
+
+/// A new UUID, of random bits.
+#[must_use]
+pub fn new_uuid() -> Uuid {
+    let mut bytes = [0u8; 16];
+    while rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) != Ok(bytes.len()) {}
+    Uuid(bytes)
+}
+
+/// Seconds since 1970.
+#[must_use]
+pub fn now() -> u32 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u32::try_from(d.as_secs()).unwrap_or(u32::MAX))
+}

@@ -1,0 +1,251 @@
+//! The hold gate of a group with a standby: while the group changes its authority, what would write waits here.
+//!
+//! A statement that writes, or that binds its transaction to the store, takes a [`Pass`] before it is sent, and keeps it until
+//! nothing of it is open. The gate closes, and then the passes that are out are waited for: the order of the two steps on both
+//! sides (pass, then look; close, then count) is what leaves no statement unseen. Reads outside transactions take none.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout_at};
+
+/// How the message of a sealed store's refusal begins: error 1644, SQLSTATE 45000.
+pub const SEALED: &str = "switchover: sealed: ";
+
+/// The gate of one group.
+#[derive(Debug)]
+pub struct Gate {
+    group: String,
+    held: AtomicBool,
+    passes: AtomicU64,
+    /// Grows with each hold, each release and each new authority.
+    changes: watch::Sender<u64>,
+    /// Sessions that a sealed store refused, since the start.
+    seals: AtomicU64,
+    /// Somebody wants the group's authority looked at.
+    wanted: Notify,
+    /// Statements that waited, since the start, and for how long in all, microseconds.
+    waited: AtomicU64,
+    waited_micros: AtomicU64,
+    /// The longest wait since it was asked for last, microseconds.
+    longest_micros: AtomicU64,
+}
+
+/// What a statement of the group has while its effects are open; given back when dropped.
+#[derive(Debug)]
+pub struct Pass {
+    gate: Arc<Gate>,
+}
+
+impl Gate {
+    /// An open gate.
+    #[must_use]
+    pub fn new(group: &str) -> Gate {
+        Gate {
+            group: group.to_owned(),
+            held: AtomicBool::new(false),
+            passes: AtomicU64::new(0),
+            changes: watch::Sender::new(0),
+            seals: AtomicU64::new(0),
+            wanted: Notify::new(),
+            waited: AtomicU64::new(0),
+            waited_micros: AtomicU64::new(0),
+            longest_micros: AtomicU64::new(0),
+        }
+    }
+
+    /// The group's name.
+    #[must_use]
+    pub fn group(&self) -> &str {
+        &self.group
+    }
+
+    /// A pass, unless the gate is closed.
+    #[must_use]
+    pub fn enter(self: &Arc<Gate>) -> Option<Pass> {
+        self.passes.fetch_add(1, Ordering::SeqCst);
+        let pass = Pass { gate: Arc::clone(self) };
+        (!self.held.load(Ordering::SeqCst)).then_some(pass)
+    }
+
+    /// Closes it: [`Gate::passes`] tells when those who were in before have left.
+    pub fn hold(&self) {
+        if !self.held.swap(true, Ordering::SeqCst) {
+            self.changed();
+        }
+    }
+
+    /// Opens it.
+    pub fn release(&self) {
+        if self.held.swap(false, Ordering::SeqCst) {
+            self.changed();
+        }
+    }
+
+    /// Whether it is closed.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.held.load(Ordering::SeqCst)
+    }
+
+    /// Passes that are out.
+    #[must_use]
+    pub fn passes(&self) -> u64 {
+        self.passes.load(Ordering::SeqCst)
+    }
+
+    /// The group has another authority: whoever waits looks again.
+    pub fn changed(&self) {
+        self.changes.send_modify(|n| *n += 1);
+    }
+
+    /// Waits until it is open, until `deadline` at most; whether it is.
+    pub async fn opened(&self, deadline: Instant) -> bool {
+        let mut changes = self.changes.subscribe();
+        while self.is_held() {
+            if timeout_at(deadline, changes.changed()).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Waits until something changes, for `limit` at most.
+    pub async fn change(&self, limit: Duration) {
+        let mut changes = self.changes.subscribe();
+        let _ = timeout_at(Instant::now() + limit, changes.changed()).await;
+    }
+
+    /// A sealed store refused a session.
+    pub fn met_seal(&self) {
+        self.seals.fetch_add(1, Ordering::Relaxed);
+        self.look();
+    }
+
+    /// Whoever watches the group's authority is to look at once.
+    pub fn look(&self) {
+        self.wanted.notify_one();
+    }
+
+    /// Waits until somebody wants it looked at.
+    pub async fn look_wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    /// Refusals so far.
+    #[must_use]
+    pub fn seals(&self) -> u64 {
+        self.seals.load(Ordering::Relaxed)
+    }
+
+    /// A statement waited for so long.
+    pub fn has_waited(&self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.waited.fetch_add(1, Ordering::Relaxed);
+        self.waited_micros.fetch_add(micros, Ordering::Relaxed);
+        self.longest_micros.fetch_max(micros, Ordering::Relaxed);
+    }
+
+    /// Statements that waited, and their waits together in microseconds.
+    #[must_use]
+    pub fn waits(&self) -> (u64, u64) {
+        (self.waited.load(Ordering::Relaxed), self.waited_micros.load(Ordering::Relaxed))
+    }
+
+    /// The longest wait since this was asked last, microseconds.
+    #[must_use]
+    pub fn longest_wait(&self) -> u64 {
+        self.longest_micros.swap(0, Ordering::Relaxed)
+    }
+}
+
+impl Pass {
+    /// Whether it is for this gate.
+    #[must_use]
+    pub fn is_for(&self, gate: &Arc<Gate>) -> bool {
+        Arc::ptr_eq(&self.gate, gate)
+    }
+
+    /// Its gate.
+    #[must_use]
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        self.gate.passes.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// The gates of a configuration's groups, by their index.
+#[derive(Debug, Clone, Default)]
+pub struct Gates(Vec<Option<Arc<Gate>>>);
+
+impl Gates {
+    /// One for each group that has a standby, in the order of groups; no group has one where all are `None`.
+    #[must_use]
+    pub fn new(gates: Vec<Option<Arc<Gate>>>) -> Gates {
+        if gates.iter().all(Option::is_none) { Gates::default() } else { Gates(gates) }
+    }
+
+    /// Whether no group has a standby.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The gate of a group.
+    #[must_use]
+    pub fn get(&self, group: crate::config::GroupId) -> Option<&Arc<Gate>> {
+        self.0.get(usize::from(group.0))?.as_ref()
+    }
+
+    /// The gate of a group, by its name.
+    #[must_use]
+    pub fn named(&self, group: &str) -> Option<&Arc<Gate>> {
+        self.0.iter().flatten().find(|g| g.group() == group)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_closed_gate_lets_nobody_in_and_knows_who_is_in() {
+        let gate = Arc::new(Gate::new("g"));
+        let first = gate.enter().unwrap();
+        gate.hold();
+        assert!(gate.enter().is_none());
+        assert_eq!(gate.passes(), 1);
+        drop(first);
+        assert_eq!(gate.passes(), 0);
+        assert!(!gate.opened(Instant::now() + Duration::from_millis(20)).await);
+        let waiting = tokio::spawn({
+            let gate = Arc::clone(&gate);
+            async move { gate.opened(Instant::now() + Duration::from_secs(9)).await }
+        });
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        gate.release();
+        assert!(waiting.await.unwrap());
+        assert!(gate.enter().is_some());
+    }
+
+    #[test]
+    fn whoever_closes_sees_whoever_got_in() {
+        for _ in 0..200 {
+            let gate = Arc::new(Gate::new("g"));
+            let other = Arc::clone(&gate);
+            let enters = std::thread::spawn(move || other.enter());
+            gate.hold();
+            let seen = gate.passes();
+            let pass = enters.join().unwrap();
+            // in before the gate closed, and counted; or refused
+            assert!(pass.is_none() || seen == 1);
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! Groups with a standby, as this process serves them: which store is the authority is what the rows on both stores say; the
+//! file's flag is a wish, and a change of it begins a cutover.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use super::running::Proxy;
+use crate::admin::protocol::{AuthorityStatus, Cause, Failure, FailureKind, FlagRequest, Flagged};
+use crate::backend::{Fleet, StoreHandle};
+use crate::config::model::{ChangeLog, Config, Group, GroupId, StoreId};
+use crate::config::{diff, edit};
+use crate::routing::{Gate, Gates};
+use crate::session::Live;
+use crate::standby::GroupTables;
+use crate::standby::cutover::{self, CutoverError, Report, Wish};
+use crate::standby::watch::{self, BoxFuture, Follow, Shared};
+
+/// How long the start waits for the stores to say who the authority is.
+const AT_START: Duration = Duration::from_secs(3);
+
+fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A watcher, and what it was started with.
+struct Watching {
+    group: Group,
+    stores: [Arc<StoreHandle>; 2],
+    handle: watch::Handle,
+}
+
+/// All of them.
+pub(super) struct Authorities {
+    /// This process, unlike any other.
+    proxy: String,
+    owner: OnceLock<Weak<Proxy>>,
+    /// A group's gate outlives configurations.
+    gates: Mutex<HashMap<String, Arc<Gate>>>,
+    /// The authority by which this process routes, by group.
+    facts: Mutex<HashMap<String, String>>,
+    /// The flags as the file had them last, of groups with a standby.
+    wishes: Mutex<HashMap<String, String>>,
+    watching: Mutex<HashMap<String, Watching>>,
+}
+
+/// The group's authority becomes `to`; the store that it leaves is its standby.
+fn place(config: &mut Config, group: &str, to: &str) -> bool {
+    let Some(to) = config.stores.iter().position(|s| s.name == to).and_then(|i| u16::try_from(i).ok()).map(StoreId)
+    else {
+        return false;
+    };
+    let Some(group) = config.groups.iter_mut().find(|g| g.name == group) else { return false };
+    let Some(standby) = group.standby else { return false };
+    if group.connection == to {
+        return true;
+    }
+    if standby != to {
+        return false;
+    }
+    group.standby = Some(group.connection);
+    group.connection = to;
+    true
+}
+
+impl Authorities {
+    /// None yet.
+    pub(super) fn new(path: &Path) -> Authorities {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let proxy = format!("{}:{}:{}", host.trim(), path.display(), std::process::id());
+        Authorities {
+            proxy,
+            owner: OnceLock::new(),
+            gates: Mutex::default(),
+            facts: Mutex::default(),
+            wishes: Mutex::default(),
+            watching: Mutex::default(),
+        }
+    }
+
+    /// Asks the stores before the first snapshot: what is routed follows the rows from the first statement on.
+    pub(super) async fn ask(&self, config: &mut Config, fleet: &Fleet) {
+        lock(&self.wishes).extend(wishes(config));
+        for group in config.groups.clone().iter().filter(|g| g.standby.is_some()) {
+            let Some([a, b]) = pair(group, fleet) else { continue };
+            let Some((authority, epoch)) = watch::authority_at_start(&group.name, [&a, &b], AT_START).await else {
+                continue;
+            };
+            let file = config.store_name(group.connection).to_owned();
+            if authority != file {
+                tracing::warn!(
+                    group = group.name,
+                    file,
+                    authority,
+                    epoch,
+                    "the stores say otherwise than the file: they are right"
+                );
+            }
+            lock(&self.facts).insert(group.name.clone(), authority);
+        }
+        self.follow_facts(config);
+    }
+
+    /// A configuration as it is in force: the flags of groups with a standby are what the rows say.
+    pub(super) fn follow_facts(&self, config: &mut Config) {
+        let facts = lock(&self.facts).clone();
+        for (group, authority) in facts {
+            place(config, &group, &authority);
+        }
+    }
+
+    /// The gates of a configuration.
+    pub(super) fn gates(&self, config: &Config) -> Gates {
+        let mut known = lock(&self.gates);
+        let gate = |g: &Group| {
+            let fresh = || Arc::new(Gate::new(&g.name));
+            g.standby.map(|_| Arc::clone(known.entry(g.name.clone()).or_insert_with(fresh)))
+        };
+        Gates::new(config.groups.iter().map(gate).collect())
+    }
+
+    /// Flags of groups with a standby that a change of the file has moved: group and store.
+    pub(super) fn wished(&self, new: &Config) -> Vec<(String, String)> {
+        let new = wishes(new);
+        let mut known = lock(&self.wishes);
+        let facts = lock(&self.facts);
+        let moved = new.iter().filter(|(group, store)| {
+            known.get(*group).is_some_and(|was| was != *store) && facts.get(*group).is_some_and(|fact| fact != *store)
+        });
+        let moved = moved.map(|(g, s)| (g.clone(), s.clone())).collect();
+        *known = new;
+        moved
+    }
+
+    /// Who owns this: watchers make it follow.
+    pub(super) fn attach(&self, proxy: &Arc<Proxy>) {
+        let _ = self.owner.set(Arc::downgrade(proxy));
+        self.sync(&proxy.live.load());
+    }
+
+    /// Exactly the groups with a standby have a watcher.
+    pub(super) fn sync(&self, live: &Live) {
+        let Some(owner) = self.owner.get() else { return };
+        let config = live.config();
+        let mut watching = lock(&self.watching);
+        watching.retain(|name, _| config.group_by_name(name).is_some_and(|g| g.standby.is_some()));
+        lock(&self.facts).retain(|name, _| config.group_by_name(name).is_some_and(|g| g.standby.is_some()));
+        for (n, group) in config.groups.iter().enumerate().filter(|(_, g)| g.standby.is_some()) {
+            let (Some(stores), Ok(id)) = (pair(group, &live.fleet), u16::try_from(n)) else { continue };
+            let authority = config.store_name(group.connection).to_owned();
+            lock(&self.facts).entry(group.name.clone()).or_insert_with(|| authority.clone());
+            let same = |w: &Watching| {
+                let stores = w.stores.iter().all(|s| stores.iter().any(|t| Arc::ptr_eq(s, t)));
+                stores
+                    && w.group.tables == group.tables
+                    && w.group.databases == group.databases
+                    && w.group.keeping == group.keeping
+            };
+            if watching.get(&group.name).is_some_and(same) {
+                continue;
+            }
+            let Some(gate) = live.gates.get(GroupId(id)) else { continue };
+            let settings = watch::Settings {
+                group: group.name.clone(),
+                tables: GroupTables::new(live.snapshot.clone(), GroupId(id)),
+                stores: stores.clone(),
+                gate: Arc::clone(gate),
+                proxy: self.proxy.clone(),
+                keeping: group.keeping,
+            };
+            let follower = Arc::new(Follower(Weak::clone(owner)));
+            match watch::start(settings, &authority, follower) {
+                Ok(handle) => {
+                    watching.insert(group.name.clone(), Watching { group: group.clone(), stores, handle });
+                }
+                Err(error) => tracing::error!(group = group.name, %error, "its authority is not watched: no thread"),
+            }
+        }
+    }
+
+    /// Ends all watchers.
+    pub(super) fn end(&self) {
+        lock(&self.watching).clear();
+    }
+
+    fn shared(&self, group: &str) -> Option<Arc<Shared>> {
+        lock(&self.watching).get(group).map(|w| Arc::clone(&w.handle.shared))
+    }
+
+    /// How a group's authority is.
+    pub(super) fn status(&self, group: &str) -> Option<AuthorityStatus> {
+        let shared = self.shared(group)?;
+        let (view, gate) = (shared.view(), &shared.settings.gate);
+        let (waits, waited_us) = gate.waits();
+        let wish = lock(&self.wishes).get(group).filter(|wish| **wish != view.authority).cloned();
+        Some(AuthorityStatus {
+            store: view.authority,
+            epoch: view.epoch,
+            settled: view.settled,
+            rows: view.rows,
+            cutover: view.cutover.map(|(id, to)| format!("{id} to {to}")),
+            held: gate.is_held(),
+            file_says: wish,
+            passes: gate.passes(),
+            waits,
+            waited_us,
+            seals: gate.seals(),
+            unreachable: view.unreachable.into_iter().map(|(store, why)| format!("{store}: {why}")).collect(),
+        })
+    }
+}
+
+fn wishes(config: &Config) -> HashMap<String, String> {
+    let kept = config.groups.iter().filter(|g| g.standby.is_some());
+    kept.map(|g| (g.name.clone(), config.store_name(g.connection).to_owned())).collect()
+}
+
+fn pair(group: &Group, fleet: &Fleet) -> Option<[Arc<StoreHandle>; 2]> {
+    Some([Arc::clone(fleet.get(group.connection)?), Arc::clone(fleet.get(group.standby?)?)])
+}
+
+/// Makes the process follow.
+struct Follower(Weak<Proxy>);
+
+impl Follow for Follower {
+    fn follow<'a>(&'a self, group: &'a str, authority: &'a str, by: &'a str, why: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let Some(proxy) = self.0.upgrade() else { return };
+            let cause = Cause { by: by.to_owned(), why: Some(why.to_owned()).filter(|w| !w.is_empty()), force: false };
+            proxy.follow(group, authority, &cause).await;
+            // the file says so too, but nobody waits for a disk
+            let (path, group, authority) = (proxy.path.clone(), group.to_owned(), authority.to_owned());
+            tokio::task::spawn_blocking(move || write_down(&path, &group, &authority));
+        })
+    }
+}
+
+fn write_down(path: &Path, group: &str, authority: &str) -> Option<edit::Edit> {
+    match edit::set_authority(path, group, authority) {
+        Ok(edit) => Some(edit),
+        Err(error) => {
+            tracing::warn!(group, authority, %error, "the file does not say who the authority is");
+            None
+        }
+    }
+}
+
+impl Proxy {
+    /// Routes a group to its new authority.
+    pub(super) async fn follow(&self, group: &str, authority: &str, cause: &Cause) {
+        let _one_at_a_time = self.reloading.lock().await;
+        lock(&self.authorities.facts).insert(group.to_owned(), authority.to_owned());
+        let old = self.live.load_full();
+        let mut config = old.config().clone();
+        if !place(&mut config, group, authority) {
+            tracing::error!(group, authority, "the rows name a store that this file does not know for the group");
+            return;
+        }
+        lock(&self.authorities.wishes).insert(group.to_owned(), authority.to_owned());
+        let changes = diff::diff(old.config(), &config);
+        if changes.is_empty() {
+            return;
+        }
+        let epoch = old.snapshot.epoch + 1;
+        let live = Live {
+            snapshot: old.snapshot.reflagged(Arc::new(config), epoch),
+            fleet: old.fleet.clone(),
+            acceptor: old.acceptor.clone(),
+            gates: old.gates.clone(),
+        };
+        let live = Arc::new(live);
+        self.live.store(Arc::clone(&live));
+        self.record(&changes, cause, epoch);
+        self.standbys.sync(&live);
+    }
+
+    /// Changes the authority of a group with a standby.
+    pub(super) async fn cut_over(&self, request: FlagRequest) -> Result<Flagged, Failure> {
+        let refused = |text: String| Failure::new(FailureKind::Request, text);
+        let FlagRequest { group, store, cause, dry_run } = request;
+        let shared = self.authorities.shared(&group);
+        let shared = shared.ok_or_else(|| refused(format!("the authority of {group} is not watched yet")))?;
+        let mut flagged = Flagged { group: group.clone(), to: store.clone(), ..Flagged::default() };
+        {
+            let live = self.live.load();
+            let known = live.config().group_by_name(&group).map(|g| live.config().store_name(g.connection).to_owned());
+            flagged.from = known.unwrap_or_default();
+            flagged.epoch = live.snapshot.epoch;
+            flagged.file.clone_from(&self.path);
+        }
+        if flagged.from == store {
+            return Ok(flagged);
+        }
+        if shared.settings.keeping.change_log == ChangeLog::Journal {
+            let text = format!(
+                "{group} has `change_log: journal`, with which a cutover is not available yet\n  help: stop the writers, wait until \
+                 `switchover standby show {group}` is 0 entries behind, remove `standby:`, then set the flag"
+            );
+            return Err(refused(text));
+        }
+        let stores: Vec<&str> = shared.settings.stores.iter().map(|s| s.name()).collect();
+        if !stores.contains(&store.as_str()) {
+            return Err(refused(format!("{store} is no store of {group}: those are {}", stores.join(" and "))));
+        }
+        let wish = Wish { to: store, by: cause.by, reason: cause.why.unwrap_or_default(), force: cause.force, dry_run };
+        let report = conduct(Arc::clone(&shared), wish).await?;
+        flagged.changed = !dry_run;
+        flagged.notes = told(&report, dry_run);
+        flagged.epoch = self.epoch();
+        if !dry_run {
+            let (path, group, authority) = (self.path.clone(), group, flagged.to.clone());
+            let written = tokio::task::spawn_blocking(move || write_down(&path, &group, &authority)).await;
+            match written {
+                Ok(Some(edit)) => flagged.file = edit.file,
+                _ => flagged.notes.push("the file could not be changed: it says otherwise than the stores".to_owned()),
+            }
+        }
+        Ok(flagged)
+    }
+
+    /// A flag that was moved in the file: the cutover that it wishes for.
+    pub(super) fn begin_wished(&self, wished: Vec<(String, String)>, cause: &Cause) {
+        let Some(proxy) = self.authorities.owner.get().and_then(Weak::upgrade) else { return };
+        for (group, store) in wished {
+            let (proxy, cause) = (Arc::clone(&proxy), cause.clone());
+            tokio::spawn(async move {
+                let request = FlagRequest { group: group.clone(), store: store.clone(), cause, dry_run: false };
+                if let Err(failure) = proxy.cut_over(request).await {
+                    tracing::error!(
+                        group,
+                        store,
+                        "the flag was moved in the file, the authority has not: {}",
+                        failure.message
+                    );
+                }
+            });
+        }
+    }
+}
+
+/// Runs a cutover on a thread of its own: its connections are bound to one.
+async fn conduct(shared: Arc<Shared>, wish: Wish) -> Result<Report, Failure> {
+    let done = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|e| Failure::new(FailureKind::Internal, e.to_string()))?;
+        runtime.block_on(cutover::cutover(&shared, wish)).map_err(|e| {
+            let kind = match &e {
+                CutoverError::Refused(_) => FailureKind::Config,
+                CutoverError::GivenUp { .. } | CutoverError::Open { .. } => FailureKind::Timeout,
+            };
+            Failure::new(kind, e.to_string())
+        })
+    });
+    done.await.map_err(|e| Failure::new(FailureKind::Internal, e.to_string()))?
+}
+
+fn told(report: &Report, dry_run: bool) -> Vec<String> {
+    let mut notes: Vec<String> = report
+        .steps
+        .iter()
+        .map(|step| format!("{:>6.1} ms  {}: {}", step.took.as_secs_f64() * 1_000.0, step.name, step.note))
+        .collect();
+    notes.extend(report.skipped.iter().map(|(what, _)| format!("passed over by --force: {what}")));
+    if dry_run {
+        notes.push(
+            "would follow: intent, hold, seal, catch up, reverse start, open, release; nothing was changed".to_owned(),
+        );
+    }
+    notes
+}

@@ -1,0 +1,314 @@
+//! Statements of groups with a standby: they wait at the group's gate while its authority changes, and what a sealed store
+//! refused before it had an effect is routed again, unseen by the client.
+//!
+//! A pass is taken by what writes, and by what binds a transaction to the group's store, and is kept until nothing of it is open.
+//! Reads outside transactions take none and never wait.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::time::{Duration, Instant};
+
+use super::Session;
+use super::control_flow::{Failure, Fatal};
+use super::core::Live;
+use super::query::Plan;
+use super::relay::{self, rolls_back};
+use crate::config::GroupId;
+use crate::routing::gate::{Gate, SEALED};
+use crate::sql::Facts;
+use crate::sql::facts::{Access, Flags, Kind};
+use crate::wire::reply::{Event, Expect, Outcome, Reply};
+use crate::wire::{ErrPacket, Status, packet};
+
+/// Between two looks at a store that is sealed still.
+const AGAIN: Duration = Duration::from_millis(25);
+
+/// The epoch of a snapshot that one transaction made up for itself: no decision is remembered under it.
+pub(crate) const MIXED: u64 = u64::MAX;
+
+/// What a statement of a group with a standby was let in with.
+#[derive(Debug, Default)]
+pub(crate) struct Ticket {
+    /// The first of its transaction in one of its groups: nothing of the transaction is in that group's store yet.
+    fresh: bool,
+    /// How many passes the session had before.
+    before: usize,
+}
+
+/// How often, and until when, a statement is routed again.
+#[derive(Debug, Default)]
+pub(crate) struct Attempts {
+    deadline: Option<Instant>,
+}
+
+/// What became of a statement that was sent.
+pub(crate) enum Sent {
+    /// The client has its answer.
+    Answered(Outcome),
+    /// The store is sealed: nothing happened, and the client knows of nothing.
+    Sealed,
+}
+
+/// Whether it may write the table, or lock rows of it.
+fn may_write(access: Access, kind: &Kind) -> bool {
+    match access {
+        Access::Describe | Access::Read => matches!(kind, Kind::Call | Kind::Compound | Kind::LockTables(_)),
+        Access::Call | Access::LockingRead | Access::Write | Access::Ddl => true,
+    }
+}
+
+/// Whether an error is that of a sealed store.
+pub(crate) fn is_seal(error: &ErrPacket) -> bool {
+    error.code == 1644 && error.message.starts_with(SEALED.as_bytes())
+}
+
+impl Session {
+    /// Whether what runs now becomes part of a transaction that may write.
+    fn binds(&self) -> bool {
+        let open = self.transaction.explicit
+            || self.in_transaction()
+            || self.state.tables_locked
+            || !self.home_status().contains(Status::AUTOCOMMIT);
+        open && !self.transaction.read_only
+    }
+
+    /// The gates that a statement must pass: those of its groups with a standby, where it writes, or binds its transaction.
+    fn gates_of(&self, facts: &Facts) -> Vec<(GroupId, Arc<Gate>)> {
+        let mut found: Vec<(GroupId, Arc<Gate>)> = Vec::new();
+        let binds = self.binds();
+        let database = self.state.database.as_deref();
+        for table in &facts.tables {
+            if !(binds || may_write(table.access, &facts.kind)) {
+                continue;
+            }
+            let db = table.database.as_deref().or(database);
+            if self.state.temporary.get(db, &table.name).is_some() {
+                continue;
+            }
+            let Some(group) = self.live.snapshot.locate(table, database).group else { continue };
+            if found.iter().any(|(g, _)| *g == group) {
+                continue;
+            }
+            found.extend(self.live.gates.get(group).map(|gate| (group, Arc::clone(gate))));
+        }
+        found
+    }
+
+    /// Whether a statement goes with care: it has a gate to pass, or writes where it has passed one.
+    pub(crate) fn is_gated(&self, facts: &Facts) -> bool {
+        if self.live.gates.is_empty() || facts.tables.is_empty() {
+            return false;
+        }
+        let gates = self.gates_of(facts);
+        let writes = facts.tables.iter().any(|t| may_write(t.access, &facts.kind));
+        gates.iter().any(|(_, gate)| writes || !self.passes.iter().any(|p| p.is_for(gate)))
+    }
+
+    /// Takes the passes that a statement needs; waits where a gate is closed.
+    pub(crate) async fn pass_gates(&mut self, facts: &Facts) -> Result<Option<Ticket>, Failure> {
+        if self.live.gates.is_empty() {
+            return Ok(None);
+        }
+        let gates = self.gates_of(facts);
+        if gates.is_empty() {
+            return Ok(None);
+        }
+        let mut ticket = Ticket { fresh: false, before: self.passes.len() };
+        let mut adopted = Vec::new();
+        for (group, gate) in gates {
+            if self.passes.iter().any(|p| p.is_for(&gate)) {
+                continue;
+            }
+            self.enter(&gate).await?;
+            ticket.fresh = true;
+            adopted.push(group);
+        }
+        if ticket.fresh {
+            self.adopt(&adopted);
+        }
+        Ok(Some(ticket))
+    }
+
+    async fn enter(&mut self, gate: &Arc<Gate>) -> Result<(), Failure> {
+        let begun = Instant::now();
+        let limit = self.hold_max(gate.group());
+        loop {
+            if let Some(pass) = gate.enter() {
+                if begun.elapsed() > Duration::ZERO {
+                    gate.has_waited(begun.elapsed());
+                }
+                self.passes.push(pass);
+                return Ok(());
+            }
+            if !gate.opened(begun + limit).await {
+                let text = format!(
+                    "switchover: group {} is held for a change of its authority, for more than {} ms; nothing was done: try again",
+                    gate.group(),
+                    limit.as_millis()
+                );
+                return Err(ErrPacket::new(1205, b"HY000", text).into());
+            }
+        }
+    }
+
+    fn hold_max(&self, group: &str) -> Duration {
+        self.live.config().group_by_name(group).map_or(Duration::from_secs(10), |g| g.keeping.hold_max)
+    }
+
+    /// The newest authority of these groups is this transaction's: nothing of it is on their stores yet.
+    fn adopt(&mut self, groups: &[GroupId]) {
+        let newest = Arc::clone(self.newest.load());
+        if Arc::ptr_eq(&newest, &self.live) {
+            return;
+        }
+        if !self.in_transaction() && !self.state.tables_locked {
+            return self.newest_snapshot();
+        }
+        let Some(live) = merged(&self.live, &newest, groups) else { return };
+        self.live = Arc::new(live);
+    }
+
+    /// Gives passes back of which nothing is open any more.
+    pub(crate) fn leave_gates(&mut self) {
+        if !self.in_transaction() && !self.state.tables_locked {
+            self.passes.clear();
+        }
+    }
+
+    /// Runs a statement where it is routed, again where its store was sealed; the leg, and what came of it.
+    pub(crate) async fn run_routed(
+        &mut self,
+        framed: &[u8],
+        facts: &Facts,
+        plan: Option<&Rc<Plan>>,
+    ) -> Result<(usize, Outcome), Failure> {
+        let mut attempts = Attempts::default();
+        loop {
+            let ticket = self.pass_gates(facts).await?;
+            let at = self.target(facts, plan.map(AsRef::as_ref)).await?;
+            self.before(facts, at).await?;
+            let Some(ticket) = ticket else {
+                return Ok((at, self.send_relay(framed, at, Expect::Results).await?));
+            };
+            match self.send_gated(framed, at, Expect::Results).await? {
+                Sent::Answered(outcome) => return Ok((at, outcome)),
+                Sent::Sealed => self.sealed(facts, &ticket, at, &mut attempts).await?,
+            }
+        }
+    }
+
+    /// As [`Session::send_relay`], but a sealed store's refusal is kept from the client.
+    pub(crate) async fn send_gated(&mut self, framed: &[u8], at: usize, expect: Expect) -> Result<Sent, Fatal> {
+        let several = self.several_take_part();
+        let Session { client, legs, .. } = self;
+        let Some(leg) = legs.get_mut(at) else { return Err(Fatal::Quit) };
+        leg.busy = true;
+        leg.backend.stream.write(framed).await.map_err(|e| leg.lost(e))?;
+        let mut reply = Reply::new(expect, leg.backend.capabilities);
+        reply.hold_errors(true);
+        if relay::run(client, leg, &mut reply).await? != Event::Error {
+            return Ok(Sent::Answered(*reply.outcome()));
+        }
+        let error = leg.backend.stream.read_message(packet::MAX_PAYLOAD).await;
+        let (sequence, payload) = error.map_err(|e| leg.lost(e))?;
+        leg.busy = false;
+        if ErrPacket::read(&payload).is_ok_and(|e| is_seal(&e)) {
+            return Ok(Sent::Sealed);
+        }
+        if several && (reply.outcome().error.is_some_and(rolls_back) || !self.still_in_transaction(at).await?) {
+            self.roll_back_all_but(at).await?;
+        }
+        self.client.write_message(sequence, &payload).await.map_err(Fatal::client)?;
+        Ok(Sent::Answered(*reply.outcome()))
+    }
+
+    /// After a sealed store's refusal: waits for the group's new authority, where the statement can go there as if nothing had
+    /// been; else the transaction ends, with an error that a retry mends.
+    pub(crate) async fn sealed(
+        &mut self,
+        facts: &Facts,
+        ticket: &Ticket,
+        at: usize,
+        attempts: &mut Attempts,
+    ) -> Result<(), Failure> {
+        let store = self.legs.get(at).map(|l| l.name.clone()).unwrap_or_default();
+        let gates: Vec<Arc<Gate>> = self.gates_of(facts).into_iter().map(|(_, gate)| gate).collect();
+        gates.iter().for_each(|gate| gate.met_seal());
+        let group = gates.first().map(|g| g.group().to_owned()).unwrap_or_default();
+        if !ticket.fresh || facts.flags.contains(Flags::LOCAL_INFILE) || !self.lets_go(at).await? {
+            return Err(self.lost_to_seal(&group, &store).await?.into());
+        }
+        // whoever waits is not in the way of who drains
+        self.passes.truncate(ticket.before);
+        let limit = self.hold_max(&group);
+        let deadline = *attempts.deadline.get_or_insert_with(|| Instant::now() + limit);
+        let serves = |live: &Live| {
+            let group = live.config().group_by_name(&group);
+            group.is_some_and(|g| live.config().store_name(g.connection) == store)
+        };
+        loop {
+            if Instant::now() >= deadline {
+                let text = format!(
+                    "switchover: store {store} is sealed for group {group}, and no other store serves it yet; nothing was done: try again"
+                );
+                return Err(ErrPacket::new(1205, b"HY000", text).into());
+            }
+            if !serves(self.newest.load()) {
+                return Ok(());
+            }
+            if let Some(gate) = gates.first() {
+                let held = gate.is_held();
+                gate.change(AGAIN).await;
+                // the store that refused may be the one that serves: its seal is about to be taken off
+                if !held && !gate.is_held() && serves(self.newest.load()) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// A refused statement leaves the table's metadata lock to its transaction, in the way of the seal that is not complete yet: the
+    /// leg begins its transaction again, where that has done nothing there; whether it could.
+    async fn lets_go(&mut self, at: usize) -> Result<bool, Failure> {
+        let Some(leg) = self.legs.get(at).filter(|l| l.in_transaction()) else { return Ok(true) };
+        if leg.touched || leg.wrote || self.transaction.has_savepoints() {
+            return Ok(false);
+        }
+        // (the chained one has the characteristics of the one before it)
+        let again = if at == 0 && self.transaction.explicit { "ROLLBACK AND CHAIN" } else { "ROLLBACK" };
+        Ok(self.tell(at, again).await?.is_ok())
+    }
+
+    /// The transaction has used the store that is sealed now: it ends everywhere, as a deadlock's victim does.
+    async fn lost_to_seal(&mut self, group: &str, store: &str) -> Result<ErrPacket, Fatal> {
+        self.roll_back_all_but(usize::MAX).await?;
+        self.transaction_over();
+        self.publish_transaction();
+        let text = format!(
+            "switchover: group {group} has left store {store} while this transaction was open, and it was rolled back: try again"
+        );
+        Ok(ErrPacket::new(1213, b"40001", text))
+    }
+}
+
+/// `old` with the newest authority of these groups; the newest itself where nothing else differs.
+fn merged(old: &Live, newest: &Arc<Live>, groups: &[GroupId]) -> Option<Live> {
+    let mut config = old.config().clone();
+    let mut moved = false;
+    for id in groups {
+        let group = config.groups.get_mut(usize::from(id.0))?;
+        let wanted = newest.config().group_by_name(&group.name)?;
+        let by_name = |id| old.snapshot.store_named(newest.config().store_name(id));
+        let (connection, standby) = (by_name(wanted.connection)?, wanted.standby.and_then(by_name));
+        moved |= group.connection != connection;
+        group.connection = connection;
+        group.standby = standby;
+    }
+    moved.then(|| Live {
+        snapshot: old.snapshot.reflagged(Arc::new(config), MIXED),
+        fleet: old.fleet.clone(),
+        acceptor: old.acceptor.clone(),
+        gates: old.gates.clone(),
+    })
+}

@@ -1,0 +1,227 @@
+//! Both stores of a group, connected: their rows, and what brings a change of authority that has stopped anywhere to its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::catalog::{self, Catalog};
+use super::record::{self, Record, Rows2, Standing, Verdict, verdict};
+use super::schema::literal;
+use super::seal::{SealError, Sealer};
+use super::tables::GroupTables;
+use crate::backend::connection::QueryError;
+use crate::backend::control::{self, ControlError};
+use crate::backend::{Backend, StoreHandle};
+
+/// For connecting, and for a statement.
+const LIMIT: Duration = Duration::from_secs(3);
+
+/// One of the two.
+pub struct Side {
+    /// Its handle.
+    pub store: Arc<StoreHandle>,
+    /// The control account's connection, autocommit on.
+    pub backend: Backend,
+    /// The group's tables there.
+    pub catalog: Catalog,
+}
+
+/// Both.
+pub struct Pair {
+    /// The group.
+    pub group: String,
+    /// The sides, in no order that means anything.
+    pub sides: [Side; 2],
+}
+
+/// Why the pair cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum PairError {
+    /// A store cannot be reached.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// A store refused, or was lost.
+    #[error("store {0}: {1}")]
+    Query(String, QueryError),
+    /// A seal cannot be put on or taken off.
+    #[error("store {0}: {1}")]
+    Seal(String, SealError),
+    /// The rows make no sense together.
+    #[error("{0}")]
+    Unclear(String),
+}
+
+impl Side {
+    /// Connects to a store.
+    ///
+    /// # Errors
+    /// As the store's.
+    pub async fn connect(store: &Arc<StoreHandle>, tables: &GroupTables) -> Result<Side, PairError> {
+        let mut backend = control::connect(store, LIMIT).await?;
+        let failed = |e| PairError::Query(store.name().to_owned(), e);
+        let catalog = catalog::read(&mut backend, tables).await.map_err(failed)?;
+        Ok(Side { store: Arc::clone(store), backend, catalog })
+    }
+
+    /// The store's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.store.name()
+    }
+
+    /// Runs a statement; how many rows it changed.
+    ///
+    /// # Errors
+    /// As the store's.
+    pub async fn execute(&mut self, sql: &str) -> Result<u64, PairError> {
+        let ok = self.backend.execute(sql.as_bytes()).await;
+        ok.map(|ok| ok.affected_rows).map_err(|e| PairError::Query(self.name().to_owned(), e))
+    }
+
+    /// The first cell of a query's answer.
+    ///
+    /// # Errors
+    /// As the store's.
+    pub async fn one(&mut self, sql: &str) -> Result<String, PairError> {
+        let rows = self.backend.query(sql.as_bytes()).await;
+        let rows = rows.map_err(|e| PairError::Query(self.store.name().to_owned(), e))?;
+        Ok(rows.first(0).map(|v| String::from_utf8_lossy(v).into_owned()).unwrap_or_default())
+    }
+
+    /// Its rows.
+    ///
+    /// # Errors
+    /// As the store's.
+    pub async fn rows(&mut self, group: &str) -> Result<Rows2, PairError> {
+        record::read(&mut self.backend, group).await.map_err(|e| PairError::Query(self.store.name().to_owned(), e))
+    }
+
+    /// Replaces its row of `switchover.groups` where it is as it was seen; whether it did.
+    ///
+    /// # Errors
+    /// As the store's.
+    pub async fn replace(&mut self, group: &str, seen: (u64, Standing), new: &Record) -> Result<bool, PairError> {
+        record::replace(&mut self.backend, group, seen, new)
+            .await
+            .map_err(|e| PairError::Query(self.store.name().to_owned(), e))
+    }
+
+    /// Puts the seal on.
+    ///
+    /// # Errors
+    /// As the store's; where a transaction does not end by `deadline`.
+    pub async fn seal(&mut self, group: &str, token: &str, deadline: Instant) -> Result<(), PairError> {
+        let mut sealer = Sealer { store: &self.store, backend: &mut self.backend };
+        let sealed = sealer.put_on(group, &self.catalog, token, deadline).await;
+        sealed.map_err(|e| PairError::Seal(self.store.name().to_owned(), e))
+    }
+
+    /// Takes it off.
+    ///
+    /// # Errors
+    /// As [`Side::seal`].
+    pub async fn unseal(&mut self, deadline: Instant) -> Result<(), PairError> {
+        let mut sealer = Sealer { store: &self.store, backend: &mut self.backend };
+        let taken = sealer.take_off(&self.catalog, deadline).await;
+        taken.map_err(|e| PairError::Seal(self.store.name().to_owned(), e))
+    }
+}
+
+impl Pair {
+    /// Connects to both stores.
+    ///
+    /// # Errors
+    /// As the stores'.
+    pub async fn connect(group: &str, tables: &GroupTables, stores: [&Arc<StoreHandle>; 2]) -> Result<Pair, PairError> {
+        let [a, b] = stores;
+        let (a, b) = (Side::connect(a, tables).await?, Side::connect(b, tables).await?);
+        Ok(Pair { group: group.to_owned(), sides: [a, b] })
+    }
+
+    /// What both rows say now, and the rows.
+    ///
+    /// # Errors
+    /// As the stores'.
+    pub async fn look(&mut self) -> Result<(Verdict, [Rows2; 2]), PairError> {
+        let [a, b] = &mut self.sides;
+        let rows = [a.rows(&self.group).await?, b.rows(&self.group).await?];
+        let [ra, rb] = &rows;
+        Ok((verdict((a.name(), ra.record.as_ref()), (b.name(), rb.record.as_ref())), rows))
+    }
+
+    /// The side of a store's name, and the other.
+    ///
+    /// # Errors
+    /// Where neither has the name.
+    pub fn side(&mut self, name: &str) -> Result<(&mut Side, &mut Side), PairError> {
+        let [a, b] = &mut self.sides;
+        match name {
+            _ if a.name() == name => Ok((a, b)),
+            _ if b.name() == name => Ok((b, a)),
+            _ => Err(PairError::Unclear(format!("the rows name a store {name}, which is none of this group"))),
+        }
+    }
+
+    /// Brings whatever has begun to its end: what is decided goes forward, what is not goes back (RULES.md 46). Whatever happens
+    /// to whoever does this, doing it again goes on; two that do it at once do not harm each other: each step is a
+    /// compare-and-set, or changes nothing the second time. The authority and its epoch.
+    ///
+    /// # Errors
+    /// As the stores'; where both stores are open, which [`super::settle`] is for.
+    pub async fn finish(&mut self, deadline: Instant) -> Result<(String, u64), PairError> {
+        let group = self.group.clone();
+        loop {
+            let (verdict, rows) = self.look().await?;
+            let [first, second] = rows;
+            let of = |name: &str, this: &str| if name == this { first.record.clone() } else { second.record.clone() };
+            let first_name = self.sides.first().map(|s| s.name().to_owned()).unwrap_or_default();
+            let seen = |record: &Record| (record.epoch, record.standing);
+            match verdict {
+                Verdict::Settled { authority, epoch } => {
+                    self.settled(&authority, deadline).await?;
+                    return Ok((authority, epoch));
+                }
+                Verdict::Undecided { from, to, .. } => {
+                    let Some(record) = of(&to, &first_name) else { continue };
+                    let new = Record { epoch: record.epoch + 2, authority: from, ..record.clone() };
+                    let (side, _) = self.side(&to)?;
+                    side.replace(&group, seen(&record), &new).await?;
+                }
+                Verdict::GivenUp { authority, epoch } => {
+                    let Some(record) = of(&authority, &first_name) else { continue };
+                    let new =
+                        Record { epoch, authority: authority.clone(), standing: Standing::Open, ..record.clone() };
+                    let (side, _) = self.side(&authority)?;
+                    side.replace(&group, seen(&record), &new).await?;
+                }
+                Verdict::Decided { authority, epoch } => {
+                    let (side, other) = self.side(&authority)?;
+                    side.unseal(deadline).await?;
+                    let Some(record) = of(other.name(), &first_name) else { continue };
+                    let new = Record { epoch, authority, standing: Standing::Standby, ..record.clone() };
+                    other.replace(&group, seen(&record), &new).await?;
+                }
+                Verdict::Returned { authority, .. } => {
+                    let text = format!(
+                        "both stores are open, {authority} is the newer authority: what the other has of its own is to be settled first"
+                    );
+                    return Err(PairError::Unclear(text));
+                }
+                Verdict::Unclear(why) => return Err(PairError::Unclear(why)),
+            }
+        }
+    }
+
+    /// One authority, one standby: the one takes writes, the other does not, and nobody waits any more.
+    async fn settled(&mut self, authority: &str, deadline: Instant) -> Result<(), PairError> {
+        let group = self.group.clone();
+        let done = format!("DELETE FROM switchover.intents WHERE group_name = {}", literal(&group));
+        let (side, other) = self.side(authority)?;
+        side.unseal(deadline).await?;
+        side.execute(&done).await?;
+        other.execute(&done).await?;
+        let token = other.rows(&group).await?.record.map(|r| r.token).unwrap_or_default();
+        other.seal(&group, &token, deadline).await
+    }
+}

@@ -1,0 +1,232 @@
+//! What makes a store refuse every writer of a group but the applier: a trigger per table and kind of change, which lets in only
+//! the session that shows the group's token.
+//!
+//! Making a trigger takes the table's exclusive metadata lock: it waits for every transaction that has used the table, whoever
+//! runs it. A lock that waits stands in everybody's way (RULES.md 35), so it waits for a moment only, and is tried again.
+//!
+//! What triggers cannot see: TRUNCATE, other DDL, and what foreign keys do (DESIGN.md names `rename` and `gate` as other ways).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::catalog::Catalog;
+use super::schema::literal;
+use crate::backend::connection::QueryError;
+use crate::backend::{Backend, StoreHandle, control};
+use crate::entry::{TableName, quoted};
+use crate::routing::gate::SEALED;
+
+/// How the names of its triggers begin.
+const PREFIX: &str = "switchover_seal_";
+/// What a trigger is fired by.
+const KINDS: [&str; 3] = ["insert", "update", "delete"];
+/// So long a lock may wait in front of others.
+const QUEUED: Duration = Duration::from_millis(150);
+/// Between two attempts: those who waited behind it come forward.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Whether a trigger is one of the seal's.
+#[must_use]
+pub fn is_own(trigger: &str) -> bool {
+    trigger.starts_with(PREFIX)
+}
+
+/// The statement with which a session shows the token.
+#[must_use]
+pub fn show(token: &str) -> String {
+    format!("SET @switchover_applier = {}", literal(token))
+}
+
+/// Why a store is not sealed, or its seal not taken off.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    /// Transactions are open that use the table.
+    #[error("{table} is in use by a transaction that does not end")]
+    Busy {
+        /// Which.
+        table: TableName,
+    },
+    /// The store refused, or is gone.
+    #[error("{0}")]
+    Query(#[from] QueryError),
+}
+
+/// The triggers of the seal that a store has, by their table.
+pub type Present = BTreeMap<TableName, BTreeSet<String>>;
+
+/// Reads which triggers of the seal the tables of these databases have.
+///
+/// # Errors
+/// As the store's.
+pub async fn present(backend: &mut Backend, catalog: &Catalog) -> Result<Present, QueryError> {
+    let mut databases: Vec<String> = catalog.keys().map(|name| literal(&name.database)).collect();
+    databases.dedup();
+    if databases.is_empty() {
+        return Ok(Present::new());
+    }
+    let sql = format!(
+        "SELECT EVENT_OBJECT_SCHEMA, EVENT_OBJECT_TABLE, TRIGGER_NAME FROM information_schema.TRIGGERS \
+         WHERE TRIGGER_SCHEMA IN ({}) AND TRIGGER_NAME LIKE 'switchover\\_seal\\_%'",
+        databases.join(", ")
+    );
+    let rows = backend.query(sql.as_bytes()).await?;
+    let mut found = Present::new();
+    for row in &rows.rows {
+        let cell = |at: usize| {
+            String::from_utf8_lossy(row.get(at).and_then(Option::as_deref).unwrap_or_default()).into_owned()
+        };
+        let name = TableName { database: cell(0), name: cell(1) };
+        if catalog.contains_key(&name) {
+            found.entry(name).or_default().insert(cell(2));
+        }
+    }
+    Ok(found)
+}
+
+/// A trigger's name: a schema has each name once.
+fn name_of(kind: &str, table: &str) -> String {
+    let hash = table.bytes().fold(0xCBF2_9CE4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01B3));
+    format!("{PREFIX}{kind}_{hash:016x}")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// The statement that makes a trigger. Its text shows a hash of the token only.
+fn creation(group: &str, table: &TableName, kind: &str, token: &str) -> String {
+    let hash = hex(&Sha256::digest(token.as_bytes()));
+    let message =
+        format!("{SEALED}this store is the standby of group {group}: write to its authority, through the proxy");
+    format!(
+        "CREATE TRIGGER {database}.{name} BEFORE {kind} ON {table} FOR EACH ROW \
+         IF NOT (SHA2(@switchover_applier, 256) <=> '{hash}') THEN BEGIN DECLARE text LONGTEXT; \
+         SET text = (SELECT LEFT(INFO, 4000) FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()); \
+         INSERT INTO switchover.refused VALUES ({group}, {shown}, USER(), 1, text, NOW(6), NOW(6)) \
+         ON DUPLICATE KEY UPDATE times = times + 1, statement = COALESCE(text, statement), last_at = NOW(6); \
+         SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 1644, MESSAGE_TEXT = {message}; END; END IF",
+        database = quoted(&table.database),
+        name = quoted(&name_of(kind, &table.name)),
+        table = table.quoted(),
+        kind = kind.to_uppercase(),
+        group = literal(group),
+        shown = literal(&format!("{}.{}", table.database, table.name)),
+        message = literal(&message),
+    )
+}
+
+/// A store of which a seal is put on or taken off: one connection, and its handle to break a wait off.
+pub struct Sealer<'a> {
+    /// The store.
+    pub store: &'a Arc<StoreHandle>,
+    /// A connection of the control account.
+    pub backend: &'a mut Backend,
+}
+
+impl Sealer<'_> {
+    /// Puts the seal on every table of the catalog; at `deadline` it gives up, and what is there stays.
+    ///
+    /// # Errors
+    /// [`SealError`].
+    pub async fn put_on(
+        &mut self,
+        group: &str,
+        catalog: &Catalog,
+        token: &str,
+        deadline: Instant,
+    ) -> Result<(), SealError> {
+        let there = present(self.backend, catalog).await?;
+        self.backend.execute(b"SET SESSION lock_wait_timeout = 1").await?;
+        for kind in KINDS {
+            for table in catalog.keys() {
+                let name = name_of(kind, &table.name);
+                if there.get(table).is_some_and(|names| names.contains(&name)) {
+                    continue;
+                }
+                self.patiently(&creation(group, table, kind, token), table, deadline).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the seal off wherever it is.
+    ///
+    /// # Errors
+    /// [`SealError`].
+    pub async fn take_off(&mut self, catalog: &Catalog, deadline: Instant) -> Result<(), SealError> {
+        let there = present(self.backend, catalog).await?;
+        self.backend.execute(b"SET SESSION lock_wait_timeout = 1").await?;
+        for (table, names) in there {
+            for name in names {
+                let sql = format!("DROP TRIGGER IF EXISTS {}.{}", quoted(&table.database), quoted(&name));
+                self.patiently(&sql, &table, deadline).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs DDL that waits in front of others for a moment at a time.
+    async fn patiently(&mut self, sql: &str, table: &TableName, deadline: Instant) -> Result<(), SealError> {
+        loop {
+            let thread = self.backend.thread_id;
+            let outcome = {
+                let mut running = std::pin::pin!(self.backend.execute(sql.as_bytes()));
+                match timeout(QUEUED, &mut running).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => {
+                        control::kill(self.store, thread, true, Duration::from_secs(1)).await;
+                        running.await
+                    }
+                }
+            };
+            match outcome {
+                Ok(_) => return Ok(()),
+                // there is one already; there is none any more; nor a table
+                Err(QueryError::Refused(e)) if matches!(e.code, 1359 | 1360 | 1146) => return Ok(()),
+                // a lock wait; interrupted
+                Err(QueryError::Refused(e)) if matches!(e.code, 1205 | 1317) => {
+                    if Instant::now() >= deadline {
+                        return Err(SealError::Busy { table: table.clone() });
+                    }
+                    sleep(PAUSE).await;
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+}
+
+/// A new token: 32 bytes from the system, as hex.
+#[must_use]
+pub fn new_token() -> String {
+    let mut bytes = [0u8; 32];
+    // (without randomness from the system nothing of TLS or logins works either)
+    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    hex(&bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trigger_shows_no_token() {
+        let table = TableName { database: "d".to_owned(), name: "o`dd".to_owned() };
+        let sql = creation("analytics", &table, "insert", "secret");
+        assert!(!sql.contains("secret"));
+        assert!(sql.starts_with("CREATE TRIGGER `d`.`switchover_seal_insert_"), "{sql}");
+        assert!(sql.contains("ON `d`.`o``dd` FOR EACH ROW"), "{sql}");
+        assert_ne!(name_of("insert", "a"), name_of("insert", "b"));
+        assert!(name_of("insert", &"x".repeat(64)).len() <= 64);
+    }
+
+    #[test]
+    fn tokens_differ() {
+        assert_ne!(new_token(), new_token());
+        assert_eq!(new_token().len(), 64);
+    }
+}

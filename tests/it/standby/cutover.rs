@@ -1,0 +1,237 @@
+//! The cutover: the authority changes under traffic, and back; who writes where it must not is refused, and seen.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+
+use super::{Kept, config};
+use crate::support::{PrivateServer, Proxy, clients, eventually, long};
+
+const TABLES: &str =
+    "CREATE TABLE t (id BIGINT PRIMARY KEY AUTO_INCREMENT, writer INT NOT NULL, n INT NOT NULL, UNIQUE (writer, n));
+CREATE TABLE sums (writer INT PRIMARY KEY, n INT NOT NULL)";
+
+/// `switchover flag`, which must go well.
+fn flag(proxy: &Proxy, store: &str) -> String {
+    let done = proxy.cli(&["flag", "analytics", store]);
+    assert!(done.ok, "{}{}\n{}", done.stdout, done.stderr, proxy.log());
+    done.stdout
+}
+
+fn authority(proxy: &Proxy) -> serde_json::Value {
+    proxy.status()["groups"][0]["authority"].clone()
+}
+
+#[test]
+fn the_authority_moves_and_comes_back() {
+    let kept = Kept::start(TABLES, &[]);
+    let run = |sql: &str| clients::mariadb(kept.proxy.port, &["-Dd", "-N", "-e", sql]);
+    assert!(run("INSERT INTO t (writer, n) VALUES (1, 1)").ok);
+    let dry = kept.proxy.cli(&["flag", "analytics", "new", "--dry-run"]);
+    assert!(dry.ok && dry.stdout.contains("nothing was changed"), "{}{}", dry.stdout, dry.stderr);
+    assert_eq!(authority(&kept.proxy)["store"], "legacy");
+
+    let said = flag(&kept.proxy, "new");
+    for step in ["hold", "seal", "catch up", "reverse start", "open", "release"] {
+        assert!(said.contains(step), "{said}");
+    }
+    assert_eq!(authority(&kept.proxy)["store"], "new", "{:#}", authority(&kept.proxy));
+    let file = std::fs::read_to_string(&kept.proxy.config_path).unwrap();
+    assert!(file.contains("connection: new") && file.contains("standby: legacy"), "{file}");
+
+    assert!(run("INSERT INTO t (writer, n) VALUES (1, 2)").ok);
+    assert_eq!(kept.standby.sql("SELECT COUNT(*) FROM d.t")[0][0], "2");
+    // the store that was left follows, and takes writes of nobody else
+    eventually("legacy follows", || kept.authority.sql("SELECT COUNT(*) FROM d.t")[0][0] == "2");
+    let stray = clients::mariadb(kept.authority.port, &["-Dd", "-e", "INSERT INTO t (writer, n) VALUES (9, 9)"]);
+    assert!(!stray.ok && stray.stderr.contains("ERROR 1644 (45000)"), "{}", stray.stderr);
+    let seen = kept.authority.sql("SELECT table_name, times, statement FROM switchover.refused");
+    assert_eq!(seen[0][..2], ["d.t".to_owned(), "1".to_owned()]);
+    assert!(seen[0][2].contains("VALUES (9, 9)"), "{seen:?}");
+
+    flag(&kept.proxy, "legacy");
+    assert!(run("INSERT INTO t (writer, n) VALUES (1, 3)").ok);
+    assert_eq!(kept.authority.sql("SELECT COUNT(*) FROM d.t")[0][0], "3");
+    eventually("new follows again", || kept.standby.sql("SELECT COUNT(*) FROM d.t")[0][0] == "3");
+    kept.assert_same();
+    let file = std::fs::read_to_string(&kept.proxy.config_path).unwrap();
+    assert!(file.contains("connection: legacy") && file.contains("standby: new"), "{file}");
+}
+
+/// Two proxies on the same stores, each with its own file.
+struct Two {
+    kept: Kept,
+    second: Proxy,
+}
+
+impl Two {
+    fn start(schema: &str) -> Two {
+        let kept = Kept::start(schema, &[]);
+        let second = Proxy::start(|port| config(port, &kept.authority, &kept.standby));
+        eventually("the second proxy looks", || second.status()["groups"][0]["authority"]["settled"] == true);
+        Two { kept, second }
+    }
+}
+
+/// What a writer saw.
+#[derive(Default)]
+struct Ledger {
+    acknowledged: AtomicU64,
+    errors: AtomicU64,
+    /// The longest statement, microseconds.
+    longest: AtomicU64,
+}
+
+/// Writes numbers in order, alone and in transactions, and reads its own writes; any error counts.
+async fn writes(port: u16, writer: u64, over: Arc<AtomicBool>, ledger: Arc<Ledger>) -> Vec<String> {
+    let opts = crate::support::mariadb::opts(port).db_name(Some("d"));
+    let mut conn = Conn::new(opts).await.unwrap();
+    let mut said = Vec::new();
+    let mut n = 0u64;
+    conn.query_drop(format!("INSERT INTO sums VALUES ({writer}, 0)")).await.unwrap();
+    while !over.load(Ordering::Relaxed) {
+        n += 1;
+        let began = Instant::now();
+        let insert = format!("INSERT INTO t (writer, n) VALUES ({writer}, {n})");
+        let update = format!("UPDATE sums SET n = {n} WHERE writer = {writer}");
+        let done = match n % 4 {
+            0 => {
+                async {
+                    conn.query_drop("BEGIN").await?;
+                    conn.query_drop(&insert).await?;
+                    conn.query_drop(&update).await?;
+                    conn.query_drop("COMMIT").await
+                }
+                .await
+            }
+            1 => {
+                async {
+                    conn.exec_drop("INSERT INTO t (writer, n) VALUES (?, ?)", (writer, n)).await?;
+                    conn.exec_drop("UPDATE sums SET n = ? WHERE writer = ?", (n, writer)).await
+                }
+                .await
+            }
+            2 => {
+                async {
+                    conn.query_drop(format!("{insert}; {update}")).await?;
+                    let read: Option<u64> =
+                        conn.query_first(format!("SELECT n FROM sums WHERE writer = {writer}")).await?;
+                    if read != Some(n) {
+                        said.push(format!("writer {writer} read {read:?} after it wrote {n}"));
+                    }
+                    Ok(())
+                }
+                .await
+            }
+            _ => {
+                async {
+                    conn.query_drop(&insert).await?;
+                    conn.query_drop(&update).await
+                }
+                .await
+            }
+        };
+        let took = u64::try_from(began.elapsed().as_micros()).unwrap();
+        ledger.longest.fetch_max(took, Ordering::Relaxed);
+        match done {
+            Ok(()) => {
+                ledger.acknowledged.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(error) => {
+                ledger.errors.fetch_add(1, Ordering::Relaxed);
+                said.push(format!("writer {writer}, {n}: {error}"));
+                return said;
+            }
+        }
+    }
+    said
+}
+
+/// Forth and back under writers at two proxies: no client sees an error, nothing is lost, both stores are the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_client_sees_a_cutover() {
+    let two = Two::start(TABLES);
+    let rounds = if long() { 200 } else { 12 };
+    let (over, ledger) = (Arc::new(AtomicBool::new(false)), Arc::new(Ledger::default()));
+    let writers: Vec<_> = (1..=6u64)
+        .map(|n| {
+            let port = if n % 2 == 0 { two.kept.proxy.port } else { two.second.port };
+            tokio::spawn(writes(port, n, Arc::clone(&over), Arc::clone(&ledger)))
+        })
+        .collect();
+    let mut pauses = Vec::new();
+    for round in 0..rounds {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        let store = if round % 2 == 0 { "new" } else { "legacy" };
+        let proxy = if round % 3 == 0 { &two.second } else { &two.kept.proxy };
+        eventually("this proxy follows", || authority(proxy)["settled"] == true);
+        let done = proxy.cli(&["flag", "analytics", store]);
+        assert!(done.ok, "{}\n{:#}\n{:#}", done.stderr, authority(&two.kept.proxy), authority(&two.second));
+        pauses.push(ledger.longest.swap(0, Ordering::Relaxed) / 1_000);
+    }
+    over.store(true, Ordering::Relaxed);
+    let mut said = Vec::new();
+    for writer in writers {
+        said.extend(writer.await.unwrap());
+    }
+    assert!(said.is_empty(), "{said:#?}\n{}\n{}", two.kept.proxy.log(), two.second.log());
+    let done = ledger.acknowledged.load(Ordering::Relaxed);
+    assert!(done > 50 * rounds / 4, "{done}");
+    pauses.sort_unstable();
+    eprintln!("{rounds} cutovers, {done} acknowledged, longest statement of each, ms: {pauses:?}");
+    let rows = two.kept.authority.sql("SELECT COUNT(*), (SELECT SUM(n) FROM d.sums) FROM d.t");
+    assert_eq!(rows[0][0], rows[0][1], "every number that was written is there");
+    assert_eq!(rows[0][0], done.to_string());
+    let same = || {
+        let sum = |s: &PrivateServer| s.sql("CHECKSUM TABLE d.t, d.sums EXTENDED");
+        sum(&two.kept.authority) == sum(&two.kept.standby)
+    };
+    eventually("both stores are the same", same);
+}
+
+/// A transaction that stays open makes a cutover give up in time, and hurts nobody; other groups feel nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_transaction_makes_it_give_up() {
+    let kept = Kept::start(TABLES, &[]);
+    kept.authority.sql("CREATE DATABASE o");
+    kept.authority.sql("CREATE TABLE o.other (id INT PRIMARY KEY)");
+    kept.proxy.edit_config(|text| text.replace("    standby: new\n", "    standby: new\n    drain_timeout: 700ms\n"));
+    eventually("it is read", || kept.proxy.status()["epoch"] == 2);
+    let connect =
+        || async { Conn::new(crate::support::mariadb::opts(kept.proxy.port).db_name(Some("d"))).await.unwrap() };
+    let (mut open, mut other, mut third) = (connect().await, connect().await, connect().await);
+    open.query_drop("BEGIN").await.unwrap();
+    open.query_drop("INSERT INTO t (writer, n) VALUES (1, 1)").await.unwrap();
+    let began = Instant::now();
+    let config_path = kept.proxy.config_path.clone();
+    let flag = tokio::task::spawn_blocking(move || {
+        let binary = env!("CARGO_BIN_EXE_switchover");
+        std::process::Command::new(binary).arg("--config").arg(config_path).args(["flag", "analytics", "new"]).output()
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    // a write of the group waits meanwhile, one of another table does not
+    let held = tokio::spawn(async move {
+        let began = Instant::now();
+        third.query_drop("INSERT INTO t (writer, n) VALUES (2, 1)").await.unwrap();
+        began.elapsed()
+    });
+    let quick = Instant::now();
+    other.query_drop("INSERT INTO o.other VALUES (1)").await.unwrap();
+    let read: Option<u64> = other.query_first("SELECT COUNT(*) FROM t").await.unwrap();
+    assert_eq!(read, Some(0));
+    assert!(quick.elapsed() < Duration::from_millis(250), "{:?}", quick.elapsed());
+    let output = flag.await.unwrap().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && text.contains("given up at `hold`, nothing has changed"), "{text}");
+    assert!(began.elapsed() < Duration::from_secs(5));
+    assert!(held.await.unwrap() > Duration::from_millis(100));
+    open.query_drop("INSERT INTO t (writer, n) VALUES (1, 2)").await.unwrap();
+    open.query_drop("COMMIT").await.unwrap();
+    assert_eq!(authority(&kept.proxy)["store"], "legacy");
+    kept.catch_up();
+    kept.assert_same();
+    self::flag(&kept.proxy, "new");
+}
