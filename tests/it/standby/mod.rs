@@ -3,6 +3,7 @@
 mod cutover;
 mod cutover_deaths;
 mod deaths;
+mod fallback;
 mod init;
 mod journal;
 mod lease;
