@@ -321,9 +321,7 @@ impl Actor {
             At::UnsealUnlock { at, then } => {
                 self.unlock(world, at);
                 match then {
-                    Then::Follow { seen, epoch } => {
-                        At::Replace { at: 1 - at, seen, new: (epoch, Standing::Standby) }
-                    }
+                    Then::Follow { seen, epoch } => At::Replace { at: 1 - at, seen, new: (epoch, Standing::Standby) },
                     Then::Settle { epoch, seen } => At::Forget { at, epoch, store: 0, seen },
                 }
             }

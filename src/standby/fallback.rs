@@ -70,7 +70,7 @@ pub async fn open(shared: &Shared, from: &str, to: &Arc<StoreHandle>, why: &str)
         return Ok(None);
     }
     tracing::error!(group, from, to = side.name(), epoch = new.epoch, "the authority is given up: {why}");
-    side.unseal(Instant::now() + UNSEAL).await?;
+    side.unseal(group, Some((new.epoch, Standing::Open)), Instant::now() + UNSEAL).await?;
     side.execute(&format!("DELETE FROM switchover.intents WHERE group_name = {}", literal(group))).await?;
     Ok(Some(Opened { authority: new.authority, epoch: new.epoch }))
 }
@@ -92,16 +92,19 @@ async fn stand_still(side: &mut Side, group: &str) -> Result<(), PairError> {
 /// The decision, with all that it needs later, in one transaction.
 async fn decide(side: &mut Side, group: &str, from: &str, seen: &Record, new: &Record) -> Result<bool, PairError> {
     let name = literal(group);
+    side.be_brief().await?;
     side.execute("START TRANSACTION").await?;
     // an applier that is about to commit has done so when this returns, or never will
-    let deposed = format!("UPDATE switchover.leases SET term = term + 1, renewed = '1970-01-02' WHERE group_name = {name}");
+    let deposed =
+        format!("UPDATE switchover.leases SET term = term + 1, renewed = '1970-01-02' WHERE group_name = {name}");
     side.execute(&deposed).await?;
     side.execute(&format!("UPDATE switchover.marks SET term = term + 1 WHERE group_name = {name}")).await?;
     let sql = format!("SELECT part, round, parts, base, position, ids FROM switchover.marks WHERE group_name = {name}");
     let store = side.name().to_owned();
     let rows = side.backend.query(sql.as_bytes()).await.map_err(|e| PairError::Query(store.clone(), e))?;
     let unclear = |e: marks::BadMarks| PairError::Unclear(e.to_string());
-    let marks: Vec<marks::Mark> = rows.rows.iter().map(|r| rounds::mark_of(r)).collect::<Result<_, _>>().map_err(unclear)?;
+    let marks: Vec<marks::Mark> =
+        rows.rows.iter().map(|r| rounds::mark_of(r)).collect::<Result<_, _>>().map_err(unclear)?;
     let resume = marks::resume(&marks).map_err(unclear)?;
     let opened = super::cutover::log_end(side).await?;
     let sql = format!(
@@ -118,6 +121,7 @@ async fn decide(side: &mut Side, group: &str, from: &str, seen: &Record, new: &R
         return Ok(false);
     }
     side.execute("COMMIT").await?;
+    side.be_patient().await?;
     Ok(true)
 }
 
@@ -151,8 +155,7 @@ async fn noted(side: &mut Side, group: &str, from: &str) -> Result<Option<Noted>
 pub async fn take_back(shared: &Shared, authority: &str) -> Result<Report, PairError> {
     let settings = &shared.settings;
     let group = &settings.group;
-    let mut pair =
-        super::pair::Pair::connect(group, &settings.tables, settings.stores.each_ref()).await?;
+    let mut pair = super::pair::Pair::connect(group, &settings.tables, settings.stores.each_ref()).await?;
     let (new, old) = pair.side(authority)?;
     let unclear = |text: String| PairError::Unclear(text);
     let epoch = new.rows(group).await?.record.map(|r| r.epoch);
@@ -161,8 +164,11 @@ pub async fn take_back(shared: &Shared, authority: &str) -> Result<Report, PairE
         return Err(unclear(format!("{group} has no row in switchover.groups")));
     };
     let noted = noted(new, group, old.name()).await?;
-    let noted = noted.ok_or_else(|| unclear(format!("{authority} has no note of how it took over from {}", old.name())))?;
-    old.seal(group, &record.token, Instant::now() + UNSEAL).await?;
+    let noted =
+        noted.ok_or_else(|| unclear(format!("{authority} has no note of how it took over from {}", old.name())))?;
+    if !old.seal(group, &record.token, (record.epoch, record.standing), Instant::now() + UNSEAL).await? {
+        return Err(unclear(format!("the row of {} has changed meanwhile", old.name())));
+    }
     let request = settle::Request {
         group: group.clone(),
         tables: settings.tables.clone(),
@@ -173,11 +179,13 @@ pub async fn take_back(shared: &Shared, authority: &str) -> Result<Report, PairE
         applied: noted.applied,
         opened: noted.opened,
     };
-    let report = settle::settle(&request).await.map_err(|e| unclear(format!("what {} left behind: {e}", old.name())))?;
+    let report =
+        settle::settle(&request).await.map_err(|e| unclear(format!("what {} left behind: {e}", old.name())))?;
     let standby = Record { epoch, authority: authority.to_owned(), standing: Standing::Standby, ..record.clone() };
     let replaced = record::replace(&mut old.backend, group, (record.epoch, record.standing), &standby).await;
     replaced.map_err(|e| PairError::Query(old.name().to_owned(), e))?;
-    new.execute(&format!("UPDATE switchover.fallbacks SET state = 'settled' WHERE group_name = {}", literal(group))).await?;
+    new.execute(&format!("UPDATE switchover.fallbacks SET state = 'settled' WHERE group_name = {}", literal(group)))
+        .await?;
     Ok(report)
 }
 

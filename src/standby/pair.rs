@@ -157,7 +157,13 @@ impl Side {
     ///
     /// # Errors
     /// As [`Side::seal`].
-    pub async fn close(&mut self, group: &str, epoch: u64, sealed: &Record, deadline: Instant) -> Result<bool, PairError> {
+    pub async fn close(
+        &mut self,
+        group: &str,
+        epoch: u64,
+        sealed: &Record,
+        deadline: Instant,
+    ) -> Result<bool, PairError> {
         let seen = (epoch, Standing::Open);
         if !self.begin_change(group, Some(seen), Some(&sealed.cutover), deadline).await? {
             return Ok(false);

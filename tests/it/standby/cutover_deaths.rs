@@ -77,9 +77,7 @@ impl Two {
             let alive = "SELECT COUNT(*) FROM switchover.proxies WHERE renewed > NOW(6) - INTERVAL 3 SECOND";
             self.store(other(to)).sql(alive)[0][0] == "2"
         });
-        eventually("the preconditions hold", || {
-            self.kept.proxy.cli(&["flag", "analytics", to, "--dry-run"]).ok
-        });
+        eventually("the preconditions hold", || self.kept.proxy.cli(&["flag", "analytics", to, "--dry-run"]).ok);
     }
 
     /// Both stores hold the same rows.
@@ -159,7 +157,9 @@ impl Place {
     /// Waits until a cutover is there.
     async fn reached(self, old: &PrivateServer, new: &PrivateServer) {
         let (store, wanted) = match self {
-            Place::Seal => (old, "SELECT COUNT(*) FROM information_schema.TRIGGERS WHERE TRIGGER_NAME LIKE 'switchover\\_seal%'"),
+            Place::Seal => {
+                (old, "SELECT COUNT(*) FROM information_schema.TRIGGERS WHERE TRIGGER_NAME LIKE 'switchover\\_seal%'")
+            }
             Place::CatchUp => (old, "SELECT COUNT(*) FROM switchover.groups WHERE state = 'sealed'"),
             Place::Decided => (new, "SELECT COUNT(*) FROM switchover.groups WHERE state = 'open'"),
             Place::After(millis) => return sleep(Duration::from_millis(millis)).await,
@@ -370,9 +370,7 @@ async fn a_proxy_sleeps_through_a_cutover() {
     two.kept.authority.sql("CREATE DATABASE o");
     two.kept.authority.sql("CREATE TABLE o.other (id INT PRIMARY KEY AUTO_INCREMENT, n INT)");
     two.kept.authority.sql("INSERT INTO d.sums VALUES (1, 0)");
-    two.second.edit_config(|text| {
-        text.replace("    standby: new\n", "    standby: new\n    drain_timeout: 3500ms\n")
-    });
+    two.second.edit_config(|text| text.replace("    standby: new\n", "    standby: new\n    drain_timeout: 3500ms\n"));
     eventually("it is read", || two.second.status()["epoch"] == 2);
     a_transaction_that_wrote_is_waited_for(&two).await;
     let mut from = two.settled();
@@ -395,13 +393,17 @@ async fn a_proxy_sleeps_through_a_cutover() {
         two.kept.proxy.signal(Signal::CONT);
         for told in said {
             let (kind, code) = told.await.unwrap();
-            eprintln!("round {round}, {kind:?}: {}", if code == 0 { "routed again".to_owned() } else { code.to_string() });
+            eprintln!(
+                "round {round}, {kind:?}: {}",
+                if code == 0 { "routed again".to_owned() } else { code.to_string() }
+            );
             // what can be sent again as if nothing had been is
             assert!(code == 0 || matches!(kind, Next::Wrote | Next::Load), "{kind:?}: {code}");
         }
         let written = "SELECT COUNT(*) FROM d.t WHERE writer >= 20 AND writer < 30 AND n = ";
         assert_eq!(two.store(to).sql(&format!("{written}{round}"))[0][0], KINDS.len().to_string());
-        let times = "SELECT COALESCE(SUM(times), 0) FROM switchover.refused WHERE table_name = 'd.t' AND account LIKE 'app@%'";
+        let times =
+            "SELECT COALESCE(SUM(times), 0) FROM switchover.refused WHERE table_name = 'd.t' AND account LIKE 'app@%'";
         refused += two.store(&from).sql(times)[0][0].parse::<u64>().unwrap();
         from = two.settled();
         assert_eq!(from, to);
@@ -419,7 +421,12 @@ async fn a_transaction_that_wrote_is_waited_for(two: &Two) {
     conn.query_drop("INSERT INTO t (writer, n) VALUES (40, 1)").await.unwrap();
     two.kept.proxy.signal(Signal::STOP);
     let done = two.second.cli(&["flag", "analytics", "new"]);
-    assert!(!done.ok && done.stderr.contains("given up at `seal`, nothing has changed"), "{}{}", done.stdout, done.stderr);
+    assert!(
+        !done.ok && done.stderr.contains("given up at `seal`, nothing has changed"),
+        "{}{}",
+        done.stdout,
+        done.stderr
+    );
     two.kept.proxy.signal(Signal::CONT);
     conn.query_drop("INSERT INTO t (writer, n) VALUES (40, 2)").await.unwrap();
     conn.query_drop("UPDATE sums SET n = n WHERE writer = 1").await.unwrap();
@@ -479,7 +486,10 @@ async fn a_store_dies_in_the_middle() {
         let began = Instant::now();
         let _ = flag.wait();
         let serves = two.settled();
-        eprintln!("round {round}: {victim} was killed at {place:?}, settled {:?} after it was back: {serves}", began.elapsed());
+        eprintln!(
+            "round {round}: {victim} was killed at {place:?}, settled {:?} after it was back: {serves}",
+            began.elapsed()
+        );
         from = serves;
     }
     sleep(Duration::from_millis(300)).await;
