@@ -190,7 +190,7 @@ async fn a_conductor_dies_at_every_step() {
     let mut dice = Dice(0xDEAD_0001);
     let mut met: BTreeMap<String, u32> = BTreeMap::new();
     let mut from = two.settled();
-    for round in 0..if long() { 150 } else { 4 } {
+    for round in 0..if long() { 60 } else { 4 } {
         let to = other(&from);
         two.ready(to);
         let place = match round {
@@ -240,7 +240,7 @@ async fn a_conductor_sleeps_and_wakes() {
     let writers = two.writers(&over, &ledger);
     let mut dice = Dice(0xDEAD_0002);
     let mut from = two.settled();
-    for round in 0..if long() { 60 } else { 2 } {
+    for round in 0..if long() { 20 } else { 2 } {
         let to = other(&from);
         two.ready(to);
         let place = match round % 5 {
@@ -376,7 +376,7 @@ async fn a_proxy_sleeps_through_a_cutover() {
     let mut from = two.settled();
     let file = two.kept.proxy.folder.join("rows.tsv").display().to_string();
     let mut refused = 0;
-    for round in 0..if long() { 40 } else { 1 } {
+    for round in 0..if long() { 20 } else { 1 } {
         let to = other(&from);
         two.ready(to);
         std::fs::write(&file, format!("25\t{round}\n")).unwrap();
@@ -466,7 +466,7 @@ async fn a_store_dies_in_the_middle() {
     let writers = [31u64, 32, 33, 34].map(|n| (n, tokio::spawn(stubborn(ports[n as usize % 2], n, Arc::clone(&over)))));
     let mut dice = Dice(0xDEAD_0003);
     let mut from = two.settled();
-    for round in 0..if long() { 100 } else { 2 } {
+    for round in 0..if long() { 60 } else { 2 } {
         let to = other(&from);
         two.ready(to);
         let place = match round {
