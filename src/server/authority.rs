@@ -158,6 +158,11 @@ impl Authorities {
                     && w.group.databases == group.databases
                     && w.group.keeping == group.keeping
             };
+            // its rows are for cutovers, which there are none of yet
+            if group.keeping.change_log == ChangeLog::Journal {
+                watching.remove(&group.name);
+                continue;
+            }
             if watching.get(&group.name).is_some_and(same) {
                 continue;
             }
@@ -280,6 +285,15 @@ impl Proxy {
     pub(super) async fn cut_over(&self, request: FlagRequest) -> Result<Flagged, Failure> {
         let refused = |text: String| Failure::new(FailureKind::Request, text);
         let FlagRequest { group, store, cause, dry_run } = request;
+        let journaled = |g: &Group| g.keeping.change_log == ChangeLog::Journal;
+        let journaled = self.live.load().config().group_by_name(&group).is_some_and(journaled);
+        if journaled {
+            let text = format!(
+                "{group} has `change_log: journal`, with which a cutover is not available yet\n  help: stop the writers, wait until \
+                 `switchover standby show {group}` is 0 entries behind, remove `standby:`, then set the flag"
+            );
+            return Err(refused(text));
+        }
         let shared = self.authorities.shared(&group);
         let shared = shared.ok_or_else(|| refused(format!("the authority of {group} is not watched yet")))?;
         let mut flagged = Flagged { group: group.clone(), to: store.clone(), ..Flagged::default() };
@@ -292,13 +306,6 @@ impl Proxy {
         }
         if flagged.from == store {
             return Ok(flagged);
-        }
-        if shared.settings.keeping.change_log == ChangeLog::Journal {
-            let text = format!(
-                "{group} has `change_log: journal`, with which a cutover is not available yet\n  help: stop the writers, wait until \
-                 `switchover standby show {group}` is 0 entries behind, remove `standby:`, then set the flag"
-            );
-            return Err(refused(text));
         }
         let stores: Vec<&str> = shared.settings.stores.iter().map(|s| s.name()).collect();
         if !stores.contains(&store.as_str()) {

@@ -28,6 +28,7 @@ pub mod catalog;
 pub mod check;
 pub mod cutover;
 pub mod init;
+mod journal_start;
 pub mod lease;
 pub mod marks;
 pub mod merge;

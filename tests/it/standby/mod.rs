@@ -5,6 +5,7 @@ mod deaths;
 mod init;
 mod journal;
 mod lease;
+mod recorded;
 mod stops;
 mod types;
 mod workload;
