@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use super::client::{ClientError, ask};
 use super::outcome::{Code, Outcome};
 use super::protocol::{Cause, DrainRequest, ExplainRequest, Explained, FlagRequest, Reply, Request, StandbyAction};
-use super::{check, flag, show, standby};
+use super::{check, flag, left_behind, show, standby};
 use crate::config::{self, Config, load};
 
 /// A MySQL proxy that routes groups of tables to the legacy or the new store, by a flag that changes while traffic flows.
@@ -129,6 +129,14 @@ enum StandbyCommand {
         #[arg(long, value_name = "TEXT")]
         reason: String,
     },
+    /// What an authority that failed had alone, and what became of it since it is back.
+    LeftBehind {
+        /// The group.
+        group: String,
+        /// What was applied too.
+        #[arg(long)]
+        all: bool,
+    },
     /// Give it up: both stores take writes. Then remove `standby:` from the group.
     End {
         /// The group.
@@ -218,6 +226,7 @@ fn outcome(config: &std::path::Path, json: bool, command: Command, explain: Opti
                 let action = StandbyAction::Skip { transaction, reason };
                 standby::tell(&socket, group, action, flag::cause(None), json)
             }
+            StandbyCommand::LeftBehind { group, all } => left_behind::left_behind(config, &group, all, json),
             StandbyCommand::End { group } => standby::end(config, &group, json),
         },
         Command::Serve(_) | Command::Demo(_) => Outcome::failed(Code::Failed, json, "not a command of its own"),

@@ -10,6 +10,7 @@ pub mod client;
 pub mod control;
 pub mod explain;
 pub mod flag;
+pub mod left_behind;
 pub mod outcome;
 pub mod protocol;
 pub mod show;

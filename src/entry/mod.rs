@@ -8,12 +8,14 @@
 //! |---|---|
 //! | [`value`] | one column's value, exactly as the authority stored it |
 //! | [`mod@column`] | what a column is on the standby, and how a value is written for it as an SQL literal |
+//! | [`codec`] | a transaction as bytes, to be kept in a table |
 //! | [`position`] | where in the log a transaction ends: MariaDB GTIDs, file and offset, or a journal's entry |
 //! | [`temporal`], [`decimal`] | MySQL's packed dates, times and decimals as text |
 //!
 //! Exactness is the invariant (DESIGN.md 3): a value that is read from the log, written as a literal and stored again is the
 //! same bytes. `tests/it/standby/types.rs` tries to break it with every column type and character set on a real server.
 
+pub mod codec;
 pub mod column;
 pub mod decimal;
 pub mod position;

@@ -145,8 +145,10 @@ pub(super) struct Applier {
 pub(super) enum End {
     /// It was told to.
     Told,
-    /// Again, after a pause: why.
+    /// Nothing was lost, but there is nothing to apply now: again, after a pause.
     Again(Phase),
+    /// A connection failed: again, after a pause.
+    Lost(String),
     /// Again, at once.
     AtOnce,
     /// An operator decides.
@@ -156,7 +158,7 @@ pub(super) enum End {
 impl From<Failed> for End {
     fn from(failed: Failed) -> End {
         match failed {
-            Failed::Lost(why) => End::Again(Phase::Waiting(why)),
+            Failed::Lost(why) => End::Lost(why),
             Failed::Busy(_) => End::AtOnce,
             Failed::Deposed => End::Again(Phase::Waiting("another applier has taken over".to_owned())),
             Failed::Misfit { what, remedy } => {
@@ -185,16 +187,13 @@ impl Applier {
                 end = self.session() => end,
             };
             let group = self.settings.group.clone();
-            match end {
+            let phase = match end {
                 End::Told => return self.leave().await,
-                End::AtOnce => {}
-                End::Again(phase) => {
+                End::AtOnce => continue,
+                End::Again(phase) => phase,
+                End::Lost(why) => {
                     self.state.reconnects.fetch_add(1, Ordering::Relaxed);
-                    self.state.enter(&group, phase);
-                    tokio::select! {
-                        _ = ended.wait_for(|end| *end) => return,
-                        () = sleep(PAUSE) => {}
-                    }
+                    Phase::Waiting(why)
                 }
                 End::Stop(stop) => {
                     self.state.enter(&group, Phase::Stopped(stop.clone()));
@@ -204,7 +203,13 @@ impl Applier {
                         None => return,
                     }
                     self.state.enter(&group, Phase::Starting);
+                    continue;
                 }
+            };
+            self.state.enter(&group, phase);
+            tokio::select! {
+                _ = ended.wait_for(|end| *end) => return,
+                () = sleep(PAUSE) => {}
             }
         }
     }
@@ -258,7 +263,7 @@ impl Applier {
     async fn try_session(&mut self) -> Result<std::convert::Infallible, End> {
         // commands that were meant for a stop before this one
         while self.commands.try_recv().is_ok() {}
-        let waiting = |e: control::ControlError| End::Again(Phase::Waiting(e.to_string()));
+        let waiting = |e: control::ControlError| End::Lost(e.to_string());
         let mut own = rounds::connect(&self.settings.standby, &self.settings.group).await.map_err(waiting)?;
         let term = self.lease(&mut own).await?;
         let marks = rounds::read_marks(&mut own, &self.settings.group).await?;
@@ -283,7 +288,7 @@ impl Applier {
             server_id: server_id(&self.settings.group),
         };
         let reader = Reader::start(source, tenure.resume.position.clone(), tables);
-        let reader = reader.map_err(|e| End::Again(Phase::Waiting(e.to_string())))?;
+        let reader = reader.map_err(|e| End::Lost(e.to_string()))?;
         tenure.rounds(self, reader).await
     }
 
@@ -312,7 +317,7 @@ impl Applier {
     /// The standby's tables, if rows can be applied to them.
     async fn catalog(&self) -> Result<Catalog, End> {
         let store = &self.settings.standby;
-        let waiting = |e: &dyn std::fmt::Display| End::Again(Phase::Waiting(e.to_string()));
+        let waiting = |e: &dyn std::fmt::Display| End::Lost(e.to_string());
         // a connection with the server's own character set: names are text here
         let mut backend = control::connect(store, Duration::from_secs(10)).await.map_err(|e| waiting(&e))?;
         let catalog = catalog::read(&mut backend, &self.settings.tables).await.map_err(|e| waiting(&e))?;

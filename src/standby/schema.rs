@@ -3,6 +3,10 @@
 //! - `leases`: who applies a group, and under which term. Only the holder of the newest term can write a mark.
 //! - `marks`: what is applied. One row per part of a group; see [`super::marks`].
 //! - `skipped`: transactions that an operator passed over, and why.
+//! - `settlings`, `settling_log`: what an authority that failed had and its standby had not, until that is settled, whole;
+//!   on the store that took over. See [`super::settle`].
+//! - `left_behind`: the same, a row for each change, for people to read, and what became of it.
+//! - `rewound`: on the authority that failed: which settlement took back there what it had alone.
 //! - `groups`: which store is the authority, by its own row on each store; see [`super::record`].
 //! - `intents`: the cutover that is under way, on the store that it leaves.
 //! - `proxies`: who serves the group, and for which cutover nothing is in flight there any more.
@@ -15,7 +19,7 @@ pub const SCHEMA: &str = "switchover";
 pub const PARTS: usize = 4;
 
 /// The statements that make it; running them again changes nothing.
-pub const STATEMENTS: [&str; 8] = [
+pub const STATEMENTS: [&str; 12] = [
     "CREATE DATABASE IF NOT EXISTS switchover CHARACTER SET utf8mb4",
     "CREATE TABLE IF NOT EXISTS switchover.leases (
   group_name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
@@ -44,6 +48,45 @@ pub const STATEMENTS: [&str; 8] = [
   skipped_by VARCHAR(255) NOT NULL,
   skipped_at DATETIME(6) NOT NULL,
   KEY (group_name)
+) ENGINE = InnoDB",
+    "CREATE TABLE IF NOT EXISTS switchover.settlings (
+  group_name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+  settling CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  source VARCHAR(64) NOT NULL,
+  transactions INT UNSIGNED NOT NULL,
+  state VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  begun DATETIME(6) NOT NULL
+) ENGINE = InnoDB",
+    "CREATE TABLE IF NOT EXISTS switchover.settling_log (
+  group_name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  place INT UNSIGNED NOT NULL,
+  chunk INT UNSIGNED NOT NULL,
+  data MEDIUMBLOB NOT NULL,
+  PRIMARY KEY (group_name, place, chunk)
+) ENGINE = InnoDB",
+    "CREATE TABLE IF NOT EXISTS switchover.left_behind (
+  group_name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  transaction_id VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  number INT UNSIGNED NOT NULL,
+  settling CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  place INT UNSIGNED NOT NULL,
+  committed_at BIGINT UNSIGNED NOT NULL,
+  table_name VARCHAR(130) NOT NULL,
+  row_key TEXT NOT NULL,
+  was LONGTEXT NOT NULL,
+  found LONGTEXT NOT NULL,
+  settled VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  why TEXT NOT NULL,
+  noted_at DATETIME(6) NOT NULL,
+  PRIMARY KEY (group_name, transaction_id, number),
+  KEY (group_name, settling, place)
+) ENGINE = InnoDB",
+    "CREATE TABLE IF NOT EXISTS switchover.rewound (
+  group_name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+  settling CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  what TEXT NOT NULL,
+  remedy TEXT NOT NULL,
+  rewound_at DATETIME(6) NOT NULL
 ) ENGINE = InnoDB",
     "CREATE TABLE IF NOT EXISTS switchover.groups (
   group_name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,

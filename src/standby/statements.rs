@@ -43,7 +43,7 @@ const DELETES: usize = 500;
 const INSERTS: usize = 5_000;
 
 /// sql_mode for rows that a strict mode would refuse although the authority holds them: ENUM's empty value.
-const LAX: &str = "SET STATEMENT sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES' FOR ";
+pub(super) const LAX: &str = "SET STATEMENT sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES' FOR ";
 
 /// The statements of a transaction that set cascades off: change by change, so that the standby's own foreign keys do what
 /// the authority's did. Cascades are no part of a binlog (MariaDB 10.11, MySQL 8.0: InnoDB does them, below the log).
@@ -90,7 +90,7 @@ fn foreign_key_checks(on: bool) -> Statement {
     Statement { sql, rows: None, warnings: 0, table: String::new(), does: Does::Set }
 }
 
-fn update(table: &Description, before: &Row, after: &Row) -> Statement {
+pub(super) fn update(table: &Description, before: &Row, after: &Row) -> Statement {
     let mut sql = format!("UPDATE {} SET ", table.name.quoted()).into_bytes();
     let columns = table.columns.iter().enumerate().filter(|(_, column)| !column.generated);
     for (n, (at, column)) in columns.enumerate() {
@@ -128,7 +128,7 @@ fn has_empty_enum(columns: &[Column], row: &Row) -> bool {
     empty_enums(columns, row) > 0
 }
 
-fn empty_enums(columns: &[Column], row: &Row) -> u16 {
+pub(super) fn empty_enums(columns: &[Column], row: &Row) -> u16 {
     let empty =
         columns.iter().zip(row).filter(|(c, v)| c.kind == Kind::Enum && !c.generated && **v == Value::Number(0));
     u16::try_from(empty.count()).unwrap_or(u16::MAX)

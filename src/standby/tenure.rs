@@ -15,7 +15,6 @@ use super::partition::split;
 use super::reader::{Read, Reader};
 use super::rounds::{self, Failed, Part, Stamp};
 use super::schema::{PARTS, literal};
-use super::state::Phase;
 use crate::backend::control::{self, ControlError};
 use crate::backend::{Backend, StoreHandle};
 use crate::changes::{Item, LogError, Stop};
@@ -150,9 +149,7 @@ impl Tenure {
             self.keep(applier, batch.transactions.is_empty()).await?;
             if let Some(end) = batch.end {
                 return Err(match end {
-                    LogError::Lost(why) => {
-                        End::Again(Phase::Waiting(format!("{}: {why}", applier.settings.authority.name())))
-                    }
+                    LogError::Lost(why) => End::Lost(format!("{}: {why}", applier.settings.authority.name())),
                     LogError::Stop(stop) => {
                         // everything before it is applied: its place in the order is now
                         self.write_position(applier).await?;

@@ -164,3 +164,23 @@ fn a_standby_can_be_ended() {
     assert!(through.ok, "{}", through.stderr);
     assert_eq!(kept.standby.sql("SELECT SUM(n) FROM d.t")[0][0], "2");
 }
+
+/// An applier that is there before its mark is waits for it; that is no lost connection (`workload` counts those).
+#[test]
+fn waiting_for_the_first_mark_is_no_reconnect() {
+    let servers = [11, 12].map(|id| PrivateServer::start(id, DURABLE));
+    for server in &servers {
+        server.sql("CREATE DATABASE d CHARACTER SET utf8mb4");
+        statements(server, SCHEMA);
+        switchover::standby::schema::STATEMENTS.iter().for_each(|sql| drop(server.sql(sql)));
+    }
+    let proxy = Proxy::start(|port| config(port, &servers[0], &servers[1]));
+    let show = || proxy.status()["groups"][0]["standby"].clone();
+    eventually("it waits", || show()["state"] == "waiting");
+    assert!(show()["reason"].as_str().unwrap().contains("has no mark"), "{:#}", show());
+    std::thread::sleep(std::time::Duration::from_millis(1_200));
+    let init = proxy.cli(&["init"]);
+    assert!(init.ok, "{}{}", init.stdout, init.stderr);
+    eventually("it applies by itself", || show()["state"] == "applying");
+    assert_eq!(show()["reconnects"], 0, "{:#}", show());
+}

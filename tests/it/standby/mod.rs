@@ -6,6 +6,7 @@ mod init;
 mod journal;
 mod lease;
 mod recorded;
+mod settle;
 mod stops;
 mod types;
 mod workload;

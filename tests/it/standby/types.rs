@@ -3,7 +3,7 @@
 use super::Kept;
 
 /// A column's type and values of it, as SQL.
-const TYPES: &[(&str, &[&str])] = &[
+pub(super) const TYPES: &[(&str, &[&str])] = &[
     ("TINYINT", &["-128", "127", "0"]),
     ("TINYINT UNSIGNED", &["255", "0"]),
     ("BOOLEAN", &["TRUE", "FALSE"]),
@@ -136,7 +136,7 @@ fn every_type_is_the_same_bytes() {
 }
 
 /// One session, so that its settings hold for all statements.
-fn session(server: &crate::support::Server, text: &str, sql: &str, wrong: &mut Vec<String>) {
+pub(super) fn session(server: &crate::support::Server, text: &str, sql: &str, wrong: &mut Vec<String>) {
     let arguments = ["-Dd", "--default-character-set=utf8mb4", "-e", text];
     let output = crate::support::clients::mariadb(server.port, &arguments);
     if !output.ok {

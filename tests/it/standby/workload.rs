@@ -41,7 +41,7 @@ impl Dice {
 pub(crate) const ALL: u64 = 32;
 pub(crate) const CRASH_SAFE: u64 = 31;
 
-fn statement(dice: &mut Dice, kinds: u64) -> String {
+pub(crate) fn statement(dice: &mut Dice, kinds: u64) -> String {
     let (a, b) = (dice.roll(60), dice.roll(60));
     let word = ["Ab", "ab ", "é", "e", "ß", "ss", "日本", "x'y", "\\\\", "Z"][dice.roll(10) as usize];
     match dice.roll(kinds) {
