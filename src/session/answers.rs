@@ -77,6 +77,25 @@ pub(crate) fn clear_status(payload: &mut [u8], flags: Status) {
     }
 }
 
+/// An OK as it is where nothing follows: OceanBase begins its text with a space when another result follows, and gives an empty
+/// text where it has none.
+pub(crate) fn plain_info(payload: &mut Vec<u8>) {
+    let mut r = Reader::new(payload);
+    if r.u8().is_err() || r.lenenc().is_err() || r.lenenc().is_err() || r.u32().is_err() {
+        return;
+    }
+    let at = payload.len() - r.rest().len();
+    match r.rest() {
+        [0] => payload.truncate(at),
+        [length, b' ', text @ ..] if usize::from(*length) == text.len() + 1 && *length < 0xFB => {
+            let shorter = [&[length - 1], text].concat();
+            payload.truncate(at);
+            payload.extend(shorter);
+        }
+        _ => {}
+    }
+}
+
 /// The values of a row of text.
 fn values(payload: &[u8]) -> Result<Vec<Option<Vec<u8>>>, crate::wire::codec::Malformed> {
     let mut r = Reader::new(payload);
@@ -164,5 +183,24 @@ impl Session {
         }
         leg.busy = false;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ok_is_as_if_nothing_followed() {
+        let mut ok = b"\0\x01\0\x2b\0\0\0\x05 Rows".to_vec();
+        clear_status(&mut ok, Status::MORE_RESULTS | Status::IN_TRANS);
+        plain_info(&mut ok);
+        assert_eq!(ok, b"\0\x01\0\x22\0\0\0\x04Rows");
+        let mut empty = b"\0\x01\0\x02\0\0\0\0".to_vec();
+        plain_info(&mut empty);
+        assert_eq!(empty, b"\0\x01\0\x02\0\0\0");
+        let mut eof = vec![0xFE, 0, 0, 0x0A, 0];
+        clear_status(&mut eof, Status::MORE_RESULTS);
+        assert_eq!(eof, [0xFE, 0, 0, 2, 0]);
     }
 }

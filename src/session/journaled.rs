@@ -29,7 +29,7 @@ use crate::config::model::ChangeLog;
 use crate::entry::{Row, RowChange};
 use crate::sql::Facts;
 use crate::sql::dialect::Engine;
-use crate::sql::facts::{Access, Flags, Kind};
+use crate::sql::facts::{Access, Assignment, Flags, Kind};
 use crate::sql::writes;
 use crate::wire::reply::Outcome;
 use crate::wire::{ErrPacket, OkPacket, Status, packet, tracking};
@@ -47,26 +47,6 @@ pub(crate) struct Recorder {
     ids: Ids,
     tables: RefCell<HashMap<(String, String), Rc<Table>>>,
     read: Instant,
-}
-
-/// What a session keeps of its recorded writes.
-#[derive(Default)]
-pub(crate) struct Journaling {
-    /// Changes of the open transaction that are not entered yet.
-    pending: Vec<RowChange>,
-    /// Whose they are.
-    group: String,
-    /// The leg on which they were made.
-    generation: u64,
-    /// Savepoints, and how many changes there were before each.
-    savepoints: Vec<(Box<str>, usize)>,
-    /// What the client would be answered, had nothing been recorded.
-    row_count: Option<i64>,
-    found_rows: Option<u64>,
-    /// The answer to SHOW WARNINGS, where the write had any.
-    warnings: Option<Vec<Vec<u8>>>,
-    /// The statement under way has just set these.
-    fresh: bool,
 }
 
 fn refused(group: &str, why: &str) -> ErrPacket {
@@ -228,10 +208,14 @@ impl Session {
         };
         let table = self.recorded_table(&recorder, at, &group, (&database, &write.name)).await?;
         let plan = record::plan(&write, sql, &table).map_err(|why| refused(&group, &why))?;
-        let (auto, generation) = self.legs.get(at).map_or((true, 0), |leg| {
-            (!leg.in_transaction() && leg.backend.status.contains(Status::AUTOCOMMIT), leg.generation)
+        if std::mem::take(&mut self.journal.doubt) {
+            self.still_in_transaction(at).await?;
+        }
+        let (open, auto, generation) = self.legs.get(at).map_or((false, true, 0), |leg| {
+            let open = leg.in_transaction();
+            (open, !open && leg.backend.status.contains(Status::AUTOCOMMIT), leg.generation)
         });
-        if auto || self.journal.generation != generation {
+        if !open || self.journal.generation != generation {
             self.journal.pending.clear();
             self.journal.savepoints.clear();
         }
@@ -410,6 +394,7 @@ impl Session {
         let mut drop = Status::MORE_RESULTS;
         drop.set(Status::IN_TRANS, job.auto);
         super::answers::clear_status(&mut payload, drop);
+        super::answers::plain_info(&mut payload);
         let status = OkPacket::read(&payload).map_or(read.status, |ok| ok.status);
         leg.backend.status = status;
         self.client.write_message(1, &payload).await.map_err(Fatal::client)?;
@@ -424,27 +409,16 @@ impl Session {
 
     /// Before a statement that ends a transaction, or may: what it has changed is entered.
     pub(crate) async fn enter_pending(&mut self, facts: Option<&Facts>) -> Result<(), Failure> {
-        let ends = facts.is_none_or(|f| {
-            f.flags.contains(Flags::IMPLICIT_COMMIT)
-                || !matches!(
-                    f.kind,
-                    Kind::Read
-                        | Kind::Write
-                        | Kind::Show
-                        | Kind::Diagnostics
-                        | Kind::Rollback { .. }
-                        | Kind::Savepoint(_)
-                        | Kind::RollbackTo(_)
-                        | Kind::ReleaseSavepoint(_)
-                        | Kind::Use(_)
-                        | Kind::Empty
-                )
-        });
-        if self.journal.pending.is_empty() || !ends {
+        if self.journal.pending.is_empty() || !facts.is_none_or(may_end_transaction) {
             return Ok(());
         }
         let generation = self.journal.generation;
-        let found = self.legs.iter().position(|l| l.generation == generation && l.in_transaction());
+        let mut found = self.legs.iter().position(|l| l.generation == generation && l.in_transaction());
+        if let (Some(at), true) = (found, std::mem::take(&mut self.journal.doubt))
+            && !self.still_in_transaction(at).await?
+        {
+            found = None;
+        }
         let changes = std::mem::take(&mut self.journal.pending);
         let Some(at) = found else { return Ok(()) };
         let group = self.journal.group.clone();
@@ -463,82 +437,23 @@ impl Session {
         self.publish_transaction();
         Err(not_entered(&error).into())
     }
+}
 
-    /// After any statement: what was kept for the one after a recorded write has had its time.
-    pub(crate) fn journal_after(&mut self, facts: &Facts, outcome: &Outcome) {
-        if !self.in_transaction() {
-            self.journal.pending.clear();
-            self.journal.savepoints.clear();
-        } else if outcome.error.is_none() {
-            match &facts.kind {
-                Kind::Savepoint(name) => {
-                    let length = self.journal.pending.len();
-                    self.journal.savepoints.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
-                    self.journal.savepoints.push((name.clone(), length));
-                }
-                Kind::RollbackTo(name) => {
-                    let known = self.journal.savepoints.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
-                    let length = known.map_or(0, |(_, length)| *length);
-                    self.journal.pending.truncate(length);
-                }
-                _ => {}
-            }
-        }
-        if std::mem::take(&mut self.journal.fresh) {
-            return;
-        }
-        self.journal.row_count = None;
-        if outcome.result_set && facts.kind != Kind::Diagnostics {
-            self.journal.found_rows = None;
-        }
-        if !facts.tables.is_empty() || outcome.error.is_some() || outcome.warnings > 0 {
-            self.journal.warnings = None;
-        }
-    }
-
-    /// A statement that asks for what was kept, with that in its place.
-    pub(crate) fn with_kept(&self, facts: &Facts, sql: &[u8]) -> Option<Vec<u8>> {
-        if !facts.flags.intersects(Flags::READS_ROW_COUNT | Flags::READS_FOUND_ROWS) {
-            return None;
-        }
-        // (the function beside the value gives the column its type)
-        let mut values = Vec::new();
-        values.extend(self.journal.row_count.map(|n| ("row_count", format!("COALESCE({n},ROW_COUNT())"))));
-        values.extend(self.journal.found_rows.map(|n| ("found_rows", format!("COALESCE({n},FOUND_ROWS())"))));
-        if values.is_empty() {
-            return None;
-        }
-        let mut command = vec![crate::wire::command::COM_QUERY];
-        command.extend(crate::sql::substitute::substitute(sql, &self.state.dialect, &values));
-        let mut framed = Vec::with_capacity(command.len() + 4);
-        packet::put(&mut framed, 0, &command);
-        Some(framed)
-    }
-
-    /// SHOW WARNINGS after a recorded write that had some: whether it was answered.
-    pub(crate) async fn show_kept_warnings(&mut self, facts: &Facts, sql: &[u8]) -> Result<bool, Failure> {
-        let Some(packets) = &self.journal.warnings else { return Ok(false) };
-        if !(facts.kind == Kind::Diagnostics || facts.flags.contains(Flags::READS_DIAGNOSTICS)) {
-            return Ok(false);
-        }
-        let text = String::from_utf8_lossy(statement(sql)).to_lowercase();
-        if text.split_whitespace().ne(["show", "warnings"]) {
-            let why = "switchover: after a recorded write with warnings, only SHOW WARNINGS can ask for them";
-            return Err(ErrPacket::new(1235, b"42000", why).into());
-        }
-        let mut out = Vec::new();
-        let mut sequence = 1u8;
-        for payload in packets {
-            packet::put(&mut out, sequence, payload);
-            sequence = sequence.wrapping_add(1);
-        }
-        self.client.write(&out).await.map_err(Fatal::client)?;
-        // as after any statement that answers with rows
-        self.journal.row_count = Some(-1);
-        self.journal.fresh = true;
-        let outcome = Outcome { result_set: true, status: Some(self.home_status()), ..Outcome::default() };
-        self.after(facts, 0, &outcome);
-        Ok(true)
+/// Whether a statement ends the transaction, or may. A ROLLBACK does not: what it undoes is not entered.
+fn may_end_transaction(facts: &Facts) -> bool {
+    let sets_autocommit = |list: &[Assignment]| {
+        list.iter().any(|a| match a {
+            Assignment::Session { name, .. } => &**name == "autocommit",
+            Assignment::Other => true,
+            _ => false,
+        })
+    };
+    match &facts.kind {
+        _ if facts.flags.contains(Flags::IMPLICIT_COMMIT) => true,
+        Kind::Set(list) => sets_autocommit(list),
+        Kind::Read | Kind::Write | Kind::Show | Kind::Diagnostics | Kind::Use(_) | Kind::Empty => false,
+        Kind::Rollback { .. } | Kind::Savepoint(_) | Kind::RollbackTo(_) | Kind::ReleaseSavepoint(_) => false,
+        _ => true,
     }
 }
 
@@ -562,7 +477,7 @@ fn entries(group: &str, changes: &[RowChange], recorder: &Recorder) -> Vec<Vec<u
 }
 
 /// A text without what the server strips from its end.
-fn statement(sql: &[u8]) -> &[u8] {
+pub(super) fn statement(sql: &[u8]) -> &[u8] {
     let end = sql.iter().rposition(|b| !(b.is_ascii_whitespace() || *b == b';')).map_or(0, |at| at + 1);
     sql.get(..end).unwrap_or_default()
 }

@@ -19,6 +19,7 @@ mod guard;
 mod home;
 mod journaled;
 mod keeper;
+mod kept;
 mod kill;
 mod lease;
 mod leg;
@@ -85,7 +86,7 @@ pub(crate) struct Session {
     /// A command that did not fit the read buffer, framed.
     gathered: Vec<u8>,
     /// What it keeps of writes that were recorded in a journal.
-    journal: journaled::Journaling,
+    journal: kept::Journaling,
     /// What it has open in groups with a standby.
     passes: Vec<crate::routing::gate::Pass>,
     info: Arc<SessionInfo>,

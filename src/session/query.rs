@@ -196,7 +196,7 @@ impl Session {
             return None;
         }
         let facts = plan.single()?;
-        if !self.live.gates.is_empty() && self.is_gated(facts) {
+        if !self.live.gates.is_empty() && (self.is_gated(facts) || self.journal.has_pending()) {
             return None;
         }
         let store = self.decide(facts, Some(plan)).ok()?;

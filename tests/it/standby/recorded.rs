@@ -235,6 +235,37 @@ async fn what_cannot_be_recorded_is_refused() {
     kept.assert_same();
 }
 
+/// A transaction that is gone leaves no entries: reset by the client, or ended by its store with an error that says nothing of it.
+#[tokio::test]
+async fn what_was_rolled_back_is_not_entered() {
+    let arguments = [WITHOUT_BINLOG, &["--innodb-rollback-on-timeout=1"]].concat();
+    let kept = kept_with(Ids::Sequence, START, SCHEMA, &arguments);
+    let mut c = kept.proxy.connect("d").await;
+    c.query_drop("INSERT INTO counters VALUES (1, 0), (2, 0), (3, 0)").await.unwrap();
+    c.query_drop("BEGIN").await.unwrap();
+    c.query_drop("UPDATE counters SET n = 7 WHERE id = 1").await.unwrap();
+    c.reset().await.unwrap();
+    c.query_drop("BEGIN").await.unwrap();
+    c.query_drop("UPDATE counters SET n = 1 WHERE id = 2").await.unwrap();
+    c.query_drop("COMMIT").await.unwrap();
+    let mut other = kept.proxy.connect("d").await;
+    other.query_drop("BEGIN").await.unwrap();
+    other.query_drop("UPDATE counters SET n = 2 WHERE id = 3").await.unwrap();
+    for end in ["COMMIT", "UPDATE counters SET n = 5 WHERE id = 2", "SELECT n FROM counters WHERE id = 3 FOR UPDATE"] {
+        c.query_drop("SET innodb_lock_wait_timeout = 1").await.unwrap();
+        c.query_drop("BEGIN").await.unwrap();
+        c.query_drop("UPDATE counters SET n = n + 100 WHERE id = 1").await.unwrap();
+        let late = c.query_drop("SELECT n FROM counters WHERE id = 3 FOR UPDATE").await.unwrap_err();
+        assert!(late.to_string().contains("1205"), "{late}");
+        let _ = c.query_drop(end).await;
+        c.query_drop("COMMIT").await.unwrap();
+    }
+    other.query_drop("COMMIT").await.unwrap();
+    assert_eq!(kept.authority.sql("SELECT GROUP_CONCAT(n ORDER BY id) FROM d.counters")[0][0], "0,5,2");
+    catch_up(&kept);
+    kept.assert_same();
+}
+
 /// Counts how often what is sent changes its direction from the store to the proxy and back.
 fn counting(port: u16) -> (u16, Arc<AtomicU64>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
