@@ -9,6 +9,9 @@ use crate::wire::command::{COM_QUERY, COM_SET_OPTION};
 use crate::wire::reply::{Expect, Reply, Role};
 use crate::wire::{Capabilities, Status, packet};
 
+/// Bytes of answers that are kept: a write of more rows ends its session, and with it the transaction.
+const LIMIT: usize = 1 << 30;
+
 /// The answer to one statement.
 #[derive(Debug, Clone)]
 pub(crate) enum Answer {
@@ -146,10 +149,16 @@ impl Session {
             leg.busy = true;
         }
         let mut reply = Reply::new(Expect::Results, leg.backend.capabilities);
-        let (mut rows, mut packets, mut columns) = (Vec::new(), Vec::new(), false);
+        let (mut rows, mut packets, mut columns, mut size) = (Vec::new(), Vec::new(), false, 0);
         while !reply.is_done() {
             let (header, payload) = leg.backend.packet().await.map_err(|e| leg.lost(e))?;
             let in_rows = reply.in_rows();
+            size += payload.len();
+            if size > LIMIT {
+                return Err(
+                    leg.nonsense(crate::wire::codec::Malformed("rows of more than 1 GiB, which is too much to record"))
+                );
+            }
             let prefix = payload.get(..payload.len().min(32)).unwrap_or_default();
             let role = reply.packet(header, prefix).map_err(|e| leg.nonsense(e))?;
             if let Some(status) = reply.outcome().status {

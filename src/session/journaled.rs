@@ -38,6 +38,8 @@ use crate::wire::{ErrPacket, OkPacket, Status, packet, tracking};
 const FRESH: Duration = Duration::from_secs(5);
 /// How often a write whose rows were not those that were read, or that met a deadlock, is tried.
 const ATTEMPTS: u32 = 5;
+/// Bytes of entries in one statement, unless one alone has more: a store takes 16 MiB at least, and they are written in hexadecimal.
+const BATCH: usize = 4 << 20;
 /// Where a write begins, for undoing it alone.
 const SAVEPOINT: &str = "switchover_write";
 
@@ -85,7 +87,7 @@ struct Places {
 
 impl Session {
     fn has_journals(&self) -> bool {
-        !self.live.gates.is_empty() && self.live.config().groups.iter().any(|g| is_journaled(g))
+        !self.live.gates.is_empty() && self.live.config().groups.iter().any(is_journaled)
     }
 
     /// The journaled group whose tables a statement may change.
@@ -273,7 +275,9 @@ impl Session {
             self.journal.group = job.group.to_owned();
             self.journal.generation = self.legs.get(job.at).map_or(0, |l| l.generation);
             self.journal.pending.extend(changes);
-        } else if let Err(error) = self.enter_and_commit(job, &changes).await? {
+        } else if let Err(error) =
+            self.enter_changes(job.at, (job.group, job.recorder), &changes, Some("COMMIT")).await?
+        {
             let _ = self.tell(job.at, "ROLLBACK").await?;
             return Err(error.into());
         }
@@ -308,25 +312,46 @@ impl Session {
         Ok(if answers.error.is_some() { None } else { answers.rows(0, job.table).ok() })
     }
 
-    /// Enters changes and commits, in one packet.
-    async fn enter_and_commit(
+    /// Enters changes, and runs `last` behind them in the same packet. Many changes go before it in packets of their own.
+    async fn enter_changes(
         &mut self,
-        job: &Job<'_>,
+        at: usize,
+        (group, recorder): (&str, &Recorder),
         changes: &[RowChange],
+        last: Option<&str>,
     ) -> Result<Result<(), ErrPacket>, Failure> {
-        for _ in 0..ATTEMPTS {
-            let mut parts = entries(job.group, changes, job.recorder);
-            parts.push(b"COMMIT".to_vec());
-            let answers = self.ask_parts(job.at, &parts, true).await?;
-            match answers.error.as_deref().map(ErrPacket::read) {
-                None => return Ok(Ok(())),
-                // its id was buried before it came: another
-                Some(Ok(e)) if e.code == 1062 => {}
-                Some(Ok(e)) => return Ok(Err(not_entered(&e))),
-                Some(Err(_)) => break,
+        let entries = journal::entries(group, changes);
+        let mut bytes = entries.first().map_or(0, |entry| entry.payload.len());
+        let batches = entries.chunk_by(|_, next| {
+            bytes += next.payload.len();
+            let fits = bytes <= BATCH;
+            bytes = if fits { bytes } else { next.payload.len() };
+            fits
+        });
+        let mut parts: Vec<String> =
+            batches.map(|batch| journal::entry::insert(batch, &recorder.secret, recorder.ids)).collect();
+        match (parts.last_mut(), last) {
+            (Some(newest), Some(last)) => {
+                newest.push(';');
+                newest.push_str(last);
+            }
+            (None, Some(last)) => parts.push(last.to_owned()),
+            (_, None) => {}
+        }
+        for part in parts {
+            let mut attempts = 0;
+            loop {
+                let answers = self.ask_parts(at, &[part.clone().into_bytes()], true).await?;
+                let Some(error) = answers.error else { break };
+                let error = ErrPacket::read(&error).unwrap_or_else(|e| ErrPacket::new(1105, b"HY000", e.to_string()));
+                attempts += 1;
+                // an id that was buried before its entry came: another
+                if error.code != 1062 || attempts >= ATTEMPTS {
+                    return Ok(Err(not_entered(&error)));
+                }
             }
         }
-        Ok(Err(not_entered(&ErrPacket::new(1105, b"HY000", "no id"))))
+        Ok(Ok(()))
     }
 
     /// Undoes what an attempt did, so that it can be tried again.
@@ -423,19 +448,12 @@ impl Session {
         let Some(at) = found else { return Ok(()) };
         let group = self.journal.group.clone();
         let recorder = self.recorder(&group, at).await?;
-        let mut failed = None;
-        for _ in 0..ATTEMPTS {
-            let answers = self.ask_parts(at, &entries(&group, &changes, &recorder), true).await?;
-            failed = answers.error.as_deref().and_then(|e| ErrPacket::read(e).ok());
-            if failed.as_ref().is_none_or(|e| e.code != 1062) {
-                break;
-            }
-        }
-        let Some(error) = failed else { return Ok(()) };
+        let entered = self.enter_changes(at, (&group, &recorder), &changes, None).await?;
+        let Err(error) = entered else { return Ok(()) };
         self.roll_back_all_but(usize::MAX).await?;
         self.transaction_over();
         self.publish_transaction();
-        Err(not_entered(&error).into())
+        Err(error.into())
     }
 }
 
@@ -465,15 +483,6 @@ fn not_entered(error: &ErrPacket) -> ErrPacket {
     let why = String::from_utf8_lossy(&error.message);
     let text = format!("switchover: undone, because it could not be entered in the journal: {why}");
     ErrPacket::new(error.code, &error.sqlstate.unwrap_or(*b"HY000"), text)
-}
-
-/// The statements that enter changes; none where there are none.
-fn entries(group: &str, changes: &[RowChange], recorder: &Recorder) -> Vec<Vec<u8>> {
-    let entries = journal::entries(group, changes);
-    if entries.is_empty() {
-        return Vec::new();
-    }
-    vec![journal::entry::insert(&entries, &recorder.secret, recorder.ids).into_bytes()]
 }
 
 /// A text without what the server strips from its end.

@@ -266,6 +266,38 @@ async fn what_was_rolled_back_is_not_entered() {
     kept.assert_same();
 }
 
+/// More changes than fit one entry, one statement, or one packet.
+#[tokio::test]
+async fn large_writes_are_recorded_in_parts() {
+    let arguments = [WITHOUT_BINLOG, &["--max-allowed-packet=16M"]].concat();
+    let kept = kept_with(Ids::Sequence, START, SCHEMA, &arguments);
+    let mut c = kept.proxy.connect("d").await;
+    for n in 0..12 {
+        c.query_drop(format!(
+            "INSERT INTO m (a, b, v) VALUES ({n}, 'abc', REPEAT(CHAR({n} + 65), 60000)), (-1{n}, 'abc', REPEAT(X'00', 65000))"
+        ))
+        .await
+        .unwrap();
+    }
+    kept.authority.sql("CREATE TABLE d.big (id INT PRIMARY KEY, v LONGBLOB)");
+    kept.standby.sql("CREATE TABLE d.big (id INT PRIMARY KEY, v LONGBLOB)");
+    let mut kept = kept;
+    kept.proxy.restart();
+    let mut c = kept.proxy.connect("d").await;
+    for n in 0..12 {
+        c.query_drop(format!("INSERT INTO big VALUES ({n}, REPEAT(CHAR({n} + 60), 1500000))")).await.unwrap();
+    }
+    c.query_drop("UPDATE big SET v = CONCAT(v, 'x') WHERE id >= 0").await.unwrap();
+    c.query_drop("BEGIN").await.unwrap();
+    c.query_drop("UPDATE big SET v = CONCAT(v, 'y')").await.unwrap();
+    c.query_drop("DELETE FROM big WHERE id IN (3, 4)").await.unwrap();
+    c.query_drop("COMMIT").await.unwrap();
+    catch_up(&kept);
+    kept.assert_same();
+    let parts = kept.authority.sql("SELECT MAX(parts), MAX(LENGTH(payload)) < 4000000 FROM switchover.journal");
+    assert!(parts[0][0].parse::<u32>().unwrap() > 10 && parts[0][1] == "1", "{parts:?}");
+}
+
 /// Counts how often what is sent changes its direction from the store to the proxy and back.
 fn counting(port: u16) -> (u16, Arc<AtomicU64>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
