@@ -20,6 +20,7 @@ use super::answers::{Answer, Answers};
 use super::control_flow::{Failure, Fatal};
 use super::query::Plan;
 use super::relay::rolls_back;
+use crate::backend::connection::QueryError;
 use crate::backend::control;
 use crate::changes::journal::record::{self, After, Did};
 use crate::changes::journal::table::{Table, TableError};
@@ -56,6 +57,14 @@ fn refused(group: &str, why: &str) -> ErrPacket {
         "switchover: this statement cannot be recorded for the standby of group {group}, whose authority has no binlog: {why}"
     );
     ErrPacket::new(1235, b"42000", text)
+}
+
+/// The store does not say what it must be asked first; nothing was done.
+fn away(group: &str, error: &dyn std::fmt::Display) -> ErrPacket {
+    let text = format!(
+        "switchover: the authority of group {group} does not answer the control account: {error}; nothing was done: try again"
+    );
+    ErrPacket::new(1205, b"HY000", text)
 }
 
 /// One write on its way.
@@ -143,11 +152,15 @@ impl Session {
             Failure::Statement(refused(group, &why))
         };
         let limit = self.live.config().limits.connect_timeout;
-        let mut backend = control::connect(&leg.backend.handle, limit).await.map_err(|e| unknown(&e))?;
-        let secret = backend.query(schema::READ_SECRET.as_bytes()).await.map_err(|e| unknown(&e))?;
+        let mut backend = control::connect(&leg.backend.handle, limit).await.map_err(|e| away(group, &e))?;
+        let asked = |e: QueryError| match e {
+            QueryError::Refused(_) => unknown(&e),
+            _ => away(group, &e).into(),
+        };
+        let secret = backend.query(schema::READ_SECRET.as_bytes()).await.map_err(asked)?;
         let secret = secret.first(0).and_then(|bytes| bytes.try_into().ok()).map(Secret);
         let secret = secret.ok_or_else(|| unknown(&"no secret"))?;
-        let sequence = backend.query(schema::HAS_SEQUENCE.as_bytes()).await.map_err(|e| unknown(&e))?;
+        let sequence = backend.query(schema::HAS_SEQUENCE.as_bytes()).await.map_err(asked)?;
         let ids = if sequence.first(0) == Some(b"0") { Ids::Row } else { Ids::Sequence };
         let new = Rc::new(Recorder { secret, ids, tables: RefCell::default(), read: Instant::now() });
         self.core.recorders.borrow_mut().insert(key, Rc::clone(&new));
@@ -169,11 +182,11 @@ impl Session {
         let Some(leg) = self.legs.get(at) else { return Err(Fatal::Quit.into()) };
         let limit = self.live.config().limits.connect_timeout;
         let connected = control::connect(&leg.backend.handle, limit).await;
-        let mut backend = connected.map_err(|e| refused(group, &e.to_string()))?;
+        let mut backend = connected.map_err(|e| away(group, &e))?;
         let table = match Table::read(&mut backend, database, name).await {
             Ok(table) => Rc::new(table),
             Err(TableError::Unfit(why)) => return Err(refused(group, &why).into()),
-            Err(TableError::Query(e)) => return Err(refused(group, &e.to_string()).into()),
+            Err(TableError::Query(e)) => return Err(away(group, &e).into()),
         };
         let _ = backend.send(crate::wire::command::COM_QUIT, &[]).await;
         recorder.tables.borrow_mut().insert(key, Rc::clone(&table));
