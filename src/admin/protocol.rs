@@ -345,6 +345,14 @@ pub struct AuthorityStatus {
     pub seals: u64,
     /// Stores that cannot be asked, and why.
     pub unreachable: Vec<String>,
+    /// How each store is: `up`, `suspect`, `down`, `recovering`.
+    pub health: BTreeMap<String, String>,
+    /// Acknowledgements: `authority`, `standby`, `degraded` (the standby is away, and not waited for), `refused`.
+    pub acks: String,
+    /// Writes of a group with `ack: standby` that were acknowledged by the authority alone since the start.
+    pub acknowledged_alone: u64,
+    /// What the newest fallback left behind.
+    pub left_behind: Vec<String>,
 }
 
 /// A group's standby.

@@ -5,6 +5,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::Notify;
+
 use super::slots::Slots;
 use crate::auth::Stage2;
 use crate::config::StoreId;
@@ -63,6 +65,10 @@ pub struct StoreHandle {
     reason: Mutex<String>,
     /// Backend connections that sessions hold now.
     pub leases: AtomicU64,
+    /// Grows each time that the store is given up: connections from before are not waited for any longer.
+    given_up: AtomicU64,
+    /// Told of it.
+    giving_up: Notify,
     /// Failed attempts to connect.
     pub connect_errors: AtomicU64,
     /// Rights to pooled connections (`pool: transaction`).
@@ -97,6 +103,8 @@ impl StoreHandle {
             up: AtomicBool::new(true),
             reason: Mutex::default(),
             leases: AtomicU64::new(0),
+            given_up: AtomicU64::new(0),
+            giving_up: Notify::new(),
             connect_errors: AtomicU64::new(0),
             slots: Arc::default(),
             idle: AtomicU64::new(0),
@@ -175,6 +183,23 @@ impl StoreHandle {
         if self.up.swap(false, Ordering::Relaxed) {
             tracing::warn!(store = self.name(), reason, "store is unreachable");
         }
+    }
+
+    /// Nobody is to wait for it: it is down, and another store has taken over.
+    pub fn give_up(&self) {
+        self.given_up.fetch_add(1, Ordering::Relaxed);
+        self.giving_up.notify_waiters();
+    }
+
+    /// How often it was given up.
+    #[must_use]
+    pub fn times_given_up(&self) -> u64 {
+        self.given_up.load(Ordering::Relaxed)
+    }
+
+    /// Waits until it is given up.
+    pub async fn when_given_up(&self) {
+        self.giving_up.notified().await;
     }
 
     /// Known hashes of an account.

@@ -196,15 +196,27 @@ fn groups(changes: &mut Changes, old: &Config, new: &Config) {
         changes.value(&format!("{key}.standby"), standby(old, was), standby(new, group));
         let log = |group: &Group| if group.keeping.change_log == ChangeLog::Journal { "journal" } else { "binlog" };
         changes.value(&format!("{key}.change_log"), log(was), log(group));
-        let times = |g: &Group| (format!("{:?}", g.keeping.hold_max), format!("{:?}", g.keeping.drain_timeout));
-        let ((hold_was, drain_was), (hold, drain)) = (times(was), times(group));
-        changes.value(&format!("{key}.hold_max"), hold_was, hold);
-        changes.value(&format!("{key}.drain_timeout"), drain_was, drain);
+        for ((name, was), (_, now)) in kept(was).into_iter().zip(kept(group)) {
+            changes.value(&format!("{key}.{name}"), was, now);
+        }
     }
     for group in old.groups.iter().filter(|group| new.group_by_name(&group.name).is_none()) {
         let store = new.store_name(new.default);
         changes.lines.push(format!("groups.{}: removed, its tables are on {store}", group.name));
     }
+}
+
+/// How a group's standby is kept, by key.
+fn kept(group: &Group) -> [(&'static str, String); 6] {
+    let k = &group.keeping;
+    [
+        ("ack", format!("{:?}", k.ack).to_lowercase()),
+        ("ack_timeout", format!("{:?}", k.ack_timeout)),
+        ("fallback", format!("{:?}", k.fallback).to_lowercase()),
+        ("fallback_after", format!("{:?}", k.fallback_after)),
+        ("hold_max", format!("{:?}", k.hold_max)),
+        ("drain_timeout", format!("{:?}", k.drain_timeout)),
+    ]
 }
 
 fn users(changes: &mut Changes, old: &Config, new: &Config) {

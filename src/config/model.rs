@@ -142,6 +142,34 @@ pub struct Keeping {
     pub drain_timeout: Duration,
     /// What feeds the standby.
     pub change_log: ChangeLog,
+    /// When a write is acknowledged. Default: when the authority has committed it.
+    pub ack: Ack,
+    /// How long an acknowledgement waits for the standby. Default 1 s.
+    pub ack_timeout: Duration,
+    /// Whether an authority that is down is given up without an operator. Default: not.
+    pub fallback: Fallback,
+    /// How long the authority must be down before that. Default 3 s.
+    pub fallback_after: Duration,
+}
+
+/// When a client is told that its write is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ack {
+    /// When the authority has committed it.
+    #[default]
+    Authority,
+    /// When the standby has it too.
+    Standby,
+}
+
+/// Who gives up an authority that is down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Fallback {
+    /// An operator.
+    #[default]
+    Manual,
+    /// The proxies.
+    Auto,
 }
 
 /// The record of a store's committed transactions that feeds a standby.
@@ -160,6 +188,10 @@ impl Default for Keeping {
             hold_max: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(5),
             change_log: ChangeLog::Binlog,
+            ack: Ack::Authority,
+            ack_timeout: Duration::from_secs(1),
+            fallback: Fallback::Manual,
+            fallback_after: Duration::from_secs(3),
         }
     }
 }

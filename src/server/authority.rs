@@ -9,8 +9,9 @@ use std::time::Duration;
 use super::running::Proxy;
 use crate::admin::protocol::{AuthorityStatus, Cause, Failure, FailureKind, FlagRequest, Flagged};
 use crate::backend::{Fleet, StoreHandle};
-use crate::config::model::{ChangeLog, Config, Group, GroupId, StoreId};
+use crate::config::model::{Ack, ChangeLog, Config, Group, GroupId, StoreId};
 use crate::config::{diff, edit};
+use crate::routing::gate::Standby;
 use crate::routing::{Gate, Gates};
 use crate::session::Live;
 use crate::standby::GroupTables;
@@ -212,6 +213,16 @@ impl Authorities {
             waits,
             waited_us,
             seals: gate.seals(),
+            health: view.health.into_iter().map(|(s, h)| (s, format!("{h:?}").to_lowercase())).collect(),
+            acks: match (shared.settings.keeping.ack, gate.acks().standby()) {
+                (Ack::Authority, _) => "authority",
+                (Ack::Standby, Standby::Follows) => "standby",
+                (Ack::Standby, Standby::Degraded) => "degraded",
+                (Ack::Standby, Standby::Away) => "refused",
+            }
+            .to_owned(),
+            acknowledged_alone: gate.acks().alone(),
+            left_behind: view.left_behind,
             unreachable: view.unreachable.into_iter().map(|(store, why)| format!("{store}: {why}")).collect(),
         })
     }
@@ -239,6 +250,15 @@ impl Follow for Follower {
             let (path, group, authority) = (proxy.path.clone(), group.to_owned(), authority.to_owned());
             tokio::task::spawn_blocking(move || write_down(&path, &group, &authority));
         })
+    }
+
+    fn give_up(&self, store: &str) {
+        let Some(proxy) = self.0.upgrade() else { return };
+        let live = proxy.live.load();
+        if let Some(handle) = live.fleet.by_name(store).and_then(|id| live.fleet.get(id)) {
+            handle.give_up();
+        }
+        proxy.registry.wake_all();
     }
 }
 

@@ -36,10 +36,17 @@ pub(crate) struct Ticket {
     before: usize,
 }
 
+impl Ticket {
+    /// How many passes the session had before.
+    pub(crate) fn before(&self) -> usize {
+        self.before
+    }
+}
+
 /// How often, and until when, a statement is routed again.
 #[derive(Debug, Default)]
 pub(crate) struct Attempts {
-    deadline: Option<Instant>,
+    pub(crate) deadline: Option<Instant>,
 }
 
 /// What became of a statement that was sent.
@@ -75,11 +82,16 @@ impl Session {
 
     /// The gates that a statement must pass: those of its groups with a standby, where it writes, or binds its transaction.
     fn gates_of(&self, facts: &Facts) -> Vec<(GroupId, Arc<Gate>)> {
-        let mut found: Vec<(GroupId, Arc<Gate>)> = Vec::new();
         let binds = self.binds();
+        self.gates_where(facts, |access| binds || may_write(access, &facts.kind))
+    }
+
+    /// The gates of a statement's groups with a standby, by what it does with their tables.
+    pub(crate) fn gates_where(&self, facts: &Facts, counts: impl Fn(Access) -> bool) -> Vec<(GroupId, Arc<Gate>)> {
+        let mut found: Vec<(GroupId, Arc<Gate>)> = Vec::new();
         let database = self.state.database.as_deref();
         for table in &facts.tables {
-            if !(binds || may_write(table.access, &facts.kind)) {
+            if !counts(table.access) {
                 continue;
             }
             let db = table.database.as_deref().or(database);
@@ -102,7 +114,7 @@ impl Session {
         }
         let gates = self.gates_of(facts);
         let writes = facts.tables.iter().any(|t| may_write(t.access, &facts.kind));
-        gates.iter().any(|(_, gate)| writes || !self.passes.iter().any(|p| p.is_for(gate)))
+        gates.iter().any(|(_, gate)| writes || !self.passes.iter().any(|p| p.is_for(gate))) || self.is_rescued(facts)
     }
 
     /// Takes the passes that a statement needs; waits where a gate is closed.
@@ -121,6 +133,7 @@ impl Session {
             if self.passes.iter().any(|p| p.is_for(&gate)) {
                 continue;
             }
+            self.may_owe(gate.group(), gate.acks().standby())?;
             self.enter(&gate).await?;
             ticket.fresh = true;
             adopted.push(group);
@@ -153,7 +166,7 @@ impl Session {
         }
     }
 
-    fn hold_max(&self, group: &str) -> Duration {
+    pub(crate) fn hold_max(&self, group: &str) -> Duration {
         self.live.config().group_by_name(group).map_or(Duration::from_secs(10), |g| g.keeping.hold_max)
     }
 
@@ -190,24 +203,51 @@ impl Session {
         let mut attempts = Attempts::default();
         loop {
             let ticket = self.pass_gates(facts).await?;
-            let at = self.target(facts, plan.map(AsRef::as_ref)).await?;
-            self.before(facts, at).await?;
-            let Some(ticket) = ticket else {
-                return Ok((at, self.send_relay(framed, at, Expect::Results).await?));
+            let before = ticket.as_ref().map_or(self.passes.len(), |t| t.before);
+            let ready = async {
+                let at = self.target(facts, plan.map(AsRef::as_ref)).await?;
+                self.before(facts, at).await?;
+                Ok::<usize, Failure>(at)
             };
-            match self.send_gated(framed, at, Expect::Results).await? {
-                Sent::Answered(outcome) => return Ok((at, outcome)),
-                Sent::Sealed => self.sealed(facts, &ticket, at, &mut attempts).await?,
+            let at = match Box::pin(ready).await {
+                Ok(at) => at,
+                Err(failure) => {
+                    Box::pin(self.survive(facts, (before, false), failure, &mut attempts)).await?;
+                    continue;
+                }
+            };
+            let sent = match &ticket {
+                // its answer has gone on when the standby is waited for
+                Some(_) if facts.flags.contains(Flags::LOCAL_INFILE) && self.owes() => {
+                    match self.send_relay(framed, at, Expect::Results).await {
+                        Ok(outcome) => self.pay(&outcome).await.map(|()| Sent::Answered(outcome)),
+                        Err(fatal) => Err(fatal),
+                    }
+                }
+                None => self.send_or_owe(framed, at, Expect::Results).await,
+                Some(_) => self.send_gated(framed, at, Expect::Results).await,
+            };
+            match (sent, &ticket) {
+                (Ok(Sent::Answered(outcome)), _) => return Ok((at, outcome)),
+                (Ok(Sent::Sealed), Some(ticket)) => self.sealed(facts, ticket, at, &mut attempts).await?,
+                (Ok(Sent::Sealed), None) => {}
+                (Err(fatal), _) => {
+                    Box::pin(self.survive(facts, (before, true), fatal.into(), &mut attempts)).await?;
+                }
             }
         }
     }
 
     /// As [`Session::send_relay`], but a sealed store's refusal is kept from the client.
     pub(crate) async fn send_gated(&mut self, framed: &[u8], at: usize, expect: Expect) -> Result<Sent, Fatal> {
+        if self.owes() {
+            return self.send_owing(framed, at, expect).await;
+        }
         let several = self.several_take_part();
         let Session { client, legs, .. } = self;
         let Some(leg) = legs.get_mut(at) else { return Err(Fatal::Quit) };
         leg.busy = true;
+        leg.answered = false;
         leg.backend.stream.write(framed).await.map_err(|e| leg.lost(e))?;
         let mut reply = Reply::new(expect, leg.backend.capabilities);
         reply.hold_errors(true);

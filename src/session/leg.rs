@@ -40,6 +40,10 @@ pub(crate) struct Leg {
     pub(crate) stale_insert_id: bool,
     /// A command was sent whose response is not complete.
     pub(crate) busy: bool,
+    /// The client has something of that response.
+    pub(crate) answered: bool,
+    /// How often its store had been given up when it was made.
+    pub(crate) given_up: u64,
     /// Nothing can be sent any more.
     pub(crate) broken: bool,
     /// This transaction wrote here.
@@ -58,7 +62,6 @@ impl Leg {
     pub(crate) fn new(backend: Backend, generation: u64, client: Capabilities) -> Leg {
         Leg {
             name: backend.handle.name().to_owned(),
-            backend,
             generation,
             synced: 0,
             database: None,
@@ -72,11 +75,14 @@ impl Leg {
             stale_one_shot: false,
             substituted: HashSet::new(),
             busy: false,
+            answered: false,
+            given_up: backend.handle.times_given_up(),
             broken: false,
             wrote: false,
             touched: false,
             locks: false,
             used: Instant::now(),
+            backend,
         }
     }
 

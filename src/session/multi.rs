@@ -138,17 +138,23 @@ impl Session {
                     at
                 }
             };
-            let several = self.several_take_part();
+            let (several, owes) = (self.several_take_part(), self.owes());
             let Session { client, legs, .. } = self;
             let Some(leg) = legs.get_mut(at) else { return Ok(false) };
             leg.busy = true;
             leg.backend.stream.write(&framed).await.map_err(|e| leg.lost(e))?;
             let part = Part { expect: Expect::Results, more, columns: &[], gated: ticket.is_some() };
-            match (relay_part(client, leg, sequence, &part).await?, &ticket) {
+            let mut held = Vec::new();
+            let keep = owes.then_some(&mut held);
+            match (relay_part(client, leg, sequence, &part, keep).await?, &ticket) {
                 (Sent::Sealed, Some(ticket)) => self.sealed(&facts, ticket, at, &mut attempts).await?,
                 (Sent::Sealed, None) => {}
                 (Sent::Answered(outcome), _) => {
                     self.after_part(at, several, &outcome).await?;
+                    if owes {
+                        self.pay(&outcome).await?;
+                        self.client.write(&held).await.map_err(Fatal::client)?;
+                    }
                     break (at, outcome);
                 }
             }

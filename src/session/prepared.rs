@@ -10,13 +10,11 @@ use std::time::Instant;
 
 use super::Session;
 use super::control_flow::{Failure, Fatal};
-use super::guard::{Attempts, Sent};
 use super::query::{Frame, Plan};
 use super::relay::{self, relay};
-use super::reprepare::Here;
 use crate::sql::Facts;
 use crate::sql::classify::{AskedParameter, asked_parameters};
-use crate::sql::facts::{Access, Flags, Kind, TableRef};
+use crate::sql::facts::{Access, Flags, TableRef};
 use crate::wire::codec::Reader;
 use crate::wire::command::{COM_STMT_CLOSE, Command, LAST_PREPARED, execute_text, execute_types};
 use crate::wire::packet::{self, HEADER};
@@ -26,20 +24,20 @@ use crate::wire::{Capabilities, ErrPacket, Status};
 /// A statement.
 pub(crate) struct Statement {
     pub(super) sql: Rc<[u8]>,
-    plan: Rc<Plan>,
-    parameters: u16,
+    pub(super) plan: Rc<Plan>,
+    pub(super) parameters: u16,
     /// (generation of the leg, id there).
     pub(super) legs: Vec<(u64, u32)>,
     /// Generation of the leg that executed it last: its cursor is there.
-    last: u64,
+    pub(super) last: u64,
     /// Generation of the leg whose column definitions the client has.
     pub(super) columns_of: u64,
     /// Parameter types as the client sent them last.
-    types: Vec<u8>,
+    pub(super) types: Vec<u8>,
     /// Parameters by which it asks information_schema for a table.
-    asked: Vec<AskedParameter>,
+    pub(super) asked: Vec<AskedParameter>,
     /// COM_STMT_SEND_LONG_DATA payloads that wait for the execute.
-    long_data: Vec<Vec<u8>>,
+    pub(super) long_data: Vec<Vec<u8>>,
 }
 
 /// All of a session.
@@ -72,6 +70,10 @@ impl Hasher for IdHasher {
 }
 
 impl Statements {
+    pub(super) fn get(&self, id: u32) -> Option<&Statement> {
+        self.by_id.get(&id)
+    }
+
     /// As after COM_RESET_CONNECTION.
     pub(crate) fn clear(&mut self) {
         *self = Statements { last_id: self.last_id, ..Statements::default() };
@@ -284,7 +286,7 @@ impl Session {
         Ok(())
     }
 
-    fn executed(&mut self, id: u32, at: usize, outcome: &Outcome, started: Instant) {
+    pub(super) fn executed(&mut self, id: u32, at: usize, outcome: &Outcome, started: Instant) {
         let generation = self.legs.get(at).map_or(0, |l| l.generation);
         let Some(statement) = self.statements.by_id.get_mut(&id) else { return };
         statement.last = generation;
@@ -304,82 +306,6 @@ impl Session {
                 self.note(None, outcome);
             }
         }
-    }
-
-    async fn execute_with_care(
-        &mut self,
-        framed: Vec<u8>,
-        id: u32,
-        command: Command,
-        started: Instant,
-    ) -> Result<(), Failure> {
-        let Some(statement) = self.statements.by_id.get(&id) else { return Ok(()) };
-        let plan = Rc::clone(&statement.plan);
-        let payload = packet::payload(&framed).into_owned();
-        let asked = asked_tables(statement, &payload, command);
-        let facts: Option<Facts> = plan.single().map(|f| with_asked(f, &asked));
-        let expect = expected(&payload, command);
-        let mut attempts = Attempts::default();
-        loop {
-            let ticket = match &facts {
-                Some(facts) => self.pass_gates(facts).await?,
-                None => None,
-            };
-            let at = match &facts {
-                Some(facts) => self.target(facts, asked.is_empty().then_some(&*plan)).await?,
-                None => 0,
-            };
-            if let Some(facts) = &facts {
-                self.before(facts, at).await?;
-            }
-            let (out, columns) = self.execute_for(id, at, payload.clone(), command).await?;
-            let outcome = match (&facts, &ticket) {
-                (Some(Facts { kind: Kind::Kill { query, id: Some(id) }, .. }), _) => {
-                    Box::pin(self.send_kill(&out, at, expect, *id, *query)).await?
-                }
-                (Some(facts), Some(ticket)) if columns.is_empty() => match self.send_gated(&out, at, expect).await? {
-                    Sent::Answered(outcome) => outcome,
-                    Sent::Sealed => {
-                        Box::pin(self.sealed(facts, ticket, at, &mut attempts)).await?;
-                        continue;
-                    }
-                },
-                _ if columns.is_empty() => self.send_relay(&out, at, expect).await?,
-                _ => Box::pin(self.send_with_columns(&out, at, expect, &columns)).await?,
-            };
-            self.executed(id, at, &outcome, started);
-            return Ok(());
-        }
-    }
-
-    /// The bytes that execute a statement on a leg, framed, and the columns that the client has of it where that leg leaves them out.
-    async fn execute_for(
-        &mut self,
-        id: u32,
-        at: usize,
-        mut payload: Vec<u8>,
-        command: Command,
-    ) -> Result<(Vec<u8>, Vec<u8>), Failure> {
-        let Here { id: there, fresh, columns } = self.prepared_on(id, at).await?;
-        let here = self.legs.get(at).map(|l| l.generation);
-        let mut out = Vec::with_capacity(payload.len() + 16);
-        let Some(statement) = self.statements.by_id.get_mut(&id) else { return Ok((out, columns)) };
-        // a store keeps the types that it was sent: those of an execute elsewhere it has not seen
-        if fresh || here != Some(statement.last) {
-            insert_types(statement, &mut payload, command);
-        }
-        remember_types(statement, &payload, command);
-        for data in &mut statement.long_data {
-            if let Some(slot) = data.get_mut(1..5) {
-                slot.copy_from_slice(&there.to_le_bytes());
-            }
-            packet::put(&mut out, 0, data);
-        }
-        if let Some(slot) = payload.get_mut(1..5) {
-            slot.copy_from_slice(&there.to_le_bytes());
-        }
-        packet::put(&mut out, 0, &payload);
-        Ok((out, columns))
     }
 
     /// COM_STMT_FETCH and COM_STMT_RESET: to the leg that executed the statement last.
@@ -465,7 +391,7 @@ const BULK_FIXED: usize = 7;
 const BULK_SEND_TYPES: u8 = 128;
 
 /// The shape of the answer to an execute.
-fn expected(payload: &[u8], command: Command) -> Expect {
+pub(super) fn expected(payload: &[u8], command: Command) -> Expect {
     match payload.get(5) {
         Some(cursor) if command == Command::StmtExecute && *cursor != 0 => Expect::Cursor,
         _ => Expect::Results,
@@ -473,7 +399,7 @@ fn expected(payload: &[u8], command: Command) -> Expect {
 }
 
 /// The tables that an execute asks information_schema for by its parameters (RULES.md 25).
-fn asked_tables(statement: &Statement, payload: &[u8], command: Command) -> Vec<TableRef> {
+pub(super) fn asked_tables(statement: &Statement, payload: &[u8], command: Command) -> Vec<TableRef> {
     if statement.asked.is_empty() || command != Command::StmtExecute {
         return Vec::new();
     }
@@ -501,7 +427,7 @@ fn asked_tables(statement: &Statement, payload: &[u8], command: Command) -> Vec<
         .collect()
 }
 
-fn with_asked(facts: &Facts, asked: &[TableRef]) -> Facts {
+pub(super) fn with_asked(facts: &Facts, asked: &[TableRef]) -> Facts {
     let mut facts = facts.clone();
     if !asked.is_empty() {
         facts.tables = facts.tables.iter().chain(asked).cloned().collect();
@@ -509,7 +435,7 @@ fn with_asked(facts: &Facts, asked: &[TableRef]) -> Facts {
     facts
 }
 
-fn remember_types(statement: &mut Statement, payload: &[u8], command: Command) {
+pub(super) fn remember_types(statement: &mut Statement, payload: &[u8], command: Command) {
     let types = match command {
         Command::StmtExecute => execute_types(payload, statement.parameters)
             .filter(|t| t.bound)
@@ -527,7 +453,7 @@ fn remember_types(statement: &mut Statement, payload: &[u8], command: Command) {
 }
 
 /// Puts the remembered types into an execute that brings none (RULES.md 13).
-fn insert_types(statement: &Statement, payload: &mut Vec<u8>, command: Command) {
+pub(super) fn insert_types(statement: &Statement, payload: &mut Vec<u8>, command: Command) {
     if statement.types.is_empty() {
         return;
     }

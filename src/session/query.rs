@@ -489,6 +489,7 @@ impl Session {
         let Session { client, legs, .. } = self;
         let Some(leg) = legs.get_mut(at) else { return Err(Fatal::Quit) };
         leg.busy = true;
+        leg.answered = false;
         leg.backend.stream.write(framed).await.map_err(|e| leg.lost(e))?;
         if !several {
             return relay(client, leg, expect).await;

@@ -135,6 +135,11 @@ impl Registry {
         }
     }
 
+    /// Every session looks at its connections once.
+    pub fn wake_all(&self) {
+        self.list().iter().filter_map(|s| s.waker.get()).for_each(Waker::wake_by_ref);
+    }
+
     /// Takes a place among `limit` clients; `None` when all are taken.
     #[must_use]
     pub fn seat(self: &Arc<Self>, limit: u32) -> Option<Seat> {

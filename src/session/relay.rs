@@ -69,6 +69,7 @@ pub(crate) async fn finish(client: &mut PacketStream, leg: &mut Leg, reply: &mut
         loop {
             let step = reply.feed(leg.backend.stream.buffered()).map_err(|e| leg.nonsense(e))?;
             if step.consumed > 0 {
+                leg.answered = true;
                 leg.backend.stream.pass(client, step.consumed).await.map_err(Fatal::client)?;
             }
             match step.event {
@@ -149,7 +150,8 @@ async fn changed(client: &mut PacketStream, leg: &mut Leg, length: usize) -> Res
 
 /// Reads from the store, unless something is left of an earlier read that was not looked at; a client that closes ends it.
 pub(crate) async fn fill_watching(client: &mut PacketStream, leg: &mut Leg) -> Result<(), Fatal> {
-    let stream = &mut leg.backend.stream;
+    let given_up = leg.given_up;
+    let crate::backend::Backend { stream, handle, .. } = &mut leg.backend;
     let read = poll_fn(|cx| {
         if let Poll::Ready(read) = stream.poll_fill(cx) {
             return Poll::Ready(Ok(read));
@@ -163,6 +165,9 @@ pub(crate) async fn fill_watching(client: &mut PacketStream, leg: &mut Leg) -> R
                 Ok(_) => {}
                 Err(e) => return Poll::Ready(Err(e)),
             }
+        }
+        if handle.times_given_up() != given_up {
+            return Poll::Ready(Ok(Err(io::ErrorKind::ConnectionAborted.into())));
         }
         Poll::Pending
     })
@@ -227,12 +232,14 @@ pub(crate) struct Part<'a> {
     pub(crate) gated: bool,
 }
 
-/// Relays one response as a part of a longer one, or with columns put in: renumbered from `sequence`.
+/// Relays one response as a part of a longer one, or with columns put in: renumbered from `sequence`; into `held` rather than to
+/// the client, where that is given.
 pub(crate) async fn relay_part(
     client: &mut PacketStream,
     leg: &mut Leg,
     sequence: &mut u8,
     part: &Part<'_>,
+    mut held: Option<&mut Vec<u8>>,
 ) -> Result<Sent, Fatal> {
     let more = part.more;
     let mut reply = Reply::new(part.expect, leg.backend.capabilities);
@@ -255,7 +262,10 @@ pub(crate) async fn relay_part(
             packet::put(&mut packet, *sequence, &payload);
             mark(&mut packet, *sequence, more && role == Role::Last, leg.backend.capabilities);
             *sequence = sequence.wrapping_add(1);
-            client.write(&packet).await.map_err(Fatal::client)?;
+            match &mut held {
+                Some(held) => held.extend_from_slice(&packet),
+                None => client.write(&packet).await.map_err(Fatal::client)?,
+            }
             continue;
         }
         if reply.leaves_out_columns() && !part.columns.is_empty() {
@@ -278,7 +288,13 @@ pub(crate) async fn relay_part(
                 fill_watching(client, leg).await?;
             }
             let n = left.min(leg.backend.stream.buffered().len());
-            leg.backend.stream.pass(client, n).await.map_err(Fatal::client)?;
+            match &mut held {
+                Some(held) => {
+                    held.extend_from_slice(leg.backend.stream.buffered().get(..n).unwrap_or_default());
+                    leg.backend.stream.consume(n);
+                }
+                None => leg.backend.stream.pass(client, n).await.map_err(Fatal::client)?,
+            }
             left -= n;
         }
         if role == Role::LocalInfile {

@@ -87,7 +87,7 @@ impl Session {
         leg.busy = true;
         leg.backend.stream.write(framed).await.map_err(|e| leg.lost(e))?;
         let part = Part { expect, more: false, columns, gated: false };
-        let Sent::Answered(outcome) = relay_part(client, leg, &mut 1, &part).await? else {
+        let Sent::Answered(outcome) = relay_part(client, leg, &mut 1, &part, None).await? else {
             return Ok(Outcome::default());
         };
         self.after_part(at, several, &outcome).await?;

@@ -266,6 +266,7 @@ impl Applier {
         let waiting = |e: control::ControlError| End::Lost(e.to_string());
         let mut own = rounds::connect(&self.settings.standby, &self.settings.group).await.map_err(waiting)?;
         let term = self.lease(&mut own).await?;
+        self.may_apply(&mut own).await?;
         let marks = rounds::read_marks(&mut own, &self.settings.group).await?;
         let resume = marks::resume(&marks).map_err(|e| End::Again(Phase::Waiting(e.to_string())))?;
         let mut tenure =
@@ -290,6 +291,26 @@ impl Applier {
         let reader = Reader::start(source, tenure.resume.position.clone(), tables);
         let reader = reader.map_err(|e| End::Lost(e.to_string()))?;
         tenure.rounds(self, reader).await
+    }
+
+    /// The store must say of itself that it is this authority's standby: one that was opened meanwhile, or has come back and is
+    /// not settled yet, is not written to.
+    async fn may_apply(&self, own: &mut Backend) -> Result<(), End> {
+        let rows = match super::record::read(own, &self.settings.group).await {
+            Ok(rows) => rows,
+            // a schema of before the cutover: `init` says so
+            Err(QueryError::Refused(_)) => return Ok(()),
+            Err(e) => return Err(e.into()),
+        };
+        own.execute(b"COMMIT").await?;
+        let authority = self.settings.authority.name();
+        match rows.record {
+            Some(r) if r.standing != super::record::Standing::Standby || r.authority != authority => {
+                let store = self.settings.standby.name();
+                Err(End::Again(Phase::Waiting(format!("{store} is not the standby of {authority} yet, or no more"))))
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn lease(&mut self, own: &mut Backend) -> Result<u64, End> {

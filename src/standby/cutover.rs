@@ -148,10 +148,15 @@ impl Cutover<'_> {
         let stores = settings.stores.each_ref();
         let refused = |e: PairError| {
             let mend =
-                "see `switchover status`; a store that is lost is given up by fallback, not by a cutover".to_owned();
+                "see `switchover status`; an authority that is lost is given up with `--force`: what it has alone is settled when it returns"
+                    .to_owned();
             CutoverError::Refused(vec![(e.to_string(), mend)])
         };
-        let mut pair = Pair::connect(&settings.group, &settings.tables, stores).await.map_err(refused)?;
+        let mut pair = match Pair::connect(&settings.group, &settings.tables, stores).await {
+            Ok(pair) => pair,
+            Err(error) if self.wish.force && !self.wish.dry_run => return self.without(error).await,
+            Err(error) => return Err(refused(error)),
+        };
         let (from, epoch, token) = self.look(&mut pair).await?;
         let problems = self.preconditions(&mut pair, &from).await.map_err(refused)?;
         if !problems.is_empty() && !self.wish.force {
@@ -169,6 +174,27 @@ impl Cutover<'_> {
         }
         self.shared.followed(self.report.epoch, Duration::from_secs(5)).await;
         self.done("writes go on".to_owned());
+        Ok(self.report.clone())
+    }
+
+    /// The authority cannot be reached, and the operator gives it up: the fallback, by hand.
+    async fn without(&mut self, error: PairError) -> Result<Report, CutoverError> {
+        let settings = &self.shared.settings;
+        self.step = "fallback";
+        let open = |why: String| CutoverError::Open { step: "fallback", why };
+        let to = settings.stores.iter().find(|s| s.name() == self.wish.to);
+        let from = settings.stores.iter().find(|s| s.name() != self.wish.to);
+        let (Some(to), Some(from)) = (to, from) else { return Err(open("no such store".to_owned())) };
+        let why = format!("{error}; {}", self.wish.reason);
+        let opened = super::fallback::open(self.shared, from.name(), to, &why).await.map_err(|e| open(e.to_string()))?;
+        let Some(opened) = opened else { return Err(open(format!("{} is no standby", to.name()))) };
+        settings.gate.acks().give_up();
+        self.report.from = from.name().to_owned();
+        self.report.epoch = opened.epoch;
+        self.report.skipped.push((error.to_string(), String::new()));
+        self.shared.look();
+        self.shared.followed(opened.epoch, Duration::from_secs(5)).await;
+        self.done(format!("{} is the authority, epoch {}; {} is settled when it returns", to.name(), opened.epoch, from.name()));
         Ok(self.report.clone())
     }
 

@@ -23,10 +23,12 @@
 //! What does not fit stops the group: [`applier`] goes back to one transaction at a time, so that the one that does not fit is
 //! named, and waits for `switchover standby retry` or `skip`.
 
+mod acks;
 pub mod applier;
 pub mod catalog;
 pub mod check;
 pub mod cutover;
+pub mod fallback;
 pub mod health;
 pub mod images;
 pub mod init;

@@ -70,10 +70,16 @@ pub async fn read_marks(backend: &mut Backend, group: &str) -> Result<Vec<Mark>,
     );
     let rows = backend.query(sql.as_bytes()).await.map_err(Failed::of)?;
     backend.execute(b"COMMIT").await.map_err(Failed::of)?;
-    let cells = |row: &Vec<Option<Vec<u8>>>| -> Vec<String> {
-        row.iter().map(|v| String::from_utf8_lossy(v.as_deref().unwrap_or_default()).into_owned()).collect()
-    };
-    rows.rows.iter().map(|row| marks::from_cells(&cells(row)).map_err(|e| Failed::Lost(e.to_string()))).collect()
+    rows.rows.iter().map(|row| mark_of(row).map_err(|e| Failed::Lost(e.to_string()))).collect()
+}
+
+/// A mark from its row.
+///
+/// # Errors
+/// As [`marks::from_cells`].
+pub(super) fn mark_of(row: &[Option<Vec<u8>>]) -> Result<Mark, marks::BadMarks> {
+    let text = |v: &Option<Vec<u8>>| String::from_utf8_lossy(v.as_deref().unwrap_or_default()).into_owned();
+    marks::from_cells(&row.iter().map(text).collect::<Vec<_>>())
 }
 
 /// Why a part was not applied. Nothing of it is there then, but after [`Failed::Lost`], which leaves that open.

@@ -10,6 +10,7 @@
 //! - `groups`: which store is the authority, by its own row on each store; see [`super::record`].
 //! - `intents`: the cutover that is under way, on the store that it leaves.
 //! - `proxies`: who serves the group, and for which cutover nothing is in flight there any more.
+//! - `fallbacks`: how far a standby had come when it was opened, and where its own log was.
 //! - `refused`: who was refused by the seal. It is no transactional table: what a trigger writes there outlives its own refusal.
 
 /// Its name.
@@ -19,7 +20,7 @@ pub const SCHEMA: &str = "switchover";
 pub const PARTS: usize = 4;
 
 /// The statements that make it; running them again changes nothing.
-pub const STATEMENTS: [&str; 12] = [
+pub const STATEMENTS: [&str; 13] = [
     "CREATE DATABASE IF NOT EXISTS switchover CHARACTER SET utf8mb4",
     "CREATE TABLE IF NOT EXISTS switchover.leases (
   group_name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
@@ -115,6 +116,16 @@ pub const STATEMENTS: [&str; 12] = [
   cutover VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   renewed DATETIME(6) NOT NULL,
   PRIMARY KEY (group_name, proxy)
+) ENGINE = InnoDB",
+    "CREATE TABLE IF NOT EXISTS switchover.fallbacks (
+  group_name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+  epoch BIGINT UNSIGNED NOT NULL,
+  source VARCHAR(64) NOT NULL,
+  position TEXT NOT NULL,
+  applied LONGTEXT NOT NULL,
+  opened TEXT NOT NULL,
+  opened_at DATETIME(6) NOT NULL,
+  state VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL
 ) ENGINE = InnoDB",
     "CREATE TABLE IF NOT EXISTS switchover.refused (
   group_name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,

@@ -19,19 +19,22 @@ use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::fallback::{self, cause_of, cause_of_query};
+use super::health::{self, Cause, Evidence, Health, State};
 use super::pair::Pair;
 use super::record::{self, Intent, Rows2, Verdict, verdict};
 use super::schema::literal;
 use super::tables::GroupTables;
+use crate::backend::connection::QueryError;
 use crate::backend::{Backend, StoreHandle, control};
-use crate::config::model::Keeping;
+use crate::config::model::{Fallback, Keeping};
 use crate::routing::Gate;
 
 /// Between two looks.
 const TICK: Duration = Duration::from_millis(100);
 /// The same, while the authority changes.
 const QUICK: Duration = Duration::from_millis(20);
-/// For an answer.
+/// For an answer; less, where an authority is given up so soon that it would be a hole in the evidence.
 const LIMIT: Duration = Duration::from_secs(1);
 /// How often this proxy says that it is alive.
 const ALIVE: Duration = Duration::from_secs(1);
@@ -49,6 +52,9 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Follow: Send + Sync + 'static {
     /// Routes the group to `authority`; done when new statements go there. `by` and `why` are the cutover's.
     fn follow<'a>(&'a self, group: &'a str, authority: &'a str, by: &'a str, why: &'a str) -> BoxFuture<'a, ()>;
+
+    /// A store is down, and another has taken over: nobody waits for it any longer.
+    fn give_up(&self, store: &str);
 }
 
 /// What a watcher needs to know.
@@ -84,6 +90,10 @@ pub struct View {
     pub cutover: Option<(String, String)>,
     /// Why a store could not be asked, by its name.
     pub unreachable: Vec<(String, String)>,
+    /// How each store is, by its name.
+    pub health: Vec<(String, State)>,
+    /// What the newest fallback left behind, or why that is not settled yet.
+    pub left_behind: Vec<String>,
 }
 
 /// A watcher's settings and view, for whoever conducts.
@@ -188,6 +198,8 @@ struct Seen {
     rows: Option<Rows2>,
     error: Option<String>,
     asked: Option<Instant>,
+    /// It answers, but what is written there fails.
+    unwritable: Option<Cause>,
 }
 
 struct Watcher {
@@ -206,12 +218,18 @@ struct Watcher {
     seals: u64,
     /// The newest cutover that was seen: who wanted it, and why.
     wanted: (String, String),
+    health: [Health; 2],
+    /// When a returned authority was tried to be settled last.
+    tried: Option<Instant>,
 }
 
 impl Watcher {
     fn new(shared: Arc<Shared>, follow: Arc<dyn Follow>) -> Watcher {
         let authority = shared.view().authority;
+        let times = health::Settings { fallback_after: shared.settings.keeping.fallback_after, ..Default::default() };
         Watcher {
+            health: [Health::new(times), Health::new(times)],
+            tried: None,
             shared,
             follow,
             seen: [Seen::default(), Seen::default()],
@@ -225,13 +243,22 @@ impl Watcher {
     }
 
     async fn run(mut self, mut ended: watch::Receiver<bool>) {
+        let shared = Arc::clone(&self.shared);
+        tokio::select! {
+            () = self.watch(&mut ended) => {}
+            () = super::acks::confirm(shared) => {}
+        }
+        self.leave().await;
+    }
+
+    async fn watch(&mut self, ended: &mut watch::Receiver<bool>) {
         loop {
             let pause = tokio::select! {
-                _ = ended.wait_for(|end| *end) => return self.leave().await,
+                _ = ended.wait_for(|end| *end) => return,
                 pause = self.turn() => pause,
             };
             tokio::select! {
-                _ = ended.wait_for(|end| *end) => return self.leave().await,
+                _ = ended.wait_for(|end| *end) => return,
                 () = self.shared.settings.gate.look_wanted() => {}
                 () = sleep(pause) => {}
             }
@@ -249,6 +276,11 @@ impl Watcher {
             self.tell_store(&name, &sql).await;
         }
         self.shared.settings.gate.release();
+    }
+
+    /// For an answer.
+    fn limit(&self) -> Duration {
+        LIMIT.min(self.shared.settings.keeping.fallback_after / 4).max(QUICK)
     }
 
     fn at(&self, name: &str) -> Option<usize> {
@@ -271,6 +303,9 @@ impl Watcher {
         let intent = self.intent();
         self.publish(&verdict, intent.as_ref());
         self.say_alive().await;
+        if self.may_fall_back(serving) {
+            return self.fall_back(serving).await;
+        }
         if let Some(intent) = intent.filter(Intent::is_live) {
             self.unsettled = None;
             self.hold(&intent).await;
@@ -301,8 +336,11 @@ impl Watcher {
                 }
                 QUICK
             }
-            Verdict::Returned { .. } => {
+            Verdict::Returned { authority, epoch } => {
+                let (authority, epoch) = (authority.clone(), *epoch);
                 self.unsettled = None;
+                self.settled(&authority, epoch).await;
+                self.take_back(&authority).await;
                 TICK
             }
         }
@@ -321,7 +359,11 @@ impl Watcher {
             settings.gate.changed();
         }
         let settings = &self.shared.settings;
-        lock(&self.shared.view).followed = epoch;
+        {
+            let mut view = lock(&self.shared.view);
+            authority.clone_into(&mut view.authority);
+            (view.epoch, view.followed) = (epoch, epoch);
+        }
         self.shared.changed.send_replace(epoch);
         settings.gate.release();
         let seals = settings.gate.seals();
@@ -367,48 +409,120 @@ impl Watcher {
         }
         let sql = self.alive_statement(&self.drained.clone());
         let mut told = true;
-        for name in self.shared.settings.stores.each_ref().map(|s| s.name().to_owned()) {
-            told &= self.tell_store(&name, &sql).await;
+        for (at, name) in self.shared.settings.stores.each_ref().map(|s| s.name().to_owned()).iter().enumerate() {
+            let heard = self.try_store(name, &sql).await;
+            if let Some(seen) = self.seen.get_mut(at) {
+                seen.unwritable = heard.err().flatten();
+            }
+            told &= heard.is_ok();
         }
         self.alive = told.then(Instant::now);
     }
 
     async fn tell_store(&mut self, name: &str, sql: &str) -> bool {
-        let Some(seen) = self.at(name).and_then(|at| self.seen.get_mut(at)) else { return false };
-        let Some(backend) = seen.backend.as_mut() else { return false };
-        match timeout(LIMIT, backend.execute(sql.as_bytes())).await {
-            Ok(Ok(_)) => true,
-            Ok(Err(crate::backend::connection::QueryError::Refused(_))) => false,
-            _ => {
+        self.try_store(name, sql).await.is_ok()
+    }
+
+    /// Writes at a store; why it cannot, where that says something of its health.
+    async fn try_store(&mut self, name: &str, sql: &str) -> Result<(), Option<Cause>> {
+        let limit = self.limit();
+        let Some(seen) = self.at(name).and_then(|at| self.seen.get_mut(at)) else { return Err(None) };
+        let Some(backend) = seen.backend.as_mut() else { return Err(None) };
+        match timeout(limit, backend.execute(sql.as_bytes())).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(QueryError::Refused(e))) => Err(Cause::of(e.code)),
+            Ok(Err(_)) => {
                 seen.backend = None;
-                false
+                Err(Some(Cause::Lost))
+            }
+            Err(_) => {
+                seen.backend = None;
+                Err(Some(Cause::Silent))
             }
         }
     }
 
     /// Reads a store's rows; what it said before is forgotten where it does not answer.
     async fn ask(&mut self, at: usize) {
+        let limit = self.limit();
         let (Some(store), Some(seen)) = (self.shared.settings.stores.get(at), self.seen.get_mut(at)) else { return };
         seen.asked = Some(Instant::now());
         let group = &self.shared.settings.group;
-        let answer = timeout(LIMIT, async {
+        let answer = timeout(limit, async {
             if seen.backend.is_none() {
-                seen.backend = Some(control::connect(store, LIMIT).await.map_err(|e| e.to_string())?);
+                seen.backend = Some(control::connect(store, limit).await.map_err(|e| (cause_of(&e), e.to_string()))?);
             }
-            let Some(backend) = seen.backend.as_mut() else { return Err(String::new()) };
-            record::read(backend, group).await.map_err(|e| e.to_string())
+            let Some(backend) = seen.backend.as_mut() else { return Err((Cause::Lost, String::new())) };
+            record::read(backend, group).await.map_err(|e| (cause_of_query(&e), e.to_string()))
         });
-        match answer.await.unwrap_or_else(|_| Err("it does not answer".to_owned())) {
+        let evidence = match answer.await.unwrap_or_else(|_| Err((Cause::Silent, "it does not answer".to_owned()))) {
             Ok(rows) => {
                 seen.rows = Some(rows);
                 seen.error = None;
+                seen.unwritable.map_or(Evidence::Good, Evidence::Failed)
             }
-            Err(error) => {
+            Err((cause, error)) => {
                 seen.backend = None;
                 seen.rows = None;
                 seen.error = Some(error);
+                Evidence::Failed(cause)
             }
+        };
+        if evidence == Evidence::Good && store.name() == self.authority {
+            self.shared.settings.gate.prove();
         }
+        if let Some(health) = self.health.get_mut(at) {
+            health.see(Instant::now(), evidence);
+        }
+    }
+
+    /// Whether the authority has been down for long enough, and its standby can take over.
+    fn may_fall_back(&self, serving: usize) -> bool {
+        let down = self.health.get(serving).is_some_and(|h| h.state() == State::Down);
+        let other = self.seen.get(1 - serving.min(1)).and_then(|s| s.rows.as_ref()?.record.as_ref());
+        down && self.shared.settings.keeping.fallback == Fallback::Auto
+            && other.is_some_and(|r| r.standing == record::Standing::Standby && r.authority == self.authority)
+    }
+
+    /// The standby takes over.
+    async fn fall_back(&mut self, serving: usize) -> Duration {
+        let settings = &self.shared.settings;
+        let why = self.health.get(serving).and_then(Health::cause).map_or("it is down", Cause::words);
+        let Some(to) = settings.stores.get(1 - serving.min(1)) else { return TICK };
+        settings.gate.hold();
+        self.wanted = ("fallback: auto".to_owned(), why.to_owned());
+        match fallback::open(&self.shared, &self.authority, to, why).await {
+            Ok(Some(opened)) => {
+                let from = self.authority.clone();
+                settings.gate.acks().give_up();
+                self.settled(&opened.authority, opened.epoch).await;
+                self.follow.give_up(&from);
+            }
+            // another proxy was there first, or it is no standby any more: the rows say so at the next look
+            Ok(None) => {}
+            Err(error) => tracing::error!(group = settings.group, %error, "the standby cannot take over yet"),
+        }
+        QUICK
+    }
+
+    /// The authority that was given up is back.
+    async fn take_back(&mut self, authority: &str) {
+        if self.tried.is_some_and(|at| at.elapsed() < PATIENCE) {
+            return;
+        }
+        let group = self.shared.settings.group.clone();
+        let lines = match fallback::take_back(&self.shared, authority).await {
+            Ok(report) => {
+                tracing::warn!(group, "the old authority is settled: {}", report.lines().join("; "));
+                report.lines()
+            }
+            Err(error) => {
+                tracing::warn!(group, %error, "the old authority is back, and not settled yet");
+                vec![error.to_string()]
+            }
+        };
+        self.tried = Some(Instant::now());
+        lock(&self.shared.view).left_behind = lines;
     }
 
     fn verdict(&self) -> Verdict {
@@ -418,10 +532,21 @@ impl Watcher {
         let (ra, rb) = (record(a), record(b));
         for (store, seen) in [(sa, a), (sb, b)] {
             if let Some(error) = &seen.error {
+                if let Some(alone) = self.taken_over() {
+                    return alone;
+                }
                 return Verdict::Unclear(format!("store {} cannot be asked: {error}", store.name()));
             }
         }
         verdict((sa.name(), ra.as_ref()), (sb.name(), rb.as_ref()))
+    }
+
+    /// The store that this proxy routes by cannot be asked, and the other says that it has taken over.
+    fn taken_over(&self) -> Option<Verdict> {
+        let serving = self.at(&self.authority)?;
+        let other = self.seen.get(1 - serving.min(1))?.rows.as_ref()?.record.as_ref()?;
+        let newer = other.epoch > self.shared.view().followed && other.standing == record::Standing::Open;
+        newer.then(|| Verdict::Settled { authority: other.authority.clone(), epoch: other.epoch })
     }
 
     /// The cutover that is written down on either store.
@@ -444,6 +569,8 @@ impl Watcher {
             other => format!("{other:?}"),
         };
         view.cutover = intent.map(|i| (i.cutover.clone(), i.target.clone()));
+        let states = self.health.iter().zip(stores).map(|(h, s)| (s.name().to_owned(), h.state()));
+        view.health = states.collect();
         view.unreachable = errors.filter_map(|(seen, s)| Some((s.name().to_owned(), seen.error.clone()?))).collect();
     }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::rc::Rc;
 
-use super::super::model::{ChangeLog, Group, Keeping, StoreId, TablePattern};
+use super::super::model::{Ack, ChangeLog, Fallback, Group, Keeping, StoreId, TablePattern};
 use super::super::problem::ProblemKind;
 use super::super::raw::{Content, Entry, Node};
 use super::super::reader::{Fields, Reader, shown};
@@ -13,7 +13,7 @@ use super::super::units;
 use super::{StoreNames, check_name};
 
 /// Keys of a group that later versions obey.
-const LATER: [&str; 7] = ["ack", "ack_timeout", "fallback", "fallback_after", "shadow", "tenant", "tenants"];
+const LATER: [&str; 3] = ["shadow", "tenant", "tenants"];
 
 /// Databases of one group.
 const MAX_DATABASES: usize = 1_000;
@@ -84,7 +84,12 @@ fn group(reader: &mut Reader<'_>, entry: &Entry, names: &StoreNames, claims: &mu
 fn keeping(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Keeping {
     const DURATION: &str = "a number with a unit, as 10s or 500ms";
     let mut keeping = Keeping::default();
-    for (key, place) in [("hold_max", &mut keeping.hold_max), ("drain_timeout", &mut keeping.drain_timeout)] {
+    for (key, place) in [
+        ("hold_max", &mut keeping.hold_max),
+        ("drain_timeout", &mut keeping.drain_timeout),
+        ("ack_timeout", &mut keeping.ack_timeout),
+        ("fallback_after", &mut keeping.fallback_after),
+    ] {
         let Some(node) = fields.take(key) else { continue };
         if let Some(value) = reader.parsed(node, &fields.name(key), DURATION, units::duration) {
             *place = value;
@@ -93,6 +98,12 @@ fn keeping(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Keeping {
     let logs = [("binlog", ChangeLog::Binlog), ("journal", ChangeLog::Journal)];
     let log = fields.take("change_log").and_then(|node| reader.choice(node, &fields.name("change_log"), &logs));
     keeping.change_log = log.unwrap_or_default();
+    let acks = [("authority", Ack::Authority), ("standby", Ack::Standby)];
+    let ack = fields.take("ack").and_then(|node| reader.choice(node, &fields.name("ack"), &acks));
+    keeping.ack = ack.unwrap_or_default();
+    let ways = [("manual", Fallback::Manual), ("auto", Fallback::Auto)];
+    let fallback = fields.take("fallback").and_then(|node| reader.choice(node, &fields.name("fallback"), &ways));
+    keeping.fallback = fallback.unwrap_or_default();
     keeping
 }
 

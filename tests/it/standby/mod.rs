@@ -2,6 +2,7 @@
 
 mod cutover;
 mod deaths;
+mod fallback;
 mod init;
 mod journal;
 mod lease;

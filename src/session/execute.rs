@@ -1,0 +1,127 @@
+//! An execute that does not go its hot path: routed, its statement prepared where it runs, its types and long data put in; again
+//! where the group's store was sealed, or has failed, before it had an effect.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::Session;
+use super::control_flow::Failure;
+use super::guard::{Attempts, Sent, Ticket};
+use super::prepared::{asked_tables, expected, insert_types, remember_types, with_asked};
+use super::query::Plan;
+use super::reprepare::Here;
+use crate::sql::Facts;
+use crate::sql::facts::Kind;
+use crate::wire::Command;
+use crate::wire::packet;
+
+impl Session {
+    pub(crate) async fn execute_with_care(
+        &mut self,
+        framed: Vec<u8>,
+        id: u32,
+        command: Command,
+        started: Instant,
+    ) -> Result<(), Failure> {
+        let Some(statement) = self.statements.get(id) else { return Ok(()) };
+        let plan = Rc::clone(&statement.plan);
+        let payload = packet::payload(&framed).into_owned();
+        let asked = asked_tables(statement, &payload, command);
+        let facts: Option<Facts> = plan.single().map(|f| with_asked(f, &asked));
+        let expect = expected(&payload, command);
+        let mut attempts = Attempts::default();
+        loop {
+            let ticket = match &facts {
+                Some(facts) => self.pass_gates(facts).await?,
+                None => None,
+            };
+            let before = ticket.as_ref().map_or(self.passes.len(), Ticket::before);
+            let cached = asked.is_empty().then_some(&*plan);
+            let ready = Box::pin(self.ready_to_execute(id, facts.as_ref(), cached, &payload, command)).await;
+            let (at, out, columns) = match (ready, &facts) {
+                (Ok(ready), _) => ready,
+                (Err(failure), Some(facts)) => {
+                    Box::pin(self.survive(facts, (before, false), failure, &mut attempts)).await?;
+                    continue;
+                }
+                (Err(failure), None) => return Err(failure),
+            };
+            let sent = match (&facts, &ticket) {
+                (Some(Facts { kind: Kind::Kill { query, id: Some(victim) }, .. }), _) => {
+                    Box::pin(self.send_kill(&out, at, expect, *victim, *query)).await.map(Sent::Answered)
+                }
+                _ if !columns.is_empty() => {
+                    let outcome = Box::pin(self.send_with_columns(&out, at, expect, &columns)).await?;
+                    Ok(Sent::Answered(outcome))
+                }
+                (_, Some(_)) => self.send_gated(&out, at, expect).await,
+                (_, None) => self.send_or_owe(&out, at, expect).await,
+            };
+            let outcome = match (sent, &facts, &ticket) {
+                (Ok(Sent::Answered(outcome)), ..) => outcome,
+                (Ok(Sent::Sealed), Some(facts), Some(ticket)) => {
+                    Box::pin(self.sealed(facts, ticket, at, &mut attempts)).await?;
+                    continue;
+                }
+                (Ok(Sent::Sealed), ..) => continue,
+                (Err(fatal), Some(facts), _) => {
+                    Box::pin(self.survive(facts, (before, true), fatal.into(), &mut attempts)).await?;
+                    continue;
+                }
+                (Err(fatal), None, _) => return Err(fatal.into()),
+            };
+            self.executed(id, at, &outcome, started);
+            return Ok(());
+        }
+    }
+
+    /// The leg on which it runs, ready for it, with the bytes and the columns of [`Session::execute_for`].
+    async fn ready_to_execute(
+        &mut self,
+        id: u32,
+        facts: Option<&Facts>,
+        cached: Option<&Plan>,
+        payload: &[u8],
+        command: Command,
+    ) -> Result<(usize, Vec<u8>, Vec<u8>), Failure> {
+        let at = match facts {
+            Some(facts) => self.target(facts, cached).await?,
+            None => 0,
+        };
+        if let Some(facts) = facts {
+            self.before(facts, at).await?;
+        }
+        let (out, columns) = self.execute_for(id, at, payload.to_vec(), command).await?;
+        Ok((at, out, columns))
+    }
+
+    /// The bytes that execute a statement on a leg, framed, and the columns that the client has of it where that leg leaves them out.
+    async fn execute_for(
+        &mut self,
+        id: u32,
+        at: usize,
+        mut payload: Vec<u8>,
+        command: Command,
+    ) -> Result<(Vec<u8>, Vec<u8>), Failure> {
+        let Here { id: there, fresh, columns } = self.prepared_on(id, at).await?;
+        let here = self.legs.get(at).map(|l| l.generation);
+        let mut out = Vec::with_capacity(payload.len() + 16);
+        let Some(statement) = self.statements.get_mut(id) else { return Ok((out, columns)) };
+        // a store keeps the types that it was sent: those of an execute elsewhere it has not seen
+        if fresh || here != Some(statement.last) {
+            insert_types(statement, &mut payload, command);
+        }
+        remember_types(statement, &payload, command);
+        for data in &mut statement.long_data {
+            if let Some(slot) = data.get_mut(1..5) {
+                slot.copy_from_slice(&there.to_le_bytes());
+            }
+            packet::put(&mut out, 0, data);
+        }
+        if let Some(slot) = payload.get_mut(1..5) {
+            slot.copy_from_slice(&there.to_le_bytes());
+        }
+        packet::put(&mut out, 0, &payload);
+        Ok((out, columns))
+    }
+}

@@ -1,0 +1,98 @@
+//! `ack: standby`: what a transaction of such a group has committed is acknowledged when the standby has it too.
+//!
+//! The store's answer is kept from the client until then. Whether a statement has committed, its answer says: no transaction is
+//! open any more, and no error. An answer that is not confirmed in time ends the connection: the write is on the authority, and
+//! whoever tried it again could do it twice.
+
+use tokio::time::Instant;
+
+use super::Session;
+use super::control_flow::{Failure, Fatal};
+use super::guard::Sent;
+use super::relay::{Part, relay_part};
+use crate::config::model::{Ack, Fallback};
+use crate::routing::gate::Standby;
+use crate::wire::ErrPacket;
+use crate::wire::reply::{Expect, Outcome};
+
+impl Session {
+    fn asks_standby(&self, group: &str) -> bool {
+        self.live.config().group_by_name(group).is_some_and(|g| g.keeping.ack == Ack::Standby)
+    }
+
+    /// Whether something is open that is acknowledged only when the standby has it.
+    pub(crate) fn owes(&self) -> bool {
+        self.passes.iter().any(|p| self.asks_standby(p.gate().group()))
+    }
+
+    /// A statement of a group whose standby is away is not begun, where nobody could acknowledge it.
+    pub(crate) fn may_owe(&self, group: &str, standby: Standby) -> Result<(), Failure> {
+        if standby != Standby::Away || !self.asks_standby(group) {
+            return Ok(());
+        }
+        let text = format!(
+            "switchover: group {group} acknowledges writes with its standby (ack: standby, fallback: auto), and the standby is away; \
+             nothing was done: try again"
+        );
+        Err(ErrPacket::new(1290, b"HY000", text).into())
+    }
+
+    /// Sends a statement that names no table of a group, as COMMIT; its answer waits for the standby where something is owed.
+    pub(crate) async fn send_or_owe(&mut self, framed: &[u8], at: usize, expect: Expect) -> Result<Sent, Fatal> {
+        if self.owes() {
+            return self.send_owing(framed, at, expect).await;
+        }
+        self.send_relay(framed, at, expect).await.map(Sent::Answered)
+    }
+
+    /// Sends a statement, and gives the client its answer when the standby has what it has committed.
+    pub(crate) async fn send_owing(&mut self, framed: &[u8], at: usize, expect: Expect) -> Result<Sent, Fatal> {
+        let several = self.several_take_part();
+        let mut held = Vec::new();
+        let sent = {
+            let Session { client, legs, .. } = self;
+            let Some(leg) = legs.get_mut(at) else { return Err(Fatal::Quit) };
+            leg.busy = true;
+            leg.answered = false;
+            leg.backend.stream.write(framed).await.map_err(|e| leg.lost(e))?;
+            let part = Part { expect, more: false, columns: &[], gated: true };
+            relay_part(client, leg, &mut 1, &part, Some(&mut held)).await?
+        };
+        let Sent::Answered(outcome) = sent else { return Ok(Sent::Sealed) };
+        self.after_part(at, several, &outcome).await?;
+        self.pay(&outcome).await?;
+        self.client.write(&held).await.map_err(Fatal::client)?;
+        Ok(Sent::Answered(outcome))
+    }
+
+    /// Waits for the standby, where the statement has committed something.
+    pub(crate) async fn pay(&mut self, outcome: &Outcome) -> Result<(), Fatal> {
+        if outcome.error.is_some() || self.in_transaction() {
+            return Ok(());
+        }
+        let owed: Vec<_> = self.passes.iter().map(|p| std::sync::Arc::clone(p.gate())).collect();
+        for gate in owed.into_iter().filter(|g| self.asks_standby(g.group())) {
+            let Some(keeping) = self.live.config().group_by_name(gate.group()).map(|g| g.keeping) else { continue };
+            if gate.acks().standby() == Standby::Degraded {
+                gate.acks().was_alone();
+                continue;
+            }
+            let number = gate.acks().ask();
+            let settled = gate.acks().settled(number, Instant::now() + keeping.ack_timeout).await;
+            if settled {
+                continue;
+            }
+            if keeping.fallback == Fallback::Manual {
+                gate.acks().was_alone();
+                continue;
+            }
+            let text = format!(
+                "switchover: the authority of group {} has committed this, and the standby has not confirmed it within {} ms",
+                gate.group(),
+                keeping.ack_timeout.as_millis()
+            );
+            return Err(Fatal::Closed(ErrPacket::new(1180, b"HY000", text)));
+        }
+        Ok(())
+    }
+}
