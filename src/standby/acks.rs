@@ -128,7 +128,8 @@ async fn mark(shared: &Shared, kept: &mut Option<Connected>) -> Result<(), PairE
     }
     let rows = there.query(b"SELECT @@last_gtid").await.map_err(failed)?;
     let text = rows.first(0).map(|v| String::from_utf8_lossy(v).into_owned()).unwrap_or_default();
-    let mark: Position = text.parse().map_err(|_| PairError::Unclear(format!("{authority} says {text:?} of its log")))?;
+    let mark: Position =
+        text.parse().map_err(|_| PairError::Unclear(format!("{authority} says {text:?} of its log")))?;
     loop {
         let rows = rounds::read_marks(standby, group).await.map_err(|e| PairError::Unclear(e.to_string()))?;
         let done = marks::resume(&rows).map_err(|e| PairError::Unclear(e.to_string()))?.position;

@@ -186,7 +186,8 @@ impl Cutover<'_> {
         let from = settings.stores.iter().find(|s| s.name() != self.wish.to);
         let (Some(to), Some(from)) = (to, from) else { return Err(open("no such store".to_owned())) };
         let why = format!("{error}; {}", self.wish.reason);
-        let opened = super::fallback::open(self.shared, from.name(), to, &why).await.map_err(|e| open(e.to_string()))?;
+        let opened =
+            super::fallback::open(self.shared, from.name(), to, &why).await.map_err(|e| open(e.to_string()))?;
         let Some(opened) = opened else { return Err(open(format!("{} is no standby", to.name()))) };
         settings.gate.acks().give_up();
         self.report.from = from.name().to_owned();
@@ -194,7 +195,12 @@ impl Cutover<'_> {
         self.report.skipped.push((error.to_string(), String::new()));
         self.shared.look();
         self.shared.followed(opened.epoch, Duration::from_secs(5)).await;
-        self.done(format!("{} is the authority, epoch {}; {} is settled when it returns", to.name(), opened.epoch, from.name()));
+        self.done(format!(
+            "{} is the authority, epoch {}; {} is settled when it returns",
+            to.name(),
+            opened.epoch,
+            from.name()
+        ));
         Ok(self.report.clone())
     }
 

@@ -94,14 +94,16 @@ async fn decide(side: &mut Side, group: &str, from: &str, seen: &Record, new: &R
     let name = literal(group);
     side.execute("START TRANSACTION").await?;
     // an applier that is about to commit has done so when this returns, or never will
-    let deposed = format!("UPDATE switchover.leases SET term = term + 1, renewed = '1970-01-02' WHERE group_name = {name}");
+    let deposed =
+        format!("UPDATE switchover.leases SET term = term + 1, renewed = '1970-01-02' WHERE group_name = {name}");
     side.execute(&deposed).await?;
     side.execute(&format!("UPDATE switchover.marks SET term = term + 1 WHERE group_name = {name}")).await?;
     let sql = format!("SELECT part, round, parts, base, position, ids FROM switchover.marks WHERE group_name = {name}");
     let store = side.name().to_owned();
     let rows = side.backend.query(sql.as_bytes()).await.map_err(|e| PairError::Query(store.clone(), e))?;
     let unclear = |e: marks::BadMarks| PairError::Unclear(e.to_string());
-    let marks: Vec<marks::Mark> = rows.rows.iter().map(|r| rounds::mark_of(r)).collect::<Result<_, _>>().map_err(unclear)?;
+    let marks: Vec<marks::Mark> =
+        rows.rows.iter().map(|r| rounds::mark_of(r)).collect::<Result<_, _>>().map_err(unclear)?;
     let resume = marks::resume(&marks).map_err(unclear)?;
     let opened = super::cutover::log_end(side).await?;
     let sql = format!(
@@ -151,8 +153,7 @@ async fn noted(side: &mut Side, group: &str, from: &str) -> Result<Option<Noted>
 pub async fn take_back(shared: &Shared, authority: &str) -> Result<Report, PairError> {
     let settings = &shared.settings;
     let group = &settings.group;
-    let mut pair =
-        super::pair::Pair::connect(group, &settings.tables, settings.stores.each_ref()).await?;
+    let mut pair = super::pair::Pair::connect(group, &settings.tables, settings.stores.each_ref()).await?;
     let (new, old) = pair.side(authority)?;
     let unclear = |text: String| PairError::Unclear(text);
     let epoch = new.rows(group).await?.record.map(|r| r.epoch);
@@ -161,7 +162,8 @@ pub async fn take_back(shared: &Shared, authority: &str) -> Result<Report, PairE
         return Err(unclear(format!("{group} has no row in switchover.groups")));
     };
     let noted = noted(new, group, old.name()).await?;
-    let noted = noted.ok_or_else(|| unclear(format!("{authority} has no note of how it took over from {}", old.name())))?;
+    let noted =
+        noted.ok_or_else(|| unclear(format!("{authority} has no note of how it took over from {}", old.name())))?;
     old.seal(group, &record.token, Instant::now() + UNSEAL).await?;
     let request = settle::Request {
         group: group.clone(),
@@ -173,11 +175,13 @@ pub async fn take_back(shared: &Shared, authority: &str) -> Result<Report, PairE
         applied: noted.applied,
         opened: noted.opened,
     };
-    let report = settle::settle(&request).await.map_err(|e| unclear(format!("what {} left behind: {e}", old.name())))?;
+    let report =
+        settle::settle(&request).await.map_err(|e| unclear(format!("what {} left behind: {e}", old.name())))?;
     let standby = Record { epoch, authority: authority.to_owned(), standing: Standing::Standby, ..record.clone() };
     let replaced = record::replace(&mut old.backend, group, (record.epoch, record.standing), &standby).await;
     replaced.map_err(|e| PairError::Query(old.name().to_owned(), e))?;
-    new.execute(&format!("UPDATE switchover.fallbacks SET state = 'settled' WHERE group_name = {}", literal(group))).await?;
+    new.execute(&format!("UPDATE switchover.fallbacks SET state = 'settled' WHERE group_name = {}", literal(group)))
+        .await?;
     Ok(report)
 }
 

@@ -110,9 +110,8 @@ async fn through(kept: &mut Kept, fail: impl FnOnce(&mut Kept)) -> Arc<Ledger> {
     let (over, ledger, start) = (Arc::new(AtomicBool::new(false)), Arc::new(Ledger::default()), Instant::now());
     ledger.next.store(1, Ordering::Relaxed);
     let port = kept.proxy.port;
-    let mut tasks: Vec<_> = (1..=4)
-        .map(|n| tokio::spawn(writes(port, n, Arc::clone(&over), Arc::clone(&ledger), start)))
-        .collect();
+    let mut tasks: Vec<_> =
+        (1..=4).map(|n| tokio::spawn(writes(port, n, Arc::clone(&over), Arc::clone(&ledger), start))).collect();
     tasks.extend((0..2).map(|_| tokio::spawn(reads(port, Arc::clone(&over), Arc::clone(&ledger)))));
     tokio::time::sleep(Duration::from_millis(1_200)).await;
     fail(kept);

@@ -452,6 +452,14 @@ async fn init_begins_a_journal() {
     kept.assert_same();
     let again = kept.proxy.cli(&["init"]);
     assert!(again.ok && again.stdout.contains("has begun already"), "{}", again.stdout);
+    kept.proxy.edit_config(|text| text.replace("change_log: journal", "change_log: journal\n    ack: standby"));
+    let check = kept.proxy.cli(&["check"]);
+    assert!(
+        !check.ok && format!("{}{}", check.stdout, check.stderr).contains("neither `ack: standby`"),
+        "{}",
+        check.stdout
+    );
+    kept.proxy.edit_config(|text| text.replace("\n    ack: standby", ""));
     let flag = kept.proxy.cli(&["flag", "analytics", "new"]);
     assert!(!flag.ok && flag.stderr.contains("a cutover is not available yet"), "{}", flag.stderr);
 }
