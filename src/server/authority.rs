@@ -15,6 +15,7 @@ use crate::routing::gate::Standby;
 use crate::routing::{Gate, Gates};
 use crate::session::Live;
 use crate::standby::GroupTables;
+use crate::standby::at_start::authority_at_start;
 use crate::standby::cutover::{self, CutoverError, Report, Wish};
 use crate::standby::watch::{self, BoxFuture, Follow, Shared};
 
@@ -86,7 +87,7 @@ impl Authorities {
         lock(&self.wishes).extend(wishes(config));
         for group in config.groups.clone().iter().filter(|g| g.standby.is_some()) {
             let Some([a, b]) = pair(group, fleet) else { continue };
-            let Some((authority, epoch)) = watch::authority_at_start(&group.name, [&a, &b], AT_START).await else {
+            let Some((authority, epoch)) = authority_at_start(&group.name, [&a, &b], AT_START).await else {
                 continue;
             };
             let file = config.store_name(group.connection).to_owned();

@@ -25,6 +25,7 @@
 
 mod acks;
 pub mod applier;
+pub mod at_start;
 pub mod catalog;
 pub mod check;
 pub mod cutover;
