@@ -15,6 +15,7 @@ use crate::routing::gate::Standby;
 use crate::routing::{Gate, Gates};
 use crate::session::Live;
 use crate::standby::GroupTables;
+use crate::standby::at_start::authority_at_start;
 use crate::standby::cutover::{self, CutoverError, Report, Wish};
 use crate::standby::watch::{self, BoxFuture, Follow, Shared};
 
@@ -86,7 +87,7 @@ impl Authorities {
         lock(&self.wishes).extend(wishes(config));
         for group in config.groups.clone().iter().filter(|g| g.standby.is_some()) {
             let Some([a, b]) = pair(group, fleet) else { continue };
-            let Some((authority, epoch)) = watch::authority_at_start(&group.name, [&a, &b], AT_START).await else {
+            let Some((authority, epoch)) = authority_at_start(&group.name, [&a, &b], AT_START).await else {
                 continue;
             };
             let file = config.store_name(group.connection).to_owned();
@@ -166,6 +167,11 @@ impl Authorities {
                     && w.group.databases == group.databases
                     && w.group.keeping == group.keeping
             };
+            // its rows are for cutovers, which there are none of yet
+            if group.keeping.change_log == ChangeLog::Journal {
+                watching.remove(&group.name);
+                continue;
+            }
             if watching.get(&group.name).is_some_and(same) {
                 continue;
             }
@@ -307,6 +313,15 @@ impl Proxy {
     pub(super) async fn cut_over(&self, request: FlagRequest) -> Result<Flagged, Failure> {
         let refused = |text: String| Failure::new(FailureKind::Request, text);
         let FlagRequest { group, store, cause, dry_run } = request;
+        let journaled = |g: &Group| g.keeping.change_log == ChangeLog::Journal;
+        let journaled = self.live.load().config().group_by_name(&group).is_some_and(journaled);
+        if journaled {
+            let text = format!(
+                "{group} has `change_log: journal`, with which a cutover is not available yet\n  help: stop the writers, wait until \
+                 `switchover standby show {group}` is 0 entries behind, remove `standby:`, then set the flag"
+            );
+            return Err(refused(text));
+        }
         let shared = self.authorities.shared(&group);
         let shared = shared.ok_or_else(|| refused(format!("the authority of {group} is not watched yet")))?;
         let mut flagged = Flagged { group: group.clone(), to: store.clone(), ..Flagged::default() };
@@ -319,13 +334,6 @@ impl Proxy {
         }
         if flagged.from == store {
             return Ok(flagged);
-        }
-        if shared.settings.keeping.change_log == ChangeLog::Journal {
-            let text = format!(
-                "{group} has `change_log: journal`, with which a cutover is not available yet\n  help: stop the writers, wait until \
-                 `switchover standby show {group}` is 0 entries behind, remove `standby:`, then set the flag"
-            );
-            return Err(refused(text));
         }
         let stores: Vec<&str> = shared.settings.stores.iter().map(|s| s.name()).collect();
         if !stores.contains(&store.as_str()) {

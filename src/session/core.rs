@@ -1,6 +1,7 @@
 //! What the sessions of one core share, and the live state that all cores see through one pointer.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::figures::CoreFigures;
+use super::journaled::Recorder;
 use super::query::Plan;
 use super::registry::Registry;
 use super::saved::{Resident, Shelf};
@@ -51,6 +53,8 @@ pub struct Core {
     pub(crate) pool: Pool<Resident>,
     /// What saving the state of sessions shares.
     pub(crate) shelf: Shelf,
+    /// What is known of the journals of groups, by group and store.
+    pub(crate) recorders: RefCell<HashMap<(String, String), Rc<Recorder>>>,
     /// Counters of this core.
     pub figures: Arc<CoreFigures>,
     /// Every session of the process.
@@ -76,6 +80,7 @@ impl Core {
             plans: RefCell::new(PlanCache::new(bytes)),
             pool: Pool::new(Arc::clone(&registry.signals)),
             shelf: Shelf::default(),
+            recorders: RefCell::default(),
             figures,
             registry,
             draining,

@@ -51,6 +51,7 @@ pub(crate) fn may_assign_unseen(facts: &Facts) -> bool {
 impl Session {
     /// Makes the session's other stores, and this leg, ready for a statement there.
     pub(crate) async fn before(&mut self, facts: &Facts, at: usize) -> Result<(), Failure> {
+        self.enter_pending(Some(facts)).await?;
         let alone = self.legs.len() == 1;
         if !alone {
             match &facts.kind {
@@ -207,6 +208,7 @@ impl Session {
             self.assigned_unseen(generation);
         }
         self.transaction_over();
+        self.journal_after(facts, outcome);
         self.publish_transaction();
     }
 

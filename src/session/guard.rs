@@ -122,6 +122,7 @@ impl Session {
         if self.live.gates.is_empty() {
             return Ok(None);
         }
+        self.must_be_recorded(facts)?;
         let gates = self.gates_of(facts);
         if gates.is_empty() {
             return Ok(None);
@@ -196,6 +197,9 @@ impl Session {
         facts: &Facts,
         plan: Option<&Rc<Plan>>,
     ) -> Result<(usize, Outcome), Failure> {
+        if let Some(group) = self.journaled(facts) {
+            return Box::pin(self.run_recorded(framed, facts, plan, group)).await;
+        }
         let mut attempts = Attempts::default();
         loop {
             let ticket = self.pass_gates(facts).await?;

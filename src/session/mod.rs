@@ -7,6 +7,7 @@
 //! The session lives on one core with its backends. It holds a leg (a backend connection) for every store that it has used; the
 //! first, its *home*, was opened at login, and keeps the state (variables, database) that other legs are brought in step with.
 
+mod answers;
 mod command;
 mod control_flow;
 mod core;
@@ -17,7 +18,9 @@ mod execute;
 mod figures;
 mod guard;
 mod home;
+mod journaled;
 mod keeper;
+mod kept;
 mod kill;
 mod lease;
 mod leg;
@@ -85,6 +88,8 @@ pub(crate) struct Session {
     statements: Statements,
     /// A command that did not fit the read buffer, framed.
     gathered: Vec<u8>,
+    /// What it keeps of writes that were recorded in a journal.
+    journal: kept::Journaling,
     /// What it has open in groups with a standby.
     passes: Vec<crate::routing::gate::Pass>,
     info: Arc<SessionInfo>,

@@ -35,6 +35,7 @@ impl Session {
         started: Instant,
     ) -> Result<(), Failure> {
         let statements: Vec<Arc<Facts>> = plan.analysis.statements.to_vec();
+        self.enter_pending(None).await?;
         let gated = !self.live.gates.is_empty() && statements.iter().any(|f| self.is_gated(f));
         if !gated && self.all_on_home(&statements) {
             let outcome = self.send_relay(framed, 0, Expect::Results).await?;

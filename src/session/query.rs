@@ -196,7 +196,7 @@ impl Session {
             return None;
         }
         let facts = plan.single()?;
-        if !self.live.gates.is_empty() && self.is_gated(facts) {
+        if !self.live.gates.is_empty() && (self.is_gated(facts) || self.journal.has_pending()) {
             return None;
         }
         let store = self.decide(facts, Some(plan)).ok()?;
@@ -254,6 +254,11 @@ impl Session {
         let Some(facts) = plan.single() else {
             return Box::pin(self.multi(framed, plan, sql, started)).await;
         };
+        if self.show_kept_warnings(facts, sql).await? {
+            return Ok(());
+        }
+        let kept = self.with_kept(facts, sql);
+        let framed = kept.as_deref().unwrap_or(framed);
         match &facts.kind {
             Kind::Prepare { name, source } => {
                 return Box::pin(self.text_prepare(framed, facts, name, source, started)).await;

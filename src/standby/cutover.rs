@@ -192,6 +192,7 @@ impl Cutover<'_> {
             super::fallback::open(self.shared, from.name(), to, &why).await.map_err(|e| open(e.to_string()))?;
         let Some(opened) = opened else { return Err(open(format!("{} is no standby", to.name()))) };
         settings.gate.acks().give_up();
+        settings.gate.acks().set_standby(crate::routing::gate::Standby::Degraded);
         self.report.from = from.name().to_owned();
         self.report.epoch = opened.epoch;
         self.report.skipped.push((error.to_string(), String::new()));

@@ -66,31 +66,31 @@ pub enum InitError {
 }
 
 /// A store, connected.
-struct Store {
-    name: String,
-    backend: Backend,
+pub(super) struct Store {
+    pub(super) name: String,
+    pub(super) backend: Backend,
 }
 
 impl Store {
-    async fn connect(handle: &Arc<StoreHandle>) -> Result<Store, InitError> {
+    pub(super) async fn connect(handle: &Arc<StoreHandle>) -> Result<Store, InitError> {
         let mut store = Store { name: handle.name().to_owned(), backend: control::connect(handle, LIMIT).await? };
         store.run("SET time_zone = '+00:00'").await?;
         Ok(store)
     }
 
-    async fn run(&mut self, sql: &str) -> Result<Vec<Vec<String>>, InitError> {
+    pub(super) async fn run(&mut self, sql: &str) -> Result<Vec<Vec<String>>, InitError> {
         let rows = self.backend.query(sql.as_bytes()).await.map_err(|error| self.failed(error))?;
         let text = |v: &Option<Vec<u8>>| String::from_utf8_lossy(v.as_deref().unwrap_or_default()).into_owned();
         Ok(rows.rows.iter().map(|row| row.iter().map(text).collect()).collect())
     }
 
-    async fn one(&mut self, sql: &str) -> Result<String, InitError> {
+    pub(super) async fn one(&mut self, sql: &str) -> Result<String, InitError> {
         let rows = self.run(sql).await?;
         Ok(rows.first().and_then(|row| row.first()).cloned().unwrap_or_default())
     }
 
     /// A variable; empty where the server has none of this name.
-    async fn variable(&mut self, name: &str) -> Result<String, InitError> {
+    pub(super) async fn variable(&mut self, name: &str) -> Result<String, InitError> {
         match self.one(&format!("SELECT @@global.{name}")).await {
             Err(InitError::Store { error: QueryError::Refused(_), .. }) => Ok(String::new()),
             other => other,
@@ -110,18 +110,19 @@ pub async fn init(request: &Request) -> Result<Report, InitError> {
     let mut report = Report::default();
     let mut authority = Store::connect(&request.authority).await?;
     let mut standby = Store::connect(&request.standby).await?;
-    if request.change_log == ChangeLog::Journal {
-        let what = "`change_log: journal` is not available in this version: the proxy does not record writes yet";
-        let mend =
-            format!("a binlog on {} and `change_log: binlog`; or keep the group without a standby", authority.name);
-        report.problems.push((what.to_owned(), mend));
-        return Ok(report);
+    let journaled = request.change_log == ChangeLog::Journal;
+    if journaled {
+        super::journal_start::settings(&mut authority, &mut report).await?;
+    } else {
+        authority_settings(&mut authority, &mut report).await?;
     }
-    authority_settings(&mut authority, &mut report).await?;
     standby_settings(&mut authority, &mut standby, &mut report).await?;
-    for store in [&mut authority, &mut standby] {
-        make_schema(store, &mut report).await?;
+    if journaled {
+        super::journal_start::make(&mut authority, &mut report).await?;
+    } else {
+        make_schema(&mut authority, &mut report).await?;
     }
+    make_schema(&mut standby, &mut report).await?;
     let ours = catalog::read(&mut authority.backend, &request.tables).await.map_err(|e| authority.failed(e))?;
     let theirs = catalog::read(&mut standby.backend, &request.tables).await.map_err(|e| standby.failed(e))?;
     if ours.is_empty() {
@@ -131,11 +132,14 @@ pub async fn init(request: &Request) -> Result<Report, InitError> {
             .push((format!("{} has no table of the group that its control account sees", authority.name), mend));
     }
     report.problems.extend(check::differences(&ours, &theirs));
+    if journaled {
+        super::journal_start::tables(&mut authority, &ours, &mut report).await?;
+    }
     report.problems.extend(check::standby_tables(&theirs));
     if report.problems.is_empty() {
         begin(request, &mut authority, &mut standby, &ours, &mut report).await?;
     }
-    if report.problems.is_empty() {
+    if report.problems.is_empty() && !journaled {
         seal(request, &mut report).await;
     }
     Ok(report)
@@ -321,10 +325,19 @@ async fn begin(
             return Ok(());
         }
         (Some(from), _) => exact(authority, from).await?,
-        (None, _) => match same_rows(authority, standby, catalog, report).await? {
-            Some(position) => position,
-            None => return Ok(()),
-        },
+        (None, _) => {
+            let position = if request.change_log == ChangeLog::Journal {
+                let mut locker = Store::connect(&request.authority).await?;
+                super::journal_start::snapshot(authority, &mut locker, catalog, report).await?
+            } else {
+                snapshot(authority, report).await?
+            };
+            let Some(position) = position else { return Ok(()) };
+            if !same_rows(authority, standby, catalog, report).await? {
+                return Ok(());
+            }
+            position
+        }
     };
     standby.run("START TRANSACTION").await?;
     for sql in first_mark(&request.group, &authority.name, &position) {
@@ -366,13 +379,8 @@ async fn exact(authority: &mut Store, from: &Position) -> Result<Position, InitE
     Ok(found.and_then(|text| Position::from_str(&text).ok()).unwrap_or_else(|| from.clone()))
 }
 
-/// Compares both stores' rows at one place of the authority's log: the place, if they are the same.
-async fn same_rows(
-    authority: &mut Store,
-    standby: &mut Store,
-    catalog: &Catalog,
-    report: &mut Report,
-) -> Result<Option<Position>, InitError> {
+/// Opens the snapshot in which the authority is read, and says its place in the authority's log.
+async fn snapshot(authority: &mut Store, report: &mut Report) -> Result<Option<Position>, InitError> {
     authority.run("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
     authority.run("START TRANSACTION WITH CONSISTENT SNAPSHOT").await?;
     let status = authority.run("SHOW STATUS LIKE 'binlog_snapshot_%'").await?;
@@ -387,7 +395,16 @@ async fn same_rows(
         report.problems.push((what, mend.to_owned()));
         return Ok(None);
     };
-    let position = exact(authority, &Position::File { file, offset }).await?;
+    exact(authority, &Position::File { file, offset }).await.map(Some)
+}
+
+/// Compares both stores, the authority as it is in the snapshot that is open: whether they hold the same.
+async fn same_rows(
+    authority: &mut Store,
+    standby: &mut Store,
+    catalog: &Catalog,
+    report: &mut Report,
+) -> Result<bool, InitError> {
     for table in catalog.values() {
         let sql = checksum(table);
         let (ours, theirs) = (authority.run(&sql).await?, standby.run(&sql).await?);
@@ -410,7 +427,7 @@ async fn same_rows(
         }
     }
     authority.run("COMMIT").await?;
-    Ok(report.problems.is_empty().then_some(position))
+    Ok(report.problems.is_empty())
 }
 
 /// The number of rows, and sums over all their columns that do not depend on their order.

@@ -26,6 +26,7 @@
 
 mod acks;
 pub mod applier;
+pub mod at_start;
 pub mod catalog;
 pub mod check;
 pub mod cutover;
@@ -33,6 +34,7 @@ pub mod fallback;
 pub mod health;
 pub mod images;
 pub mod init;
+mod journal_start;
 pub mod lease;
 pub mod left_behind;
 pub mod marks;

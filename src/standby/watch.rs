@@ -29,6 +29,7 @@ use crate::backend::connection::QueryError;
 use crate::backend::{Backend, StoreHandle, control};
 use crate::config::model::{Fallback, Keeping};
 use crate::routing::Gate;
+use crate::routing::gate::Standby;
 
 /// Between two looks.
 const TICK: Duration = Duration::from_millis(100);
@@ -140,38 +141,6 @@ impl Drop for Handle {
     }
 }
 
-/// Asks both stores once: the authority that their rows name, for a proxy that starts. A store that does not answer in time says
-/// nothing; where the rows leave it open, nobody is named.
-pub async fn authority_at_start(group: &str, stores: [&Arc<StoreHandle>; 2], limit: Duration) -> Option<(String, u64)> {
-    let ask = |store: Arc<StoreHandle>| async move {
-        let asked = async {
-            let mut backend = control::connect(&store, limit).await.ok()?;
-            record::read(&mut backend, group).await.ok()?.record
-        };
-        timeout(limit, asked).await.ok().flatten()
-    };
-    let [a, b] = stores;
-    let (ra, rb) = tokio::join!(ask(Arc::clone(a)), ask(Arc::clone(b)));
-    let both = verdict((a.name(), ra.as_ref()), (b.name(), rb.as_ref()));
-    if let Some((authority, epoch)) = both.authority() {
-        return Some((authority.to_owned(), epoch));
-    }
-    if let Verdict::Undecided { from, epoch, .. } = both {
-        return Some((from, epoch));
-    }
-    // one row alone: a store that says of itself that it does not serve names who does
-    let alone = |name: &str, record: &record::Record| match record.standing {
-        record::Standing::Standby => Some((record.authority.clone(), record.epoch)),
-        record::Standing::Open => Some((name.to_owned(), record.epoch)),
-        record::Standing::Sealed => None,
-    };
-    match (&ra, &rb) {
-        (Some(record), None) => alone(a.name(), record),
-        (None, Some(record)) => alone(b.name(), record),
-        _ => None,
-    }
-}
-
 /// Starts the watcher of a group. `authority` is what this proxy routes by now.
 ///
 /// # Errors
@@ -221,6 +190,7 @@ struct Watcher {
     health: [Health; 2],
     /// When a returned authority was tried to be settled last.
     tried: Option<Instant>,
+    settling: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Watcher {
@@ -230,6 +200,7 @@ impl Watcher {
         Watcher {
             health: [Health::new(times), Health::new(times)],
             tried: None,
+            settling: None,
             shared,
             follow,
             seen: [Seen::default(), Seen::default()],
@@ -267,6 +238,9 @@ impl Watcher {
 
     /// Nobody is to wait for this proxy.
     async fn leave(&mut self) {
+        if let Some(settling) = self.settling.take() {
+            settling.abort();
+        }
         let sql = format!(
             "DELETE FROM switchover.proxies WHERE group_name = {} AND proxy = {}",
             literal(&self.shared.settings.group),
@@ -340,7 +314,7 @@ impl Watcher {
                 let (authority, epoch) = (authority.clone(), *epoch);
                 self.unsettled = None;
                 self.settled(&authority, epoch).await;
-                self.take_back(&authority).await;
+                self.take_back(&authority);
                 TICK
             }
         }
@@ -496,6 +470,8 @@ impl Watcher {
             Ok(Some(opened)) => {
                 let from = self.authority.clone();
                 settings.gate.acks().give_up();
+                // nobody can take over from the new authority before the old one is settled
+                settings.gate.acks().set_standby(Standby::Degraded);
                 self.settled(&opened.authority, opened.epoch).await;
                 self.follow.give_up(&from);
             }
@@ -506,24 +482,28 @@ impl Watcher {
         QUICK
     }
 
-    /// The authority that was given up is back.
-    async fn take_back(&mut self, authority: &str) {
-        if self.tried.is_some_and(|at| at.elapsed() < PATIENCE) {
+    /// The authority that was given up is back: it is settled beside everything else that is to be watched.
+    fn take_back(&mut self, authority: &str) {
+        let busy = self.settling.as_ref().is_some_and(|task| !task.is_finished());
+        if busy || self.tried.is_some_and(|at| at.elapsed() < PATIENCE) {
             return;
         }
-        let group = self.shared.settings.group.clone();
-        let lines = match fallback::take_back(&self.shared, authority).await {
-            Ok(report) => {
-                tracing::warn!(group, "the old authority is settled: {}", report.lines().join("; "));
-                report.lines()
-            }
-            Err(error) => {
-                tracing::warn!(group, %error, "the old authority is back, and not settled yet");
-                vec![error.to_string()]
-            }
-        };
         self.tried = Some(Instant::now());
-        lock(&self.shared.view).left_behind = lines;
+        let (shared, authority) = (Arc::clone(&self.shared), authority.to_owned());
+        self.settling = Some(tokio::task::spawn_local(async move {
+            let group = &shared.settings.group;
+            let lines = match fallback::take_back(&shared, &authority).await {
+                Ok(report) => {
+                    tracing::warn!(group, "the old authority is settled: {}", report.lines().join("; "));
+                    report.lines()
+                }
+                Err(error) => {
+                    tracing::warn!(group, %error, "the old authority is back, and not settled yet");
+                    vec![error.to_string()]
+                }
+            };
+            lock(&shared.view).left_behind = lines;
+        }));
     }
 
     fn verdict(&self) -> Verdict {
@@ -547,6 +527,10 @@ impl Watcher {
         let serving = self.at(&self.authority)?;
         let other = self.seen.get(1 - serving.min(1))?.rows.as_ref()?.record.as_ref()?;
         let newer = other.epoch > self.shared.view().followed && other.standing == record::Standing::Open;
+        if newer {
+            self.shared.settings.gate.acks().give_up();
+            self.shared.settings.gate.acks().set_standby(Standby::Degraded);
+        }
         newer.then(|| Verdict::Settled { authority: other.authority.clone(), epoch: other.epoch })
     }
 

@@ -61,6 +61,8 @@ pub struct Assembler {
     marked: bool,
     signalled: bool,
     passed: u32,
+    /// The log's second in which the position was told last.
+    told_at: Option<u32>,
 }
 
 impl Assembler {
@@ -85,6 +87,7 @@ impl Assembler {
             marked: false,
             signalled: false,
             passed: 0,
+            told_at: None,
         }
     }
 
@@ -303,7 +306,11 @@ impl Assembler {
                 self.passed = 0;
                 return Ok(Some(Item::Signal(self.position.clone())));
             }
-            if self.passed < PASSED {
+            // (a server that is never idle for a second sends no heartbeats)
+            let second = event.timestamp;
+            let later = self.told_at.is_some_and(|told| second > told);
+            self.told_at = Some(self.told_at.map_or(second, |told| if later { second } else { told }));
+            if self.passed < PASSED && !later {
                 return Ok(None);
             }
             self.passed = 0;

@@ -61,3 +61,46 @@ pub fn new_uuid() -> Uuid {
 pub fn now() -> u32 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u32::try_from(d.as_secs()).unwrap_or(u32::MAX))
 }
+
+/// Bytes of changes that one entry holds: far below what a store takes in one statement.
+const ENTRY: usize = 1 << 20;
+
+/// The entries of a transaction with these changes, the commit last; none where there are none.
+#[must_use]
+pub fn entries(group: &str, changes: &[crate::entry::RowChange]) -> Vec<Entry> {
+    if changes.is_empty() {
+        return Vec::new();
+    }
+    let mut parts: Vec<&[crate::entry::RowChange]> = Vec::new();
+    let (mut from, mut bytes) = (0, 0);
+    for (n, change) in changes.iter().enumerate() {
+        bytes += weight(&change.change);
+        if bytes > ENTRY && n > from {
+            parts.extend(changes.get(from..n));
+            (from, bytes) = (n, weight(&change.change));
+        }
+    }
+    parts.extend(changes.get(from..));
+    let (transaction, last) = (new_uuid(), parts.len() - 1);
+    let entry = |(n, part): (usize, &&[crate::entry::RowChange])| Entry {
+        uuid: new_uuid(),
+        group: group.to_owned(),
+        transaction,
+        part: u32::try_from(n).unwrap_or(u32::MAX),
+        parts: if n == last { u32::try_from(last).unwrap_or(u32::MAX) } else { 0 },
+        kind: if n == last { Kind::Commit } else { Kind::Rows },
+        at: now(),
+        payload: codec::write(part),
+    };
+    parts.iter().enumerate().map(entry).collect()
+}
+
+fn weight(change: &crate::entry::Change) -> usize {
+    use crate::entry::Change;
+    let row = |row: &crate::entry::Row| row.iter().map(crate::entry::Value::weight).sum::<usize>();
+    match change {
+        Change::Insert(a) | Change::Delete(a) => row(a),
+        Change::Update(a, b) => row(a) + row(b),
+        Change::Clear => 0,
+    }
+}

@@ -23,8 +23,10 @@ pub enum How {
     Insert(usize),
     /// At most so many come: those that do not fit are left out.
     InsertIgnore(usize),
-    /// So many are there afterwards, whether they were before or not.
+    /// So many are there afterwards, whether they were before or not: ON DUPLICATE KEY UPDATE.
     Put(usize),
+    /// The same, the old ones in the place of the new: REPLACE.
+    Replace(usize),
     /// Rows stay, and change.
     Update,
     /// Rows go.
@@ -94,8 +96,8 @@ pub fn plan(write: &Write, sql: &[u8], table: &Table) -> Result<Plan, String> {
             let after = of.fixed_keys().map_or(After::ByKeys, |keys| After::Read(of.select(Some(&keys), false)));
             Ok(Plan { how: How::Update, before: Some(before), after })
         }
-        Verb::Insert { ignore, upsert } => of.insert(ignore, upsert),
-        Verb::Replace => of.insert(false, true),
+        Verb::Insert { ignore, upsert } => of.insert(ignore, upsert.then_some(How::Put)),
+        Verb::Replace => of.insert(false, Some(How::Replace)),
     }
 }
 
@@ -171,7 +173,7 @@ impl Statement<'_> {
         Ok(self.table.key.iter().map(place).collect())
     }
 
-    fn insert(&self, ignore: bool, put: bool) -> Result<Plan, String> {
+    fn insert(&self, ignore: bool, put: Option<fn(usize) -> How>) -> Result<Plan, String> {
         let rows = self.write.rows.len();
         let places = self.places()?;
         let value =
@@ -183,7 +185,7 @@ impl Statement<'_> {
                 })
         };
         let alone = self.table.only_key;
-        if put && !alone {
+        if put.is_some() && !alone {
             return Err("it may change rows of other keys, for the table has a second unique key".to_owned());
         }
         if self.write.rows.iter().all(is_auto) {
@@ -223,9 +225,9 @@ impl Statement<'_> {
         }
         let after = After::Read(self.select(Some(&keys), false));
         Ok(match (put, ignore) {
-            (true, _) => Plan { how: How::Put(rows), before: Some(self.select(Some(&keys), true)), after },
-            (false, true) => Plan { how: How::InsertIgnore(rows), before: Some(self.select(Some(&keys), true)), after },
-            (false, false) => Plan { how: How::Insert(rows), before: None, after },
+            (Some(put), _) => Plan { how: put(rows), before: Some(self.select(Some(&keys), true)), after },
+            (None, true) => Plan { how: How::InsertIgnore(rows), before: Some(self.select(Some(&keys), true)), after },
+            (None, false) => Plan { how: How::Insert(rows), before: None, after },
         })
     }
 
@@ -265,8 +267,8 @@ pub fn changes(
         // (LAST_INSERT_ID() is an older one where nothing came)
         How::InsertIgnore(_) if did.affected == 0 => Ok(Vec::new()),
         How::InsertIgnore(_) => came(table, did, &before, after),
-        How::Put(rows) if counts.1 != rows as u64 => Err("other rows are there than were written"),
-        How::Put(_) => put(table, before, after),
+        How::Put(rows) | How::Replace(rows) if counts.1 != rows as u64 => Err("other rows are there than were written"),
+        How::Put(_) | How::Replace(_) => put(how, table, did, before, after),
     };
     let change = |change| RowChange { table: Arc::clone(&table.shape), change, foreign_keys: false };
     match list {
@@ -306,15 +308,32 @@ fn came(table: &Table, did: Did, before: &[Row], after: Vec<Row>) -> Result<Vec<
     Ok(came.into_iter().map(Change::Insert).collect())
 }
 
-fn put(table: &Table, before: Vec<Row>, after: Vec<Row>) -> Result<Vec<Change>, &'static str> {
+/// What the store counts tells whether the rows that were there are those that were read: one that came in between counts as
+/// updated or deleted.
+fn put(how: How, table: &Table, did: Did, before: Vec<Row>, after: Vec<Row>) -> Result<Vec<Change>, &'static str> {
+    let (rows, old) = (after.len() as u64, before.len() as u64);
     let mut there = keyed(table, before);
-    let change = |row: Row| match there.remove(&table.key_of(&row)) {
-        Some(old) if old == row => None,
-        Some(old) => Some(Change::Update(old, row)),
-        None => Some(Change::Insert(row)),
+    let (mut same, mut list) = (0, Vec::new());
+    for row in after {
+        match there.remove(&table.key_of(&row)) {
+            Some(old) if old == row => same += 1,
+            Some(old) => list.push(Change::Update(old, row)),
+            None => list.push(Change::Insert(row)),
+        }
+    }
+    let most = rows + old;
+    let counted = match how {
+        // a row that is replaced by its like counts once
+        How::Replace(_) => (most.saturating_sub(same)..=most).contains(&did.affected),
+        // one that is updated twice, one that stays as it is not at all, or once (CLIENT_FOUND_ROWS)
+        _ => [most.saturating_sub(2 * same), most.saturating_sub(same)].contains(&did.affected) && there.is_empty(),
     };
-    let list: Vec<Change> = after.into_iter().filter_map(change).collect();
-    if there.is_empty() { Ok(list) } else { Err("a row that was there is gone") }
+    // a key that is the same to its collation, and was written with other bytes: 'b' in the place of 'B'
+    let comes = list.iter().filter(|change| matches!(change, Change::Insert(_))).count();
+    if !counted || there.len() > comes {
+        return Err("other rows were replaced or updated than were read");
+    }
+    Ok(there.into_values().map(Change::Delete).chain(list).collect())
 }
 
 #[cfg(test)]
@@ -379,7 +398,7 @@ mod tests {
                 .contains("BETWEEN LAST_INSERT_ID() AND LAST_INSERT_ID() + 1 * @@auto")
         );
         let keyed = "t WHERE (`id` = 5)";
-        assert_eq!(asked("REPLACE INTO t VALUES (5, 1, 'x')", &t), told(How::Put(1), &locked(keyed), keyed));
+        assert_eq!(asked("REPLACE INTO t VALUES (5, 1, 'x')", &t), told(How::Replace(1), &locked(keyed), keyed));
         assert_eq!(
             asked("INSERT INTO t VALUES (5, 1, 'x') ON DUPLICATE KEY UPDATE n = 2", &t),
             told(How::Put(1), &locked(keyed), keyed)
@@ -448,6 +467,10 @@ mod tests {
         assert_eq!(
             run(How::Put(2), did(3, None), &[&a], &[&b, &c]),
             Ok(vec![Change::Update(a.clone(), b.clone()), Change::Insert(c.clone())])
+        );
+        assert_eq!(
+            run(How::Replace(1), did(2, None), &[&a], &[&c]),
+            Ok(vec![Change::Delete(a.clone()), Change::Insert(c.clone())])
         );
         assert_eq!(run(How::Put(1), did(0, None), &[&a], &[&a]), Ok(vec![]));
         assert!(run(How::Put(2), did(2, None), &[], &[&a]).is_err(), "two rows of one key");

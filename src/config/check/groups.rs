@@ -96,7 +96,8 @@ fn keeping(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Keeping {
         }
     }
     let logs = [("binlog", ChangeLog::Binlog), ("journal", ChangeLog::Journal)];
-    let log = fields.take("change_log").and_then(|node| reader.choice(node, &fields.name("change_log"), &logs));
+    let log_node = fields.take("change_log");
+    let log = log_node.and_then(|node| reader.choice(node, &fields.name("change_log"), &logs));
     keeping.change_log = log.unwrap_or_default();
     let acks = [("authority", Ack::Authority), ("standby", Ack::Standby)];
     let ack = fields.take("ack").and_then(|node| reader.choice(node, &fields.name("ack"), &acks));
@@ -104,6 +105,16 @@ fn keeping(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Keeping {
     let ways = [("manual", Fallback::Manual), ("auto", Fallback::Auto)];
     let fallback = fields.take("fallback").and_then(|node| reader.choice(node, &fields.name("fallback"), &ways));
     keeping.fallback = fallback.unwrap_or_default();
+    let promises_more = keeping.ack == Ack::Standby || keeping.fallback == Fallback::Auto;
+    if let (ChangeLog::Journal, true, Some(node)) = (keeping.change_log, promises_more, log_node) {
+        let message =
+            format!("`{}: journal` has neither `ack: standby` nor `fallback: auto` yet", fields.name("change_log"));
+        reader.invalid(
+            &node.span,
+            message,
+            "remove them: a write is acknowledged by the authority, and an operator gives it up",
+        );
+    }
     keeping
 }
 

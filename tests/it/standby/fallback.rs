@@ -76,7 +76,9 @@ async fn writes(port: u16, writer: u32, over: Arc<AtomicBool>, ledger: Arc<Ledge
                 ledger.acknowledged.lock().unwrap().insert(id);
                 let now = u64::try_from(start.elapsed().as_millis()).unwrap();
                 let before = ledger.newest.fetch_max(now, Ordering::Relaxed);
-                ledger.gap.fetch_max(now.saturating_sub(before), Ordering::Relaxed);
+                if before > 0 {
+                    ledger.gap.fetch_max(now.saturating_sub(before), Ordering::Relaxed);
+                }
             }
             Err(_) => {
                 ledger.lost.fetch_add(1, Ordering::Relaxed);
@@ -125,6 +127,8 @@ async fn through(kept: &mut Kept, fail: impl FnOnce(&mut Kept)) -> Arc<Ledger> {
     for task in tasks {
         task.await.unwrap();
     }
+    let silent = u64::try_from(start.elapsed().as_millis()).unwrap() - ledger.newest.load(Ordering::Relaxed);
+    assert!(silent < 1_000, "writes do not go on: none for {silent} ms\n{}", kept.proxy.log());
     ledger
 }
 

@@ -9,7 +9,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 use switchover::changes::journal::{self, Entry, Ids, Kind, Secret, codec, entry};
 use switchover::entry::{Change, LoggedType, RowChange, Shape, TableName, Uuid, Value};
-use switchover::standby::schema;
+use switchover::standby::schema as super_schema;
 
 use super::workload::Dice;
 use super::{Kept, config, statements};
@@ -18,17 +18,21 @@ use crate::support::{PrivateServer, Proxy, eventually, long, mariadb};
 const SECRET: Secret = Secret([7; 32]);
 const SCHEMA: &str = "CREATE TABLE t (id INT PRIMARY KEY, n INT, v VARCHAR(40))";
 /// What RULES.md 30 asks of an authority without a binlog.
-const WITHOUT_BINLOG: &[&str] = &["--skip-log-bin", "--innodb-flush-log-at-trx-commit=1"];
-const START: &str = "journal/0/00000000000000000000000000000000";
+pub(super) const WITHOUT_BINLOG: &[&str] = &["--skip-log-bin", "--innodb-flush-log-at-trx-commit=1"];
+pub(super) const START: &str = "journal/0/00000000000000000000000000000000";
+
+fn kept(ids: Ids, from: &str) -> Kept {
+    kept_with(ids, from, SCHEMA, WITHOUT_BINLOG)
+}
 
 /// Both stores, `switchover init`'s work done by hand, and a proxy that reads the journal.
-fn kept(ids: Ids, from: &str) -> Kept {
-    let authority = PrivateServer::start(11, WITHOUT_BINLOG);
+pub(super) fn kept_with(ids: Ids, from: &str, schema: &str, arguments: &[&str]) -> Kept {
+    let authority = PrivateServer::start(11, arguments);
     let standby = PrivateServer::start(12, super::DURABLE);
     for server in [&authority, &standby] {
         server.sql("CREATE DATABASE d CHARACTER SET utf8mb4");
-        statements(server, SCHEMA);
-        schema::STATEMENTS.iter().for_each(|sql| drop(server.sql(sql)));
+        statements(server, schema);
+        super_schema::STATEMENTS.iter().for_each(|sql| drop(server.sql(sql)));
     }
     journal::schema::STATEMENTS.iter().for_each(|sql| drop(authority.sql(sql)));
     if ids == Ids::Sequence {
@@ -55,7 +59,7 @@ fn newest(kept: &Kept) -> u64 {
     kept.authority.sql("SELECT COALESCE(MAX(id), 0) FROM switchover.journal")[0][0].parse().unwrap()
 }
 
-fn catch_up(kept: &Kept) {
+pub(super) fn catch_up(kept: &Kept) {
     let wanted = newest(kept);
     let deadline = Instant::now() + Duration::from_secs(120);
     while at(kept) < wanted {
@@ -407,10 +411,55 @@ async fn a_transaction_is_whole_or_stops_the_group() {
     stopped(&kept, &["entries of the transaction are missing"]);
 }
 
-/// Nothing of this can be begun yet.
-#[test]
-fn init_refuses_a_journal() {
-    let kept = kept(Ids::Sequence, START);
-    let refused = kept.proxy.cli(&["init"]);
-    assert!(!refused.ok && refused.stdout.contains("`change_log: journal` is not available"), "{}", refused.stdout);
+/// `switchover init` makes the journal, refuses tables that cannot be recorded, and begins where both stores are the same.
+#[tokio::test]
+async fn init_begins_a_journal() {
+    let authority = PrivateServer::start(11, &["--skip-log-bin", "--innodb-flush-log-at-trx-commit=2"]);
+    let standby = PrivateServer::start(12, super::DURABLE);
+    for server in [&authority, &standby] {
+        server.sql("CREATE DATABASE d CHARACTER SET utf8mb4");
+        statements(server, SCHEMA);
+        server.sql("CREATE TABLE d.plain (id INT PRIMARY KEY) ENGINE = InnoDB");
+    }
+    authority.sql("ALTER TABLE d.plain ENGINE = Aria");
+    authority.sql("CREATE TRIGGER d.x BEFORE INSERT ON d.t FOR EACH ROW SET NEW.n = 1");
+    let proxy = Proxy::start(|port| format!("{}    change_log: journal\n", config(port, &authority, &standby)));
+    let mut c = proxy.connect("d").await;
+    let early = c.query_drop("INSERT INTO t VALUES (1, 1, 'early')").await.unwrap_err();
+    assert!(early.to_string().contains("switchover init analytics"), "{early}");
+    let refused = proxy.cli(&["init"]);
+    for words in
+        ["innodb_flush_log_at_trx_commit = 2", "d.plain has an engine without transactions", "d.t has triggers"]
+    {
+        assert!(!refused.ok && refused.stdout.contains(words), "{words}: {}", refused.stdout);
+    }
+    for sql in
+        ["SET GLOBAL innodb_flush_log_at_trx_commit = 1", "ALTER TABLE d.plain ENGINE = InnoDB", "DROP TRIGGER d.x"]
+    {
+        authority.sql(sql);
+    }
+    authority.sql("INSERT INTO d.t VALUES (1, 1, 'a')");
+    let differs = proxy.cli(&["init"]);
+    assert!(!differs.ok && differs.stdout.contains("d.t differs: 1 rows on legacy, 0 on new"), "{}", differs.stdout);
+    standby.sql("INSERT INTO d.t VALUES (1, 1, 'a')");
+    let begun = proxy.cli(&["init"]);
+    assert!(begun.ok && begun.stdout.contains("the copy begins at journal/0/"), "{}{}", begun.stdout, begun.stderr);
+    let kept = Kept { authority, standby, proxy };
+    kept.retry();
+    c.query_drop("INSERT INTO t VALUES (2, 2, 'b')").await.unwrap();
+    c.query_drop("UPDATE t SET n = n + 1").await.unwrap();
+    catch_up(&kept);
+    kept.assert_same();
+    let again = kept.proxy.cli(&["init"]);
+    assert!(again.ok && again.stdout.contains("has begun already"), "{}", again.stdout);
+    kept.proxy.edit_config(|text| text.replace("change_log: journal", "change_log: journal\n    ack: standby"));
+    let check = kept.proxy.cli(&["check"]);
+    assert!(
+        !check.ok && format!("{}{}", check.stdout, check.stderr).contains("neither `ack: standby`"),
+        "{}",
+        check.stdout
+    );
+    kept.proxy.edit_config(|text| text.replace("\n    ack: standby", ""));
+    let flag = kept.proxy.cli(&["flag", "analytics", "new"]);
+    assert!(!flag.ok && flag.stderr.contains("a cutover is not available yet"), "{}", flag.stderr);
 }

@@ -7,6 +7,7 @@ mod fallback;
 mod init;
 mod journal;
 mod lease;
+mod recorded;
 mod settle;
 mod stops;
 mod types;
