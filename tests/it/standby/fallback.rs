@@ -201,6 +201,8 @@ fn an_operator_gives_an_authority_up() {
     eventually("legacy has both", || kept.authority.sql("SELECT COUNT(*) FROM d.t")[0][0] == "2");
     // what the standby does not get any more: nobody may apply
     kept.authority.sql("UPDATE switchover.leases SET term = term + 100, holder = 'nobody', renewed = '2099-01-01'");
+    // (what an applier goes by is the term in the marks, at once; the lease it sees a second later)
+    kept.authority.sql("UPDATE switchover.marks SET term = term + 100");
     assert!(run(&kept, "INSERT INTO t VALUES (3, 1)").ok);
     assert!(run(&kept, "UPDATE t SET writer = 5 WHERE id = 2").ok);
     kept.standby.kill();
