@@ -140,6 +140,13 @@ impl Authorities {
     pub(super) fn attach(&self, proxy: &Arc<Proxy>) {
         let _ = self.owner.set(Arc::downgrade(proxy));
         self.sync(&proxy.live.load());
+        // what became of a cutover while this process was not there: the next one that starts may find a store missing
+        let facts = lock(&self.facts).clone();
+        let wishes = lock(&self.wishes).clone();
+        for (group, authority) in facts.into_iter().filter(|(group, fact)| wishes.get(group) != Some(fact)) {
+            let path = proxy.path.clone();
+            tokio::task::spawn_blocking(move || write_down(&path, &group, &authority));
+        }
     }
 
     /// Exactly the groups with a standby have a watcher.

@@ -59,11 +59,11 @@ impl Session {
             };
             let outcome = match (sent, &facts, &ticket) {
                 (Ok(Sent::Answered(outcome)), ..) => outcome,
-                (Ok(Sent::Sealed), Some(facts), Some(ticket)) => {
+                (Ok(Sent::Sealed(_)), Some(facts), Some(ticket)) => {
                     Box::pin(self.sealed(facts, ticket, at, &mut attempts)).await?;
                     continue;
                 }
-                (Ok(Sent::Sealed), ..) => continue,
+                (Ok(Sent::Sealed(_)), ..) => continue,
                 (Err(fatal), Some(facts), _) => {
                     Box::pin(self.survive(facts, (before, true), fatal.into(), &mut attempts)).await?;
                     continue;

@@ -53,8 +53,8 @@ pub(crate) struct Attempts {
 pub(crate) enum Sent {
     /// The client has its answer.
     Answered(Outcome),
-    /// The store is sealed: nothing happened, and the client knows of nothing.
-    Sealed,
+    /// The store is sealed: nothing happened, and the client knows of nothing. The number of the packet that would say so.
+    Sealed(u8),
 }
 
 /// Whether it may write the table, or lock rows of it.
@@ -219,9 +219,9 @@ impl Session {
             let sent = match &ticket {
                 // its answer has gone on when the standby is waited for
                 Some(_) if facts.flags.contains(Flags::LOCAL_INFILE) && self.owes() => {
-                    match self.send_relay(framed, at, Expect::Results).await {
-                        Ok(outcome) => self.pay(&outcome).await.map(|()| Sent::Answered(outcome)),
-                        Err(fatal) => Err(fatal),
+                    match self.send_sealable(framed, at, Expect::Results).await {
+                        Ok(Sent::Answered(outcome)) => self.pay(&outcome).await.map(|()| Sent::Answered(outcome)),
+                        other => other,
                     }
                 }
                 None => self.send_or_owe(framed, at, Expect::Results).await,
@@ -229,8 +229,11 @@ impl Session {
             };
             match (sent, &ticket) {
                 (Ok(Sent::Answered(outcome)), _) => return Ok((at, outcome)),
-                (Ok(Sent::Sealed), Some(ticket)) => self.sealed(facts, ticket, at, &mut attempts).await?,
-                (Ok(Sent::Sealed), None) => {}
+                (Ok(Sent::Sealed(sequence)), Some(_)) if facts.flags.contains(Flags::LOCAL_INFILE) => {
+                    return Ok((at, self.sealed_file(facts, at, sequence).await?));
+                }
+                (Ok(Sent::Sealed(_)), Some(ticket)) => self.sealed(facts, ticket, at, &mut attempts).await?,
+                (Ok(Sent::Sealed(_)), None) => {}
                 (Err(fatal), _) => {
                     Box::pin(self.survive(facts, (before, true), fatal.into(), &mut attempts)).await?;
                 }
@@ -243,6 +246,10 @@ impl Session {
         if self.owes() {
             return self.send_owing(framed, at, expect).await;
         }
+        self.send_sealable(framed, at, expect).await
+    }
+
+    async fn send_sealable(&mut self, framed: &[u8], at: usize, expect: Expect) -> Result<Sent, Fatal> {
         let several = self.several_take_part();
         let Session { client, legs, .. } = self;
         let Some(leg) = legs.get_mut(at) else { return Err(Fatal::Quit) };
@@ -258,7 +265,7 @@ impl Session {
         let (sequence, payload) = error.map_err(|e| leg.lost(e))?;
         leg.busy = false;
         if ErrPacket::read(&payload).is_ok_and(|e| is_seal(&e)) {
-            return Ok(Sent::Sealed);
+            return Ok(Sent::Sealed(sequence));
         }
         if several && (reply.outcome().error.is_some_and(rolls_back) || !self.still_in_transaction(at).await?) {
             self.roll_back_all_but(at).await?;
@@ -276,10 +283,7 @@ impl Session {
         at: usize,
         attempts: &mut Attempts,
     ) -> Result<(), Failure> {
-        let store = self.legs.get(at).map(|l| l.name.clone()).unwrap_or_default();
-        let gates: Vec<Arc<Gate>> = self.gates_of(facts).into_iter().map(|(_, gate)| gate).collect();
-        gates.iter().for_each(|gate| gate.met_seal());
-        let group = gates.first().map(|g| g.group().to_owned()).unwrap_or_default();
+        let (store, group, gates) = self.met_seal(facts, at);
         if !ticket.fresh || facts.flags.contains(Flags::LOCAL_INFILE) || !self.lets_go(at).await? {
             return Err(self.lost_to_seal(&group, &store).await?.into());
         }
@@ -310,6 +314,26 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// The store that has refused, the group, and its gates, which know of it now.
+    fn met_seal(&self, facts: &Facts, at: usize) -> (String, String, Vec<Arc<Gate>>) {
+        let store = self.legs.get(at).map(|l| l.name.clone()).unwrap_or_default();
+        let gates: Vec<Arc<Gate>> = self.gates_of(facts).into_iter().map(|(_, gate)| gate).collect();
+        gates.iter().for_each(|gate| gate.met_seal());
+        let group = gates.first().map(|g| g.group().to_owned()).unwrap_or_default();
+        (store, group, gates)
+    }
+
+    /// A sealed store has refused a client's file, which is not sent twice: the client hears of it behind its last packet, where
+    /// the store would have said it.
+    async fn sealed_file(&mut self, facts: &Facts, at: usize, sequence: u8) -> Result<Outcome, Fatal> {
+        let (store, group, _) = self.met_seal(facts, at);
+        let error = self.lost_to_seal(&group, &store).await?;
+        let mut out = Vec::new();
+        error.put(&mut out, sequence);
+        self.client.write(&out).await.map_err(Fatal::client)?;
+        Ok(Outcome { error: Some(error.code), ..Outcome::default() })
     }
 
     /// A refused statement leaves the table's metadata lock to its transaction, in the way of the seal that is not complete yet: the

@@ -147,8 +147,8 @@ impl Session {
             let mut held = Vec::new();
             let keep = owes.then_some(&mut held);
             match (relay_part(client, leg, sequence, &part, keep).await?, &ticket) {
-                (Sent::Sealed, Some(ticket)) => self.sealed(&facts, ticket, at, &mut attempts).await?,
-                (Sent::Sealed, None) => {}
+                (Sent::Sealed(_), Some(ticket)) => self.sealed(&facts, ticket, at, &mut attempts).await?,
+                (Sent::Sealed(_), None) => {}
                 (Sent::Answered(outcome), _) => {
                     self.after_part(at, several, &outcome).await?;
                     if owes {

@@ -58,7 +58,7 @@ impl Session {
             let part = Part { expect, more: false, columns: &[], gated: true };
             relay_part(client, leg, &mut 1, &part, Some(&mut held)).await?
         };
-        let Sent::Answered(outcome) = sent else { return Ok(Sent::Sealed) };
+        let Sent::Answered(outcome) = sent else { return Ok(sent) };
         self.after_part(at, several, &outcome).await?;
         self.pay(&outcome).await?;
         self.client.write(&held).await.map_err(Fatal::client)?;

@@ -277,7 +277,7 @@ pub(crate) async fn relay_part(
         if part.gated && role == Role::Error && ErrPacket::read(&prefix).is_ok_and(|e| is_seal(&e)) {
             leg.backend.stream.read_message(packet::MAX_PAYLOAD).await.map_err(|e| leg.lost(e))?;
             leg.learn(reply.outcome());
-            return Ok(Sent::Sealed);
+            return Ok(Sent::Sealed(*sequence));
         }
         let flag = more && (role == Role::Last || columns_end);
         mark(leg.backend.stream.buffered_mut(), *sequence, flag, leg.backend.capabilities);

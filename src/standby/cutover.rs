@@ -27,6 +27,8 @@ use crate::entry::Position;
 
 /// Between two looks at what is waited for.
 const POLL: Duration = Duration::from_millis(10);
+/// Between two attempts to end what failed.
+const AGAIN: Duration = Duration::from_millis(200);
 /// The conductor is heard of this often.
 const PULSE: Duration = Duration::from_millis(500);
 /// A proxy that was not heard of for so long is not waited for, seconds.
@@ -306,15 +308,15 @@ impl Cutover<'_> {
         self.step = "seal";
         let group = pair.group.clone();
         let (old, new) = pair.side(from)?;
-        old.seal(&group, token, Instant::now() + patience).await?;
-        let record = |epoch, standing| Record {
-            epoch,
+        let record = |standing| Record {
+            epoch: epoch + 1,
             authority: new.name().to_owned(),
             standing,
             token: token.to_owned(),
             cutover: self.report.cutover.clone(),
         };
-        if !old.replace(&group, (epoch, Standing::Open), &record(epoch + 1, Standing::Sealed)).await? {
+        let (sealed, open) = (record(Standing::Sealed), record(Standing::Open));
+        if !old.close(&group, epoch, &sealed, Instant::now() + patience).await? {
             return Err(Failed::TakenOver);
         }
         self.done(format!("{from} refuses writes"));
@@ -332,22 +334,18 @@ impl Cutover<'_> {
         self.done(format!("{} has everything up to {marker}", new.name()));
         self.step = "reverse start";
         let start = log_end(new).await?;
-        begin_reverse(old, &group, new.name(), &start).await?;
+        if !begin_reverse(old, &group, &sealed, &start).await? {
+            return Err(Failed::TakenOver);
+        }
         self.done(format!("{from} will follow from {start}"));
         self.step = "open";
-        let open = Record {
-            epoch: epoch + 1,
-            authority: new.name().to_owned(),
-            standing: Standing::Open,
-            token: token.to_owned(),
-            cutover: self.report.cutover.clone(),
-        };
         if !self.decide(new, &group, epoch, &open).await? {
             return Err(Failed::TakenOver);
         }
         self.done(format!("{} is the authority, epoch {}", open.authority, open.epoch));
         self.step = "release";
-        pair.finish(Instant::now() + patience).await?;
+        let own = self.report.cutover.clone();
+        pair.finish_own(&own, Instant::now() + patience).await?;
         self.shared.look();
         Ok(())
     }
@@ -416,6 +414,8 @@ impl Cutover<'_> {
         open: &Record,
     ) -> Result<bool, Failed> {
         let name = literal(group);
+        // a conductor that is suspended here keeps nobody's recovery waiting
+        new.be_brief().await?;
         new.execute("START TRANSACTION").await?;
         if !new.replace(group, (epoch, Standing::Standby), open).await? {
             new.execute("ROLLBACK").await?;
@@ -427,6 +427,7 @@ impl Cutover<'_> {
         .await?;
         new.execute(&format!("UPDATE switchover.marks SET term = term + 1 WHERE group_name = {name}")).await?;
         new.execute("COMMIT").await?;
+        new.be_patient().await?;
         Ok(true)
     }
 
@@ -445,9 +446,16 @@ impl Cutover<'_> {
         // a connection may be in any state: new ones
         let stores = settings.stores.each_ref();
         let patience = Instant::now() + settings.keeping.drain_timeout;
-        let ended = match Pair::connect(&settings.group, &settings.tables, stores).await {
-            Ok(mut fresh) => fresh.finish(patience).await,
-            Err(error) => Err(error),
+        let ended = loop {
+            let ended = match Pair::connect(&settings.group, &settings.tables, stores).await {
+                Ok(mut fresh) => fresh.finish_own(&self.report.cutover, patience).await,
+                Err(error) => Err(error),
+            };
+            // a store that restarts is back in a moment, and everybody waits
+            if ended.is_ok() || Instant::now() >= patience {
+                break ended;
+            }
+            sleep(AGAIN).await;
         };
         self.shared.look();
         match ended {
@@ -481,17 +489,23 @@ fn behind(all: &Position, done: &Position) -> Option<u64> {
     done.behind(all)
 }
 
-/// Writes down, on the store that was the authority, where it begins to follow.
+/// Writes down, on the store that was the authority, where it begins to follow: while its row is as this cutover has sealed it.
+/// A conductor that wakes up when that store follows already must not send it back.
 pub(super) async fn begin_reverse(
     side: &mut super::pair::Side,
     group: &str,
-    authority: &str,
+    sealed: &Record,
     start: &Position,
-) -> Result<(), PairError> {
+) -> Result<bool, PairError> {
+    side.be_brief().await?;
     side.execute("START TRANSACTION").await?;
-    for sql in init::first_mark(group, authority, start) {
-        side.execute(&sql).await?;
+    let own = side.replace(group, (sealed.epoch, Standing::Sealed), sealed).await?;
+    if own {
+        for sql in init::first_mark(group, &sealed.authority, start) {
+            side.execute(&sql).await?;
+        }
     }
-    side.execute("COMMIT").await?;
-    Ok(())
+    side.execute(if own { "COMMIT" } else { "ROLLBACK" }).await?;
+    side.be_patient().await?;
+    Ok(own)
 }

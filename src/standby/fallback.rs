@@ -70,7 +70,7 @@ pub async fn open(shared: &Shared, from: &str, to: &Arc<StoreHandle>, why: &str)
         return Ok(None);
     }
     tracing::error!(group, from, to = side.name(), epoch = new.epoch, "the authority is given up: {why}");
-    side.unseal(Instant::now() + UNSEAL).await?;
+    side.unseal(group, Some((new.epoch, Standing::Open)), Instant::now() + UNSEAL).await?;
     side.execute(&format!("DELETE FROM switchover.intents WHERE group_name = {}", literal(group))).await?;
     Ok(Some(Opened { authority: new.authority, epoch: new.epoch }))
 }
@@ -92,6 +92,7 @@ async fn stand_still(side: &mut Side, group: &str) -> Result<(), PairError> {
 /// The decision, with all that it needs later, in one transaction.
 async fn decide(side: &mut Side, group: &str, from: &str, seen: &Record, new: &Record) -> Result<bool, PairError> {
     let name = literal(group);
+    side.be_brief().await?;
     side.execute("START TRANSACTION").await?;
     // an applier that is about to commit has done so when this returns, or never will
     let deposed =
@@ -120,6 +121,7 @@ async fn decide(side: &mut Side, group: &str, from: &str, seen: &Record, new: &R
         return Ok(false);
     }
     side.execute("COMMIT").await?;
+    side.be_patient().await?;
     Ok(true)
 }
 
@@ -164,7 +166,9 @@ pub async fn take_back(shared: &Shared, authority: &str) -> Result<Report, PairE
     let noted = noted(new, group, old.name()).await?;
     let noted =
         noted.ok_or_else(|| unclear(format!("{authority} has no note of how it took over from {}", old.name())))?;
-    old.seal(group, &record.token, Instant::now() + UNSEAL).await?;
+    if !old.seal(group, &record.token, (record.epoch, record.standing), Instant::now() + UNSEAL).await? {
+        return Err(unclear(format!("the row of {} has changed meanwhile", old.name())));
+    }
     let request = settle::Request {
         group: group.clone(),
         tables: settings.tables.clone(),

@@ -170,7 +170,7 @@ pub async fn end(request: &Request) -> Result<(), PairError> {
             side.execute(&format!("DELETE FROM switchover.{table} WHERE group_name = {}", literal(&request.group)))
                 .await?;
         }
-        side.unseal(tokio::time::Instant::now() + LIMIT).await?;
+        side.unseal(&request.group, None, tokio::time::Instant::now() + LIMIT).await?;
     }
     Ok(())
 }

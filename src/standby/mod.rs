@@ -17,6 +17,7 @@
 //! | a transaction is applied exactly once, whole | mark and rows in one transaction | `simulation` (a crash at every step), `tests/it/standby/deaths.rs` |
 //! | conflicting ones in commit order | [`partition`]: what shares a key is one part, in order | `partition` (property), `tests/it/standby/workload.rs` |
 //! | two appliers never both write (RULES.md 33) | the term in each mark | `simulation`, `tests/it/standby/lease.rs` |
+//! | one store takes writes, never two; an authority that was left has no write behind what was moved | [`record`]: compare-and-set; [`pair`]: a seal is changed under its store's lock | `cutover_model` (a crash, a suspension at every step), `tests/it/standby/cutover_deaths.rs` |
 //! | nothing is changed in silence | counts of rows and warnings of each statement | `tests/it/standby/stops.rs` |
 //! | a value stays the same bytes | [`crate::entry`] | `tests/it/standby/types.rs` |
 //!
@@ -54,6 +55,8 @@ pub mod tables;
 mod tenure;
 pub mod watch;
 
+#[cfg(test)]
+mod cutover_model;
 #[cfg(test)]
 mod simulation;
 

@@ -1,4 +1,9 @@
 //! Both stores of a group, connected: their rows, and what brings a change of authority that has stopped anywhere to its end.
+//!
+//! A seal is DDL, which no compare-and-set guards: whoever was suspended between its look and its DROP TRIGGER would open a store
+//! that was sealed meanwhile. So a seal is changed under the store's lock of that name only, behind a second look at the store's
+//! own row, and an authority's row becomes `sealed` under it. Lock and DDL are one connection: whoever loses it can neither
+//! change a seal nor keep others from it, and a store ends one that says nothing for [`SILENT`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::catalog::{self, Catalog};
-use super::record::{self, Record, Rows2, Standing, Verdict, verdict};
+use super::record::{self, Intent, Record, Rows2, Standing, Verdict, verdict};
 use super::schema::literal;
 use super::seal::{SealError, Sealer};
 use super::tables::GroupTables;
@@ -16,6 +21,9 @@ use crate::backend::{Backend, StoreHandle};
 
 /// For connecting, and for a statement.
 const LIMIT: Duration = Duration::from_secs(3);
+
+/// A store ends the connection of who changes a seal or a row, and says nothing for so many seconds: less than an intent lives.
+const SILENT: u32 = 3;
 
 /// One of the two.
 pub struct Side {
@@ -107,25 +115,124 @@ impl Side {
             .map_err(|e| PairError::Query(self.store.name().to_owned(), e))
     }
 
-    /// Puts the seal on.
+    /// Puts the seal on, where the row is as it was seen; whether it is.
     ///
     /// # Errors
     /// As the store's; where a transaction does not end by `deadline`.
-    pub async fn seal(&mut self, group: &str, token: &str, deadline: Instant) -> Result<(), PairError> {
+    pub async fn seal(
+        &mut self,
+        group: &str,
+        token: &str,
+        seen: (u64, Standing),
+        deadline: Instant,
+    ) -> Result<bool, PairError> {
+        if !self.begin_change(group, Some(seen), None, deadline).await? {
+            return Ok(false);
+        }
+        let sealed = self.put_on(group, token, deadline).await;
+        self.end_change(group).await?;
+        sealed.map(|()| true)
+    }
+
+    /// Takes the seal off, where the row is as it was seen, or there is none as was seen; whether it is.
+    ///
+    /// # Errors
+    /// As [`Side::seal`].
+    pub async fn unseal(
+        &mut self,
+        group: &str,
+        seen: Option<(u64, Standing)>,
+        deadline: Instant,
+    ) -> Result<bool, PairError> {
+        if !self.begin_change(group, seen, None, deadline).await? {
+            return Ok(false);
+        }
+        let mut sealer = Sealer { store: &self.store, backend: &mut self.backend };
+        let taken = sealer.take_off(&self.catalog, deadline).await;
+        self.end_change(group).await?;
+        taken.map(|()| true).map_err(|e| PairError::Seal(self.store.name().to_owned(), e))
+    }
+
+    /// Seals the authority for the cutover that `sealed` names, and says so in its row; false where that is not under way any more.
+    ///
+    /// # Errors
+    /// As [`Side::seal`].
+    pub async fn close(
+        &mut self,
+        group: &str,
+        epoch: u64,
+        sealed: &Record,
+        deadline: Instant,
+    ) -> Result<bool, PairError> {
+        let seen = (epoch, Standing::Open);
+        if !self.begin_change(group, Some(seen), Some(&sealed.cutover), deadline).await? {
+            return Ok(false);
+        }
+        let mut closed = self.put_on(group, &sealed.token, deadline).await.map(|()| true);
+        if closed.is_ok() {
+            closed = self.replace(group, seen, sealed).await;
+        }
+        self.end_change(group).await?;
+        closed
+    }
+
+    async fn put_on(&mut self, group: &str, token: &str, deadline: Instant) -> Result<(), PairError> {
         let mut sealer = Sealer { store: &self.store, backend: &mut self.backend };
         let sealed = sealer.put_on(group, &self.catalog, token, deadline).await;
         sealed.map_err(|e| PairError::Seal(self.store.name().to_owned(), e))
     }
 
-    /// Takes it off.
+    /// From here on the store ends this connection, and what it holds, when nothing is heard of it.
     ///
     /// # Errors
-    /// As [`Side::seal`].
-    pub async fn unseal(&mut self, deadline: Instant) -> Result<(), PairError> {
-        let mut sealer = Sealer { store: &self.store, backend: &mut self.backend };
-        let taken = sealer.take_off(&self.catalog, deadline).await;
-        taken.map_err(|e| PairError::Seal(self.store.name().to_owned(), e))
+    /// As the store's.
+    pub async fn be_brief(&mut self) -> Result<(), PairError> {
+        self.execute(&format!("SET SESSION wait_timeout = {SILENT}")).await.map(|_| ())
     }
+
+    /// The end of [`Side::be_brief`].
+    ///
+    /// # Errors
+    /// As the store's.
+    pub async fn be_patient(&mut self) -> Result<(), PairError> {
+        self.execute("SET SESSION wait_timeout = DEFAULT").await.map(|_| ())
+    }
+
+    /// Takes the lock of who changes the group's seal on this store, and looks again; whether all is as it was seen.
+    async fn begin_change(
+        &mut self,
+        group: &str,
+        seen: Option<(u64, Standing)>,
+        cutover: Option<&str>,
+        deadline: Instant,
+    ) -> Result<bool, PairError> {
+        self.be_brief().await?;
+        let lock = format!("SELECT GET_LOCK({}, 1)", lock_name(group));
+        while self.one(&lock).await? != "1" {
+            if Instant::now() >= deadline {
+                self.be_patient().await?;
+                let text = format!("store {}: somebody else is changing its seal", self.name());
+                return Err(PairError::Unclear(text));
+            }
+        }
+        let rows = self.rows(group).await?;
+        let same = rows.record.map(|r| (r.epoch, r.standing)) == seen
+            && cutover.is_none_or(|id| rows.intent.is_some_and(|i| i.cutover == id));
+        if !same {
+            self.end_change(group).await?;
+        }
+        Ok(same)
+    }
+
+    async fn end_change(&mut self, group: &str) -> Result<(), PairError> {
+        self.one(&format!("SELECT RELEASE_LOCK({})", lock_name(group))).await?;
+        self.be_patient().await
+    }
+}
+
+/// (names of locks are short on some engines, and know no case)
+fn lock_name(group: &str) -> String {
+    format!("CONCAT('switchover-', MD5({}))", literal(group))
 }
 
 impl Pair {
@@ -168,19 +275,38 @@ impl Pair {
     /// compare-and-set, or changes nothing the second time. The authority and its epoch.
     ///
     /// # Errors
-    /// As the stores'; where both stores are open, which [`super::settle`] is for.
+    /// As the stores'; where both stores are open, which [`super::settle`] is for; where somebody conducts a cutover.
     pub async fn finish(&mut self, deadline: Instant) -> Result<(String, u64), PairError> {
+        self.finish_own("", deadline).await
+    }
+
+    /// [`Pair::finish`] by who conducts the cutover `own`.
+    ///
+    /// # Errors
+    /// As [`Pair::finish`].
+    pub async fn finish_own(&mut self, own: &str, deadline: Instant) -> Result<(String, u64), PairError> {
         let group = self.group.clone();
+        let mut looked = false;
         loop {
+            if looked && Instant::now() >= deadline {
+                return Err(PairError::Unclear(format!("the rows of {group} change again and again")));
+            }
+            looked = true;
             let (verdict, rows) = self.look().await?;
+            let intents = rows.each_ref().map(|r| r.intent.clone());
+            if let Some(intent) = intents.iter().flatten().find(|i| i.is_live() && i.cutover != own) {
+                let text = format!("a cutover to {} is under way, by {}", intent.target, intent.conductor);
+                return Err(PairError::Unclear(text));
+            }
             let [first, second] = rows;
             let of = |name: &str, this: &str| if name == this { first.record.clone() } else { second.record.clone() };
             let first_name = self.sides.first().map(|s| s.name().to_owned()).unwrap_or_default();
             let seen = |record: &Record| (record.epoch, record.standing);
             match verdict {
                 Verdict::Settled { authority, epoch } => {
-                    self.settled(&authority, deadline).await?;
-                    return Ok((authority, epoch));
+                    if self.settled(&authority, epoch, &intents, deadline).await? {
+                        return Ok((authority, epoch));
+                    }
                 }
                 Verdict::Undecided { from, to, .. } => {
                     let Some(record) = of(&to, &first_name) else { continue };
@@ -197,7 +323,9 @@ impl Pair {
                 }
                 Verdict::Decided { authority, epoch } => {
                     let (side, other) = self.side(&authority)?;
-                    side.unseal(deadline).await?;
+                    if !side.unseal(&group, Some((epoch, Standing::Open)), deadline).await? {
+                        continue;
+                    }
                     let Some(record) = of(other.name(), &first_name) else { continue };
                     let new = Record { epoch, authority, standing: Standing::Standby, ..record.clone() };
                     other.replace(&group, seen(&record), &new).await?;
@@ -213,15 +341,27 @@ impl Pair {
         }
     }
 
-    /// One authority, one standby: the one takes writes, the other does not, and nobody waits any more.
-    async fn settled(&mut self, authority: &str, deadline: Instant) -> Result<(), PairError> {
+    /// One authority, one standby: the one takes writes, the other does not, and nobody waits any more; false where that has
+    /// changed meanwhile. Only the intents that were seen are ended: a newer one is somebody's.
+    async fn settled(
+        &mut self,
+        authority: &str,
+        epoch: u64,
+        intents: &[Option<Intent>; 2],
+        deadline: Instant,
+    ) -> Result<bool, PairError> {
         let group = self.group.clone();
-        let done = format!("DELETE FROM switchover.intents WHERE group_name = {}", literal(&group));
         let (side, other) = self.side(authority)?;
-        side.unseal(deadline).await?;
-        side.execute(&done).await?;
-        other.execute(&done).await?;
+        if !side.unseal(&group, Some((epoch, Standing::Open)), deadline).await? {
+            return Ok(false);
+        }
+        for intent in intents.iter().flatten() {
+            let (name, cutover) = (literal(&group), literal(&intent.cutover));
+            let done = format!("DELETE FROM switchover.intents WHERE group_name = {name} AND cutover = {cutover}");
+            side.execute(&done).await?;
+            other.execute(&done).await?;
+        }
         let token = other.rows(&group).await?.record.map(|r| r.token).unwrap_or_default();
-        other.seal(&group, &token, deadline).await
+        other.seal(&group, &token, (epoch, Standing::Standby), deadline).await
     }
 }

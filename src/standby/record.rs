@@ -243,17 +243,16 @@ pub fn verdict(a: (&str, Option<&Record>), b: (&str, Option<&Record>)) -> Verdic
         let without = if a.1.is_none() { a.0 } else { b.0 };
         return Verdict::Unclear(format!("store {without} has no row of the group in switchover.groups"));
     };
-    for (one, other) in [((a.0, ra), (b.0, rb)), ((b.0, rb), (a.0, ra))] {
+    let ((a, ra), (b, rb)) = if a.0 <= b.0 { ((a.0, ra), (b.0, rb)) } else { ((b.0, rb), (a.0, ra)) };
+    for (one, other) in [((a, ra), (b, rb)), ((b, rb), (a, ra))] {
         if let Some(verdict) = one_way(one, other) {
             return verdict;
         }
     }
     Verdict::Unclear(format!(
-        "{} is {} at epoch {}, {} is {} at epoch {}",
-        a.0,
+        "{a} is {} at epoch {}, {b} is {} at epoch {}",
         ra.standing.word(),
         ra.epoch,
-        b.0,
         rb.standing.word(),
         rb.epoch
     ))

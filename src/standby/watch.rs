@@ -339,12 +339,13 @@ impl Watcher {
             (view.epoch, view.followed) = (epoch, epoch);
         }
         self.shared.changed.send_replace(epoch);
-        settings.gate.release();
         let seals = settings.gate.seals();
         if self.intent().is_some() || (seals > self.seals && self.sealed_here()) {
-            // an intent that nobody conducts; a seal on the store that serves
+            // an intent that nobody conducts; a seal on the store that serves: it is taken off before anybody gets in, because a
+            // transaction that has written one table would be lost to the seal of another
             self.finish().await;
         }
+        self.shared.settings.gate.release();
         self.seals = seals;
     }
 

@@ -10,7 +10,7 @@ use mysql_async::prelude::Queryable;
 use super::{Kept, config};
 use crate::support::{PrivateServer, Proxy, clients, eventually, long};
 
-const TABLES: &str =
+pub(super) const TABLES: &str =
     "CREATE TABLE t (id BIGINT PRIMARY KEY AUTO_INCREMENT, writer INT NOT NULL, n INT NOT NULL, UNIQUE (writer, n));
 CREATE TABLE sums (writer INT PRIMARY KEY, n INT NOT NULL)";
 
@@ -21,7 +21,7 @@ fn flag(proxy: &Proxy, store: &str) -> String {
     done.stdout
 }
 
-fn authority(proxy: &Proxy) -> serde_json::Value {
+pub(super) fn authority(proxy: &Proxy) -> serde_json::Value {
     proxy.status()["groups"][0]["authority"].clone()
 }
 
@@ -62,13 +62,13 @@ fn the_authority_moves_and_comes_back() {
 }
 
 /// Two proxies on the same stores, each with its own file.
-struct Two {
-    kept: Kept,
-    second: Proxy,
+pub(super) struct Two {
+    pub(super) kept: Kept,
+    pub(super) second: Proxy,
 }
 
 impl Two {
-    fn start(schema: &str) -> Two {
+    pub(super) fn start(schema: &str) -> Two {
         let kept = Kept::start(schema, &[]);
         let second = Proxy::start(|port| config(port, &kept.authority, &kept.standby));
         eventually("the second proxy looks", || second.status()["groups"][0]["authority"]["settled"] == true);
@@ -78,15 +78,15 @@ impl Two {
 
 /// What a writer saw.
 #[derive(Default)]
-struct Ledger {
-    acknowledged: AtomicU64,
+pub(super) struct Ledger {
+    pub(super) acknowledged: AtomicU64,
     errors: AtomicU64,
     /// The longest statement, microseconds.
-    longest: AtomicU64,
+    pub(super) longest: AtomicU64,
 }
 
 /// Writes numbers in order, alone and in transactions, and reads its own writes; any error counts.
-async fn writes(port: u16, writer: u64, over: Arc<AtomicBool>, ledger: Arc<Ledger>) -> Vec<String> {
+pub(super) async fn writes(port: u16, writer: u64, over: Arc<AtomicBool>, ledger: Arc<Ledger>) -> Vec<String> {
     let opts = crate::support::mariadb::opts(port).db_name(Some("d"));
     let mut conn = Conn::new(opts).await.unwrap();
     let mut said = Vec::new();

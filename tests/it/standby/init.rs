@@ -139,6 +139,8 @@ fn a_flag_in_the_file_begins_a_cutover() {
     });
     eventually("the authority follows the file", || connection() == "new");
     assert_eq!(kept.authority.sql("SELECT state FROM switchover.groups")[0][0], "standby");
+    // (the applier's first mark of its own is about to come: it would write over what follows)
+    eventually("legacy follows", || kept.authority.sql("SELECT MAX(round) > 0 FROM switchover.marks")[0][0] == "1");
     // nobody applies to a store that is stopped: the wish is not granted, and the file says otherwise than the stores
     kept.authority.sql("UPDATE switchover.marks SET position = '0-99-1', base = '0-99-1'");
     kept.proxy.edit_config(|text| {

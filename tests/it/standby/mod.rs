@@ -1,6 +1,7 @@
 //! The standby between two real servers: types, workload, deaths, stops, leases, and `switchover init`.
 
 mod cutover;
+mod cutover_deaths;
 mod deaths;
 mod fallback;
 mod init;
