@@ -11,7 +11,11 @@ fn main() -> ExitCode {
         Next::Exit(code) => return code,
         Next::Serve(config, options) => switchover::server::run(&config, options.takeover).map(|()| ExitCode::SUCCESS),
         Next::Demo(options) => {
-            let options = switchover::demo::Options { seconds: options.seconds, flip_every: options.flip_every };
+            let options = switchover::demo::Options {
+                seconds: options.seconds,
+                flip_every: options.flip_every,
+                chaos: options.chaos,
+            };
             switchover::demo::run(&options)
         }
     };

@@ -163,6 +163,9 @@ pub struct DemoOptions {
     /// Flip the flag every N seconds.
     #[arg(long, value_name = "N")]
     pub flip_every: Option<u64>,
+    /// Kill the new store under traffic, fall back, bring it back, go forward again; the last line is the ledger.
+    #[arg(long, conflicts_with = "flip_every")]
+    pub chaos: bool,
 }
 
 /// What the binary does next.
@@ -293,6 +296,6 @@ mod tests {
         else {
             panic!("not the demo")
         };
-        assert_eq!(options, DemoOptions { seconds: Some(5), flip_every: Some(2) });
+        assert_eq!(options, DemoOptions { seconds: Some(5), flip_every: Some(2), chaos: false });
     }
 }

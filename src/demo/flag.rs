@@ -57,7 +57,12 @@ impl Flag {
 
     /// Flips it with the command that an operator would type; returns when the proxy says that it is live.
     pub(super) async fn flip(&self) -> anyhow::Result<()> {
-        let target = self.side().unwrap_or(Side::New).other().name();
+        self.set(self.side().unwrap_or(Side::New).other()).await
+    }
+
+    /// Sets it, as an operator would.
+    pub(super) async fn set(&self, side: Side) -> anyhow::Result<()> {
+        let target = side.name();
         let mut command = Command::new(&self.program);
         command.args(["flag", GROUP, target, "--wait", "--config"]).arg(&self.config);
         let output = command.kill_on_drop(true).output().await.context("cannot run the flag command")?;
@@ -65,5 +70,16 @@ impl Flag {
         let said = String::from_utf8_lossy(&said);
         anyhow::ensure!(output.status.success(), "switchover flag {GROUP} {target}: {said}");
         Ok(())
+    }
+
+    /// Runs another command of the program on this file; what it printed.
+    pub(super) async fn command(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let mut command = Command::new(&self.program);
+        command.args(arguments).arg("--config").arg(&self.config);
+        let output = command.kill_on_drop(true).output().await.context("cannot run a command")?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let why = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "switchover {}: {said}{why}", arguments.join(" "));
+        Ok(said)
     }
 }

@@ -57,6 +57,13 @@ impl Ground {
         self.children.get_mut(place).is_none_or(|child| !matches!(child.try_wait(), Ok(None)))
     }
 
+    /// Kills a child, and waits for its end.
+    pub(super) async fn kill(&mut self, place: usize) {
+        if let Some(child) = self.children.get_mut(place) {
+            let _ = child.kill().await;
+        }
+    }
+
     /// What a child printed.
     pub(super) fn log(&self, name: &str) -> String {
         std::fs::read_to_string(self.log_path(name)).unwrap_or_default()

@@ -10,6 +10,7 @@
 //! What is shown and judged is measured on the servers themselves (`meter`), never taken from the proxy's word.
 
 mod application;
+mod chaos;
 mod flag;
 mod ground;
 mod meter;
@@ -54,6 +55,8 @@ pub struct Options {
     pub seconds: Option<u64>,
     /// Flip the flag so often, in seconds; never if absent.
     pub flip_every: Option<u64>,
+    /// Kill the store that serves the group under traffic, again and again: see [`chaos`].
+    pub chaos: bool,
 }
 
 /// Runs the demo to its end: `--seconds`, SIGINT or SIGTERM, or nobody who reads what it shows. The last line on stdout is
@@ -77,12 +80,19 @@ async fn demo(options: &Options) -> anyhow::Result<ExitCode> {
     }
     let mut signals = Signals::new()?;
     let mut ground = Ground::new()?;
-    let outcome = tokio::select! {
-        scene = raise(&mut ground, options) => match scene {
-            Ok(scene) => play(&scene, options, &mut signals).await,
-            Err(error) => Err(error),
-        },
-        () = signals.any() => Ok(ExitCode::FAILURE),
+    let outcome = if options.chaos {
+        tokio::select! {
+            scored = chaos::play(&mut ground, options) => scored,
+            () = signals.any() => Ok(ExitCode::FAILURE),
+        }
+    } else {
+        tokio::select! {
+            scene = raise(&mut ground, options) => match scene {
+                Ok(scene) => play(&scene, options, &mut signals).await,
+                Err(error) => Err(error),
+            },
+            () = signals.any() => Ok(ExitCode::FAILURE),
+        }
     };
     ground.clear().await;
     match outcome {
@@ -130,12 +140,12 @@ async fn raise(ground: &mut Ground, options: &Options) -> anyhow::Result<Scene> 
     say(format_args!("switchover demo: starting two MariaDB servers in {}", ground.path().display()))?;
     let (legacy, new) =
         tokio::try_join!(store::install(ground.path(), "legacy"), store::install(ground.path(), "new"))?;
-    let legacy = Store::start(ground, legacy, 1).await?;
-    let new = Store::start(ground, new, 2).await?;
+    let legacy = Store::start(ground, legacy, 1, &[]).await?;
+    let new = Store::start(ground, new, 2, &[]).await?;
     tokio::try_join!(schema::create(&legacy), schema::create(&new))?;
 
     let config = ground.path().join("routing.yaml");
-    let port = serve_somewhere(ground, &config, &legacy, &new).await?;
+    let port = serve_somewhere(ground, &config, &legacy, &new, "").await?;
     introduce(port, &config, &legacy, &new, options)?;
     Ok(Scene { legacy, new, flag: Flag::new(config)?, port })
 }
@@ -184,10 +194,16 @@ async fn watch(
 }
 
 /// Starts the proxy on the usual port or, where that is taken, on a free one; a free one too may be taken in between.
-async fn serve_somewhere(ground: &mut Ground, config: &Path, legacy: &Store, new: &Store) -> anyhow::Result<u16> {
+async fn serve_somewhere(
+    ground: &mut Ground,
+    config: &Path,
+    legacy: &Store,
+    new: &Store,
+    keys: &str,
+) -> anyhow::Result<u16> {
     for wanted in [USUAL_PORT, 0, 0] {
         let Ok(port) = free_port(wanted) else { continue };
-        std::fs::write(config, routing_yaml(port, legacy, new))?;
+        std::fs::write(config, routing_yaml(port, legacy, new) + keys)?;
         if serve(ground, config).await? {
             return Ok(port);
         }

@@ -42,6 +42,41 @@ pub(super) struct Store {
     port: u16,
     /// A connection of the demo's own, past the proxy.
     own: Mutex<Conn>,
+    folder: PathBuf,
+    server_id: u32,
+    further: &'static [&'static str],
+    /// Its place among the demo's children.
+    place: usize,
+}
+
+/// Starts a server, and waits until it answers.
+async fn launch(
+    ground: &mut Ground,
+    folder: &Path,
+    port: u16,
+    server_id: u32,
+    further: &[&str],
+) -> anyhow::Result<(usize, Conn)> {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let socket = folder.join("s");
+    let mut command = ground::tied(&program("mariadbd")?);
+    command.arg("--no-defaults").args(user_argument());
+    command.args(own_folders(folder));
+    command.arg(format!("--socket={}", socket.display()));
+    command.arg(format!("--pid-file={}", folder.join("pid").display()));
+    command.arg(format!("--port={port}")).arg(format!("--server-id={server_id}")).args(SETTINGS).args(further);
+    let place = ground.start(&name, command)?;
+    let opts = OptsBuilder::default().socket(Some(socket.to_string_lossy())).user(Some("root"));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        match Conn::new(opts.clone()).await {
+            Ok(conn) => return Ok((place, conn)),
+            Err(error) if Instant::now() > deadline || ground.ended(place) => {
+                anyhow::bail!("the {name} store did not start ({error}):\n{}", ground.log(&name));
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
 }
 
 /// Where a program is: on the PATH, or where Debian puts servers, which is not on everybody's PATH.
@@ -82,29 +117,15 @@ fn user_argument() -> Option<&'static str> {
 }
 
 impl Store {
-    /// Starts the server on an installed folder, and makes the accounts.
-    pub(super) async fn start(ground: &mut Ground, folder: PathBuf, server_id: u32) -> anyhow::Result<Store> {
-        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let socket = folder.join("s");
+    /// Starts the server on an installed folder, and makes the accounts. `further` settings win over the usual ones.
+    pub(super) async fn start(
+        ground: &mut Ground,
+        folder: PathBuf,
+        server_id: u32,
+        further: &'static [&'static str],
+    ) -> anyhow::Result<Store> {
         let port = super::free_port(0)?;
-        let mut command = ground::tied(&program("mariadbd")?);
-        command.arg("--no-defaults").args(user_argument());
-        command.args(own_folders(&folder));
-        command.arg(format!("--socket={}", socket.display()));
-        command.arg(format!("--pid-file={}", folder.join("pid").display()));
-        command.arg(format!("--port={port}")).arg(format!("--server-id={server_id}")).args(SETTINGS);
-        let place = ground.start(&name, command)?;
-        let opts = OptsBuilder::default().socket(Some(socket.to_string_lossy())).user(Some("root"));
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let mut own = loop {
-            match Conn::new(opts.clone()).await {
-                Ok(conn) => break conn,
-                Err(error) if Instant::now() > deadline || ground.ended(place) => {
-                    anyhow::bail!("the {name} store did not start ({error}):\n{}", ground.log(&name));
-                }
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
-        };
+        let (place, mut own) = launch(ground, &folder, port, server_id, further).await?;
         own.query_drop(format!("CREATE DATABASE {DATABASE}")).await?;
         for account in [ACCOUNT, CONTROL] {
             own.query_drop(format!("CREATE USER {account}@'%' IDENTIFIED BY '{account}'")).await?;
@@ -112,7 +133,26 @@ impl Store {
         own.query_drop(format!("GRANT ALL ON {DATABASE}.* TO {ACCOUNT}@'%'")).await?;
         own.query_drop(format!("GRANT ALL ON *.* TO {CONTROL}@'%'")).await?;
         own.query_drop(format!("USE {DATABASE}")).await?;
-        Ok(Store { port, own: Mutex::new(own) })
+        Ok(Store { port, own: Mutex::new(own), folder, server_id, further, place })
+    }
+
+    /// `kill -9`.
+    pub(super) async fn kill(&self, ground: &mut Ground) {
+        ground.kill(self.place).await;
+    }
+
+    /// Starts it again on its data, on the same port.
+    pub(super) async fn start_again(&mut self, ground: &mut Ground) -> anyhow::Result<()> {
+        let (place, mut own) = launch(ground, &self.folder, self.port, self.server_id, self.further).await?;
+        own.query_drop(format!("USE {DATABASE}")).await?;
+        self.place = place;
+        self.own = Mutex::new(own);
+        Ok(())
+    }
+
+    /// All rows of a query, as text.
+    pub(super) async fn rows(&self, sql: &str) -> anyhow::Result<Vec<String>> {
+        Ok(self.own.lock().await.query(sql).await?)
     }
 
     /// Its port on 127.0.0.1.

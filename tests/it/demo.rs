@@ -89,3 +89,25 @@ fn killed_it_leaves_nothing_behind() {
     eventually("no process is left", || processes_in(&ground).is_empty());
     eventually("no file is left", || is_empty(&ground));
 }
+
+/// The store that serves is killed under traffic: what was acknowledged is there, and both stores end the same.
+#[test]
+fn chaos_loses_nothing() {
+    let ground = place::Folder::new("d");
+    let output = clients::output(demo(&ground, &["--chaos", "--seconds", "1"]));
+    assert!(output.ok, "{}{}", output.stdout, output.stderr);
+    let last = output.stdout.lines().last().unwrap();
+    let numbers: Vec<u64> = last.split(", ").map(|part| part.rsplit(' ').next().unwrap().parse().unwrap()).collect();
+    let [acknowledged, lost, errors, fallbacks, differing] = numbers[..] else { panic!("{last}") };
+    assert_eq!(
+        last,
+        format!(
+            "acknowledged {acknowledged}, lost {lost}, client errors {errors}, fallbacks {fallbacks}, differing rows {differing}"
+        )
+    );
+    assert_eq!((lost, fallbacks, differing), (0, 1, 0), "{}", output.stdout);
+    // no more than a write under way of each writer, and no read
+    assert!(acknowledged > 100 && errors <= 4, "{}{}", output.stdout, output.stderr);
+    assert!(is_empty(&ground));
+    assert!(processes_in(&ground).is_empty());
+}
