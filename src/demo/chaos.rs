@@ -24,12 +24,8 @@ use super::store::{self, Store};
 use super::{ACCOUNT, DATABASE, Options, schema, serve_somewhere};
 
 /// What a store needs whose commits another one follows.
-const DURABLE: &[&str] = &[
-    "--log-bin=binlog",
-    "--binlog-format=ROW",
-    "--sync-binlog=1",
-    "--innodb-flush-log-at-trx-commit=1",
-];
+const DURABLE: &[&str] =
+    &["--log-bin=binlog", "--binlog-format=ROW", "--sync-binlog=1", "--innodb-flush-log-at-trx-commit=1"];
 /// How the group is kept.
 const KEYS: &str = "    standby: new                    # follows, and takes over\n    ack: standby\n    fallback: auto\n    fallback_after: 1s\n";
 /// Seconds of chaos, if the command line does not say.
@@ -64,7 +60,9 @@ pub(super) async fn play(ground: &mut Ground, options: &Options) -> anyhow::Resu
     flag.command(&["init"]).await?;
     // an applier that met no schema at the start waits to be told
     let _ = flag.command(&["standby", "retry", "analytics"]).await;
-    say(format_args!("  application ─► proxy 127.0.0.1:{port} ─► legacy │ new; ack: standby, fallback: auto after 1 s\n"))?;
+    say(format_args!(
+        "  application ─► proxy 127.0.0.1:{port} ─► legacy │ new; ack: standby, fallback: auto after 1 s\n"
+    ))?;
     let ledger = Arc::new(Ledger::default());
     let mut clients: Vec<_> = (0..WRITERS).map(|n| tokio::spawn(write(port, n, Arc::clone(&ledger)))).collect();
     clients.extend((0..READERS).map(|_| tokio::spawn(read(port, Arc::clone(&ledger)))));
@@ -211,7 +209,8 @@ async fn read(port: u16, ledger: Arc<Ledger>) {
             }
             continue;
         };
-        let sum: mysql_async::Result<Option<u64>> = c.query_first("SELECT COUNT(*) FROM pageviews WHERE site_id = 1").await;
+        let sum: mysql_async::Result<Option<u64>> =
+            c.query_first("SELECT COUNT(*) FROM pageviews WHERE site_id = 1").await;
         if let Err(error) = sum {
             complain(format_args!("a read failed: {error}"));
             ledger.errors.fetch_add(1, Ordering::Relaxed);
@@ -222,13 +221,7 @@ async fn read(port: u16, ledger: Arc<Ledger>) {
 }
 
 /// Looks for every line of the ledger, and compares both stores.
-async fn score(
-    flag: &Flag,
-    legacy: &Store,
-    new: &Store,
-    ledger: &Ledger,
-    fallbacks: u64,
-) -> anyhow::Result<ExitCode> {
+async fn score(flag: &Flag, legacy: &Store, new: &Store, ledger: &Ledger, fallbacks: u64) -> anyhow::Result<ExitCode> {
     let acknowledged = std::mem::take(&mut *ledger.acknowledged.lock().unwrap_or_else(PoisonError::into_inner));
     let serving = if flag.side() == Some(Side::New) { new } else { legacy };
     let there: BTreeSet<String> = serving.rows("SELECT visit FROM pageviews").await?.into_iter().collect();
