@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use switchover::config::model::{Address, LogFormat, PoolMode, Secret, TlsMode};
+use switchover::config::model::{Ack, Fallback, Address, LogFormat, PoolMode, Secret, TlsMode};
 use switchover::config::{self, Config, Problem, ProblemKind, StoreId};
 
 fn load(text: &str) -> Result<Config, Vec<Problem>> {
@@ -211,7 +211,7 @@ fn byte_order_marks_and_windows_line_breaks_are_fine() {
 
 #[test]
 fn later_keys_are_refused_not_ignored() {
-    for key in ["tenant: site_id", "ack: standby", "fallback: auto", "shadow: {sample: 0.05}"] {
+    for key in ["tenant: site_id", "tenants: {}", "shadow: {sample: 0.05}"] {
         let text = problems(&format!("groups: {{a: {{tables: [x], connection: new, {key}}}}}\n"));
         assert!(text.contains("is not available yet in this version"), "{text}");
     }
@@ -229,6 +229,14 @@ fn a_standby_is_the_other_store() {
     assert!(text.contains("needs the control account of new"), "{text}");
     let text = problems("groups: {a: {tables: [x], connection: new, standby: lagacy}}\n");
     assert!(text.contains("did you mean `legacy`?"), "{text}");
+    let text = problems("groups: {a: {tables: [x], connection: new, fallback: auto, ack: standby}}\n");
+    assert!(text.contains("`groups.a.ack` is of a group with a standby"), "{text}");
+    assert!(text.contains("`groups.a.fallback` is of a group with a standby"), "{text}");
+    let keys = "standby: b, ack: standby, ack_timeout: 2s, fallback: auto, fallback_after: 5s, hold_max: 3s, drain_timeout: 1s";
+    let kept = load(&format!("{accounts}groups: {{g: {{tables: [x], connection: a, {keys}}}}}\n")).unwrap().groups[0].keeping;
+    assert_eq!((kept.ack, kept.fallback), (Ack::Standby, Fallback::Auto));
+    let seconds = [kept.ack_timeout, kept.fallback_after, kept.hold_max, kept.drain_timeout].map(|t| t.as_secs());
+    assert_eq!(seconds, [2, 5, 3, 1]);
 }
 
 #[test]

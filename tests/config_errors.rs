@@ -48,7 +48,7 @@ const CASES: &[(&str, &str)] = &[
     ("names in quotes", "groups:\n  a: { tables: [\"`db`.`hits`\", a.b.c], connection: new }\n"),
     (
         "keys of later versions",
-        "groups:\n  a:\n    tables: [hits]\n    connection: new\n    ack: standby\n    shadow: { sample: 0.05 }\n",
+        "groups:\n  a:\n    tables: [hits]\n    connection: new\n    tenant: site_id\n    shadow: { sample: 0.05 }\n",
     ),
     ("wrong types", "groups: [a, b]\nlimits: 5\nlog: { level: [x] }\nhints: maybe\nworkers: -1\n"),
     (

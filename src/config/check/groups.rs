@@ -54,6 +54,9 @@ fn group(reader: &mut Reader<'_>, entry: &Entry, names: &StoreNames, claims: &mu
         cross.map(|node| reader.choice(node, &fields.name("cross_store_transactions"), &choices).unwrap_or_default());
     let standby =
         fields.take("standby").and_then(|node| standby(reader, node, &fields.name("standby"), names, connection));
+    if standby.is_none() {
+        without_standby(reader, &mut fields);
+    }
     let keeping = keeping(reader, &mut fields);
     fields.refuse_later(reader, &LATER);
     let narrowed: Rc<[String]> = databases.clone().into();
@@ -78,6 +81,16 @@ fn group(reader: &mut Reader<'_>, entry: &Entry, names: &StoreNames, claims: &mu
         standby,
         keeping,
     })
+}
+
+/// Keys that say how a standby is kept, of a group that has none: what they promise would not be kept.
+fn without_standby(reader: &mut Reader<'_>, fields: &mut Fields<'_>) {
+    for key in ["ack", "ack_timeout", "fallback", "fallback_after", "hold_max", "drain_timeout", "change_log"] {
+        let Some(node) = fields.take(key) else { continue };
+        let message = format!("`{}` is of a group with a standby, and this one has none", fields.name(key));
+        let finding = Finding::new(ProblemKind::Invalid, node.span.clone(), message);
+        reader.report(finding.help("write `standby: STORE`, or remove the line"));
+    }
 }
 
 /// How the standby is kept.
