@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use switchover::config::model::{Ack, Fallback, Address, LogFormat, PoolMode, Secret, TlsMode};
+use switchover::config::model::{Ack, Address, Fallback, LogFormat, PoolMode, Secret, TlsMode};
 use switchover::config::{self, Config, Problem, ProblemKind, StoreId};
 
 fn load(text: &str) -> Result<Config, Vec<Problem>> {
@@ -233,7 +233,8 @@ fn a_standby_is_the_other_store() {
     assert!(text.contains("`groups.a.ack` is of a group with a standby"), "{text}");
     assert!(text.contains("`groups.a.fallback` is of a group with a standby"), "{text}");
     let keys = "standby: b, ack: standby, ack_timeout: 2s, fallback: auto, fallback_after: 5s, hold_max: 3s, drain_timeout: 1s";
-    let kept = load(&format!("{accounts}groups: {{g: {{tables: [x], connection: a, {keys}}}}}\n")).unwrap().groups[0].keeping;
+    let kept =
+        load(&format!("{accounts}groups: {{g: {{tables: [x], connection: a, {keys}}}}}\n")).unwrap().groups[0].keeping;
     assert_eq!((kept.ack, kept.fallback), (Ack::Standby, Fallback::Auto));
     let seconds = [kept.ack_timeout, kept.fallback_after, kept.hold_max, kept.drain_timeout].map(|t| t.as_secs());
     assert_eq!(seconds, [2, 5, 3, 1]);

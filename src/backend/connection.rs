@@ -33,6 +33,8 @@ pub struct Backend {
     pub scramble: Vec<u8>,
     /// Its place in the pool (`pool: transaction`).
     pub pooled: Option<Box<Pooled>>,
+    /// How often its store had been given up when it was made.
+    pub given_up: u64,
 }
 
 /// Why a query of the proxy's own failed.
@@ -94,7 +96,8 @@ impl Backend {
         status: Status,
     ) -> Backend {
         handle.leases.fetch_add(1, Ordering::Relaxed);
-        Backend { store, handle, stream, thread_id, capabilities, status, scramble: Vec::new(), pooled: None }
+        let (scramble, given_up) = (Vec::new(), handle.times_given_up());
+        Backend { store, handle, stream, thread_id, capabilities, status, scramble, pooled: None, given_up }
     }
 
     /// Sends a command of the proxy's own.
@@ -185,7 +188,17 @@ impl Backend {
                 let (sequence, payload) = self.stream.read_message(packet::MAX_PAYLOAD).await?;
                 return Ok((Header { length: header.length, sequence }, payload));
             }
-            self.stream.fill().await?;
+            self.fill().await?;
+        }
+    }
+
+    /// Reads what there is; a store that is given up meanwhile is not waited for.
+    pub(crate) async fn fill(&mut self) -> io::Result<usize> {
+        let Backend { stream, handle, given_up, .. } = self;
+        tokio::select! {
+            biased;
+            read = stream.fill() => read,
+            () = handle.when_given_up(*given_up) => Err(io::ErrorKind::ConnectionAborted.into()),
         }
     }
 }

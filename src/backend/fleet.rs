@@ -197,9 +197,16 @@ impl StoreHandle {
         self.given_up.load(Ordering::Relaxed)
     }
 
-    /// Waits until it is given up.
-    pub async fn when_given_up(&self) {
-        self.giving_up.notified().await;
+    /// Waits until it is given up once more than `before` times.
+    pub async fn when_given_up(&self, before: u64) {
+        loop {
+            // (told of all that comes from here on)
+            let told = self.giving_up.notified();
+            if self.times_given_up() != before {
+                return;
+            }
+            told.await;
+        }
     }
 
     /// Known hashes of an account.

@@ -171,7 +171,7 @@ impl Session {
     }
 
     /// The newest authority of these groups is this transaction's: nothing of it is on their stores yet.
-    fn adopt(&mut self, groups: &[GroupId]) {
+    pub(crate) fn adopt(&mut self, groups: &[GroupId]) {
         let newest = Arc::clone(self.newest.load());
         if Arc::ptr_eq(&newest, &self.live) {
             return;

@@ -42,8 +42,6 @@ pub(crate) struct Leg {
     pub(crate) busy: bool,
     /// The client has something of that response.
     pub(crate) answered: bool,
-    /// How often its store had been given up when it was made.
-    pub(crate) given_up: u64,
     /// Nothing can be sent any more.
     pub(crate) broken: bool,
     /// This transaction wrote here.
@@ -76,7 +74,6 @@ impl Leg {
             substituted: HashSet::new(),
             busy: false,
             answered: false,
-            given_up: backend.handle.times_given_up(),
             broken: false,
             wrote: false,
             touched: false,

@@ -104,11 +104,12 @@ impl Session {
             let stream = dial(handle, client, self.client.buffers(), limit).await?;
             login(store, handle, stream, request).await
         };
+        let given_up = handle.times_given_up();
         let attempt = async {
             tokio::select! {
                 biased;
                 done = attempt => done,
-                () = handle.when_given_up() => Err(LoginError::Io(std::io::ErrorKind::ConnectionAborted.into())),
+                () = handle.when_given_up(given_up) => Err(LoginError::Io(std::io::ErrorKind::ConnectionAborted.into())),
             }
         };
         let failed = match tokio::time::timeout(limit, attempt).await {

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use super::Session;
 use super::control_flow::{Failure, Fatal};
+use super::guard::Attempts;
 use super::query::{Frame, Plan};
 use super::relay::{self, relay};
 use crate::sql::Facts;
@@ -152,39 +153,18 @@ impl Session {
         let payload = packet::payload(framed);
         let sql: Rc<[u8]> = payload.get(1..).unwrap_or_default().into();
         let plan = self.plan(&sql, &self.state.dialect);
-        let at = match plan.single() {
-            Some(facts) => self.target(facts, Some(&plan)).await?,
-            None => 0,
-        };
-        self.bring_in_step(at, plan.single()).await?;
         let id = self.statements.next_id();
-        let (outcome, generation) = {
-            let Session { client, legs, .. } = self;
-            let Some(leg) = legs.get_mut(at) else { return Ok(()) };
-            leg.busy = true;
-            leg.backend.stream.write(framed).await.map_err(|e| leg.lost(e))?;
-            // the id stands in the first packet: it is replaced before anything is passed on
-            while leg.backend.stream.buffered().len() < HEADER + 9 {
-                if leg.backend.stream.buffered().get(HEADER) == Some(&0xFF) {
-                    break;
+        let mut attempts = Attempts::default();
+        // it changes nothing: where its store fails it may be prepared on the next
+        let (at, outcome, generation) = loop {
+            match (Box::pin(self.prepare_there(framed, &plan, id)).await, plan.single()) {
+                (Ok(prepared), _) => break prepared,
+                (Err(failure), Some(facts)) => {
+                    let passes = self.passes.len();
+                    Box::pin(self.survive(facts, (passes, false), failure, &mut attempts)).await?;
                 }
-                leg.backend.stream.fill().await.map_err(|e| leg.lost(e))?;
+                (Err(failure), None) => return Err(failure),
             }
-            let mut there = 0;
-            let head = leg.backend.stream.buffered_mut();
-            if head.get(HEADER) == Some(&0)
-                && let Some(slot) = head.get_mut(HEADER + 1..HEADER + 5)
-            {
-                there = Reader::new(slot).u32().unwrap_or(0);
-                slot.copy_from_slice(&id.to_le_bytes());
-            }
-            let mut reply = Reply::new(Expect::Prepare, leg.backend.capabilities);
-            relay::finish(client, leg, &mut reply).await?;
-            let mut outcome = *reply.outcome();
-            if let Some(p) = &mut outcome.prepared {
-                p.id = there;
-            }
-            (outcome, leg.generation)
         };
         if let Some(Prepared { id: there, parameters, .. }) = outcome.prepared {
             self.statements.last_prepared = Some(id);
@@ -208,6 +188,44 @@ impl Session {
         }
         self.state.last = generation;
         Ok(())
+    }
+
+    /// Prepares a text where it is routed; the answer has gone on with the session's own `id` in it.
+    async fn prepare_there(&mut self, framed: &[u8], plan: &Plan, id: u32) -> Result<(usize, Outcome, u64), Failure> {
+        let at = match plan.single() {
+            Some(facts) => self.target(facts, Some(plan)).await?,
+            None => 0,
+        };
+        self.bring_in_step(at, plan.single()).await?;
+        {
+            let Session { client, legs, .. } = self;
+            let Some(leg) = legs.get_mut(at) else { return Err(Fatal::Quit.into()) };
+            leg.busy = true;
+            leg.answered = false;
+            leg.backend.stream.write(framed).await.map_err(|e| leg.lost(e))?;
+            // the id stands in the first packet: it is replaced before anything is passed on
+            while leg.backend.stream.buffered().len() < HEADER + 9 {
+                if leg.backend.stream.buffered().get(HEADER) == Some(&0xFF) {
+                    break;
+                }
+                leg.backend.fill().await.map_err(|e| leg.lost(e))?;
+            }
+            let mut there = 0;
+            let head = leg.backend.stream.buffered_mut();
+            if head.get(HEADER) == Some(&0)
+                && let Some(slot) = head.get_mut(HEADER + 1..HEADER + 5)
+            {
+                there = Reader::new(slot).u32().unwrap_or(0);
+                slot.copy_from_slice(&id.to_le_bytes());
+            }
+            let mut reply = Reply::new(Expect::Prepare, leg.backend.capabilities);
+            relay::finish(client, leg, &mut reply).await?;
+            let mut outcome = *reply.outcome();
+            if let Some(p) = &mut outcome.prepared {
+                p.id = there;
+            }
+            Ok((at, outcome, leg.generation))
+        }
     }
 
     /// COM_STMT_EXECUTE and COM_STMT_BULK_EXECUTE.

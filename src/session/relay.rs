@@ -150,8 +150,7 @@ async fn changed(client: &mut PacketStream, leg: &mut Leg, length: usize) -> Res
 
 /// Reads from the store, unless something is left of an earlier read that was not looked at; a client that closes ends it.
 pub(crate) async fn fill_watching(client: &mut PacketStream, leg: &mut Leg) -> Result<(), Fatal> {
-    let given_up = leg.given_up;
-    let crate::backend::Backend { stream, handle, .. } = &mut leg.backend;
+    let crate::backend::Backend { stream, handle, given_up, .. } = &mut leg.backend;
     let read = poll_fn(|cx| {
         if let Poll::Ready(read) = stream.poll_fill(cx) {
             return Poll::Ready(Ok(read));
@@ -166,7 +165,7 @@ pub(crate) async fn fill_watching(client: &mut PacketStream, leg: &mut Leg) -> R
                 Err(e) => return Poll::Ready(Err(e)),
             }
         }
-        if handle.times_given_up() != given_up {
+        if handle.times_given_up() != *given_up {
             return Poll::Ready(Ok(Err(io::ErrorKind::ConnectionAborted.into())));
         }
         Poll::Pending

@@ -55,7 +55,8 @@ impl Session {
         gate.look();
         while Instant::now() < deadline {
             if authority(self.newest.load()) != before {
-                self.newest_snapshot();
+                // a transaction that goes on elsewhere has nothing on this group's store yet
+                self.adopt(&[id]);
                 return Ok(());
             }
             if gate.proofs() >= proofs + PROOFS {
@@ -76,7 +77,7 @@ impl Session {
             || self.lease.is_some();
         match failure {
             // cannot connect: nothing was sent
-            Failure::Statement(error) => error.code == 1429 && !bound,
+            Failure::Statement(error) => error.code == 1429 && self.lease.is_none(),
             Failure::Session(Fatal::Store { store, .. }) => {
                 let reads = matches!(facts.kind, Kind::Read | Kind::Show)
                     && facts.tables.iter().all(|t| t.access <= Access::Read && t.access != Access::Call);
