@@ -55,7 +55,7 @@ pub struct Options {
     pub seconds: Option<u64>,
     /// Flip the flag so often, in seconds; never if absent.
     pub flip_every: Option<u64>,
-    /// Kill the store that serves the group under traffic, again and again: see [`chaos`].
+    /// Kill the store that serves the group under traffic, again and again; the last line is the ledger then.
     pub chaos: bool,
 }
 
