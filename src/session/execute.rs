@@ -54,8 +54,9 @@ impl Session {
                     let outcome = Box::pin(self.send_with_columns(&out, at, expect, &columns)).await?;
                     Ok(Sent::Answered(outcome))
                 }
-                (_, Some(_)) => self.send_gated(&out, at, expect).await,
-                (_, None) => self.send_or_owe(&out, at, expect).await,
+                (Some(facts), Some(_)) => self.send_gated(&out, at, expect, facts).await,
+                (Some(facts), None) => self.send_or_owe(&out, at, expect, facts).await,
+                (None, _) => self.send_relay(&out, at, expect).await.map(Sent::Answered),
             };
             let outcome = match (sent, &facts, &ticket) {
                 (Ok(Sent::Answered(outcome)), ..) => outcome,

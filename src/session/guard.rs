@@ -12,6 +12,7 @@ use tokio::time::{Duration, Instant};
 use super::Session;
 use super::control_flow::{Failure, Fatal};
 use super::core::Live;
+use super::owed::may_commit;
 use super::query::Plan;
 use super::relay::{self, rolls_back};
 use crate::config::GroupId;
@@ -224,8 +225,8 @@ impl Session {
                         other => other,
                     }
                 }
-                None => self.send_or_owe(framed, at, Expect::Results).await,
-                Some(_) => self.send_gated(framed, at, Expect::Results).await,
+                None => self.send_or_owe(framed, at, Expect::Results, facts).await,
+                Some(_) => self.send_gated(framed, at, Expect::Results, facts).await,
             };
             match (sent, &ticket) {
                 (Ok(Sent::Answered(outcome)), _) => return Ok((at, outcome)),
@@ -242,8 +243,14 @@ impl Session {
     }
 
     /// As [`Session::send_relay`], but a sealed store's refusal is kept from the client.
-    pub(crate) async fn send_gated(&mut self, framed: &[u8], at: usize, expect: Expect) -> Result<Sent, Fatal> {
-        if self.owes() {
+    pub(crate) async fn send_gated(
+        &mut self,
+        framed: &[u8],
+        at: usize,
+        expect: Expect,
+        facts: &Facts,
+    ) -> Result<Sent, Fatal> {
+        if self.owes() && may_commit(facts) {
             return self.send_owing(framed, at, expect).await;
         }
         self.send_sealable(framed, at, expect).await

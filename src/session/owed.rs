@@ -12,8 +12,15 @@ use super::guard::Sent;
 use super::relay::{Part, relay_part};
 use crate::config::model::{Ack, Fallback};
 use crate::routing::gate::Standby;
+use crate::sql::Facts;
+use crate::sql::facts::Kind;
 use crate::wire::ErrPacket;
 use crate::wire::reply::{Expect, Outcome};
+
+/// Whether its end may be that of a transaction. What only reads ends none, and its rows are not kept back.
+pub(crate) fn may_commit(facts: &Facts) -> bool {
+    !matches!(facts.kind, Kind::Read | Kind::Show | Kind::Diagnostics)
+}
 
 impl Session {
     fn asks_standby(&self, group: &str) -> bool {
@@ -38,8 +45,14 @@ impl Session {
     }
 
     /// Sends a statement that names no table of a group, as COMMIT; its answer waits for the standby where something is owed.
-    pub(crate) async fn send_or_owe(&mut self, framed: &[u8], at: usize, expect: Expect) -> Result<Sent, Fatal> {
-        if self.owes() {
+    pub(crate) async fn send_or_owe(
+        &mut self,
+        framed: &[u8],
+        at: usize,
+        expect: Expect,
+        facts: &Facts,
+    ) -> Result<Sent, Fatal> {
+        if self.owes() && may_commit(facts) {
             return self.send_owing(framed, at, expect).await;
         }
         self.send_relay(framed, at, expect).await.map(Sent::Answered)

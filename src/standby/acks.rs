@@ -25,8 +25,10 @@ use crate::routing::gate::Standby;
 
 /// Between two looks at the standby's marks.
 const POLL: Duration = Duration::from_millis(1);
-/// For one mark to arrive.
+/// For connecting.
 const LIMIT: Duration = Duration::from_secs(5);
+/// The least time that a mark has.
+const LEAST: Duration = Duration::from_millis(500);
 /// Between two attempts while the standby is away.
 const AGAIN: Duration = Duration::from_millis(250);
 
@@ -45,13 +47,15 @@ pub(super) async fn confirm(shared: Arc<Shared>) {
         return std::future::pending().await;
     }
     let mut connected = None;
-    let mut failing: Option<Instant> = None;
+    // whether the standby follows is looked at before anybody asks
+    let mut failing = Some(Instant::now());
+    let limit = settings.keeping.ack_timeout.max(LEAST);
     loop {
         if failing.is_none() && acks.asked() == acks.done() {
             acks.wanted().await;
         }
         let number = acks.asked();
-        match timeout(LIMIT, mark(&shared, &mut connected)).await {
+        match timeout(limit, mark(&shared, &mut connected)).await {
             Ok(Ok(())) => {
                 acks.settle(number);
                 failing = None;

@@ -56,7 +56,9 @@ pub async fn open(shared: &Shared, from: &str, to: &Arc<StoreHandle>, why: &str)
     let settings = &shared.settings;
     let group = &settings.group;
     let mut side = Side::connect(to, &settings.tables).await?;
-    let Some(record) = side.rows(group).await?.record.filter(|r| r.standing == Standing::Standby) else {
+    let Some(record) =
+        side.rows(group).await?.record.filter(|r| r.standing == Standing::Standby && r.authority == from)
+    else {
         return Ok(None);
     };
     stand_still(&mut side, group).await?;
