@@ -9,7 +9,9 @@ use serde::Serialize;
 use super::check;
 use super::client::ask;
 use super::outcome::{Code, Outcome};
-use super::protocol::{Cause, GroupStatus, Reply, Request, StandbyAction, StandbyRequest, StandbyStatus};
+use super::protocol::{
+    AuthorityStatus, Cause, GroupStatus, Reply, Request, StandbyAction, StandbyRequest, StandbyStatus,
+};
 use super::show::unexpected;
 use super::table::number;
 use crate::backend::{StoreHandle, control};
@@ -228,8 +230,40 @@ pub fn show(socket: &Path, group: Option<&str>, json: bool) -> Outcome {
     }
     let value: Vec<_> = groups.iter().map(|g| (&g.name, &g.standby)).collect();
     Outcome::new(Code::Done, json, &value, || {
-        groups.iter().filter_map(|g| Some(lines(&g.name, &g.connection, g.standby.as_ref()?))).collect()
+        let one = |g: &&GroupStatus| {
+            let standby = lines(&g.name, &g.connection, g.standby.as_ref()?);
+            Some(standby + &g.authority.as_ref().map(authority_lines).unwrap_or_default())
+        };
+        groups.iter().filter_map(one).collect()
     })
+}
+
+/// Who serves, and what is not as it should be.
+fn authority_lines(authority: &AuthorityStatus) -> String {
+    let mut text =
+        format!("  authority {} (epoch {}), acknowledges: {}", authority.store, authority.epoch, authority.acks);
+    let health = authority.health.iter().map(|(store, how)| format!("{store} {how}")).collect::<Vec<_>>().join(", ");
+    let _ = writeln!(text, "; {health}");
+    if !authority.settled {
+        let _ = writeln!(text, "  rows      {}", authority.rows);
+    }
+    if let Some(cutover) = &authority.cutover {
+        let _ = writeln!(text, "  cutover   {cutover}, {} open", number(authority.passes));
+    }
+    if let Some(store) = &authority.file_says {
+        let _ = writeln!(text, "  file      says {store}: the stores are right");
+    }
+    if authority.seals > 0 {
+        let _ = writeln!(
+            text,
+            "  refused   {} statements by a sealed store (switchover.refused there)",
+            number(authority.seals)
+        );
+    }
+    for line in &authority.left_behind {
+        let _ = writeln!(text, "  behind    {line}");
+    }
+    text
 }
 
 fn lines(group: &str, connection: &str, standby: &StandbyStatus) -> String {

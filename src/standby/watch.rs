@@ -392,6 +392,7 @@ impl Watcher {
             told &= heard.is_ok();
         }
         self.alive = told.then(Instant::now);
+        super::acks::publish(&self.shared);
     }
 
     async fn tell_store(&mut self, name: &str, sql: &str) -> bool {

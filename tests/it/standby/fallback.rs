@@ -10,6 +10,7 @@ use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
 use super::Kept;
+use crate::support::cable::Cable;
 use crate::support::{Proxy, Server, clients, eventually};
 
 const TABLES: &str = "CREATE TABLE t (id BIGINT PRIMARY KEY, writer INT NOT NULL)";
@@ -20,10 +21,17 @@ fn authority(proxy: &Proxy) -> serde_json::Value {
 
 /// A group whose authority is `new`, with these keys; `legacy` is its standby, and every client's home.
 fn moved(keys: &str) -> Kept {
-    let kept = Kept::start(TABLES, &[]);
+    reached(Kept::start(TABLES, &[]), keys, None)
+}
+
+/// The same, with `new` reached through a cable.
+fn reached(kept: Kept, keys: &str, cable: Option<&Cable>) -> Kept {
     let keys_given = !keys.is_empty();
     let keys = format!("    standby: new\n{keys}");
-    kept.proxy.edit_config(|text| text.replace("    standby: new\n", &keys));
+    let (direct, by) = (kept.standby.port, cable.map_or(kept.standby.port, |cable| cable.port));
+    kept.proxy.edit_config(|text| {
+        text.replace("    standby: new\n", &keys).replace(&format!("127.0.0.1:{direct}"), &format!("127.0.0.1:{by}"))
+    });
     let read = if keys_given { 2 } else { 1 };
     eventually("it is read", || kept.proxy.status()["epoch"] == read);
     eventually("it is watched", || authority(&kept.proxy)["settled"] == true);
@@ -254,4 +262,38 @@ fn acknowledgements_go_on_without_the_standby() {
     eventually("it has recovered", || authority(&kept.proxy)["acks"] == "standby");
     assert!(run(&kept, "INSERT INTO t VALUES (300, 1)").ok);
     assert_eq!(kept.standby.sql("SELECT COUNT(*) FROM d.t")[0][0], "25");
+}
+
+/// An orderly stop, after which connections are refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_authority_is_given_up() {
+    let mut kept = moved(AUTO);
+    let ledger = through(&mut kept, |kept| kept.standby.stop()).await;
+    nothing_is_lost(&kept, &ledger);
+    kept.standby.restart();
+    eventually("the old authority follows", || authority(&kept.proxy)["settled"] == true);
+    let same = |a: &Server, b: &Server| a.sql("CHECKSUM TABLE d.t EXTENDED") == b.sql("CHECKSUM TABLE d.t EXTENDED");
+    eventually("both are the same", || same(&kept.authority, &kept.standby));
+}
+
+/// A network that lets nothing through, while the authority lives behind it: what it did alone is settled when it is reached again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_authority_that_is_cut_off_is_given_up() {
+    let kept = Kept::start(TABLES, &[]);
+    let cable = Cable::to(kept.standby.port);
+    let mut kept = reached(kept, AUTO, Some(&cable));
+    let ledger = through(&mut kept, |_| cable.hold()).await;
+    // it lives, and somebody who reaches it past the proxy writes there: nobody has sealed it
+    let alone = clients::mariadb(kept.standby.port, &["-Dd", "-e", "INSERT INTO t VALUES (-5, 77)"]);
+    assert!(alone.ok, "{}", alone.stderr);
+    cable.mend();
+    nothing_is_lost(&kept, &ledger);
+    eventually("the old authority follows", || authority(&kept.proxy)["settled"] == true);
+    let same = |a: &Server, b: &Server| a.sql("CHECKSUM TABLE d.t EXTENDED") == b.sql("CHECKSUM TABLE d.t EXTENDED");
+    eventually("both are the same", || same(&kept.authority, &kept.standby));
+    assert_eq!(
+        kept.authority.sql("SELECT writer FROM d.t WHERE id = -5"),
+        [["77"]],
+        "it was applied: nothing was in its way"
+    );
 }
