@@ -71,7 +71,9 @@ pub(super) async fn confirm(shared: Arc<Shared>) {
                 connected = None;
                 let since = *failing.get_or_insert_with(Instant::now);
                 if since.elapsed() >= settings.keeping.ack_timeout {
-                    let away = without(&shared).await;
+                    // after a fallback it goes on without a standby until there is one that follows, settled or not
+                    let alone = acks.standby() == Standby::Degraded;
+                    let away = if alone { Standby::Degraded } else { without(&shared).await };
                     if acks.set_standby(away) {
                         tracing::error!(group = settings.group, ?away, "the standby cannot acknowledge writes: {why}");
                     }

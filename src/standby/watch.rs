@@ -27,7 +27,7 @@ use super::schema::literal;
 use super::tables::GroupTables;
 use crate::backend::connection::QueryError;
 use crate::backend::{Backend, StoreHandle, control};
-use crate::config::model::{Fallback, Keeping};
+use crate::config::model::{Ack, Fallback, Keeping};
 use crate::routing::Gate;
 use crate::routing::gate::Standby;
 
@@ -457,7 +457,14 @@ impl Watcher {
         let down = self.health.get(serving).is_some_and(|h| h.state() == State::Down);
         let other = self.seen.get(1 - serving.min(1)).and_then(|s| s.rows.as_ref()?.record.as_ref());
         down && self.shared.settings.keeping.fallback == Fallback::Auto
+            && !self.acknowledges_alone()
             && other.is_some_and(|r| r.standing == record::Standing::Standby && r.authority == self.authority)
+    }
+
+    /// What was acknowledged without the standby would be lost with the authority: nobody but an operator gives that up.
+    fn acknowledges_alone(&self) -> bool {
+        let settings = &self.shared.settings;
+        settings.keeping.ack == Ack::Standby && settings.gate.acks().standby() == Standby::Degraded
     }
 
     /// The standby takes over.
