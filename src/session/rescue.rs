@@ -26,8 +26,7 @@ impl Session {
         let auto = |(id, _): &(crate::config::GroupId, _)| {
             config.groups.get(usize::from(id.0)).is_some_and(|g| g.keeping.fallback == Fallback::Auto)
         };
-        config.groups.iter().any(|g| g.keeping.fallback == Fallback::Auto)
-            && self.gates_where(facts, |_| true).iter().any(auto)
+        self.gates_where(facts, |_| true).iter().any(auto)
     }
 
     /// After a failure of the statement's store: waits until the group has another authority, and says that it can be tried again;

@@ -340,18 +340,13 @@ impl Watcher {
         }
         self.shared.changed.send_replace(epoch);
         let seals = settings.gate.seals();
-        if self.intent().is_some() || (seals > self.seals && self.sealed_here()) {
+        if self.intent().is_some() || seals > self.seals {
             // an intent that nobody conducts; a seal on the store that serves: it is taken off before anybody gets in, because a
             // transaction that has written one table would be lost to the seal of another
             self.finish().await;
         }
         self.shared.settings.gate.release();
         self.seals = seals;
-    }
-
-    /// Whether sessions may have met a seal on the authority itself.
-    fn sealed_here(&self) -> bool {
-        self.seals != self.shared.settings.gate.seals()
     }
 
     async fn hold(&mut self, intent: &Intent) {
