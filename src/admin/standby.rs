@@ -133,14 +133,7 @@ async fn request(config: &Config, group: &Group, from: Option<Position>) -> Resu
     let at = config.groups.iter().position(|g| g.name == group.name).and_then(|at| u16::try_from(at).ok());
     let snapshot = Snapshot::compile(Arc::new(config.clone()), 0, probed.lower_case_table_names.unwrap_or(0));
     let tables = GroupTables::new(snapshot, GroupId(at.unwrap_or(0)));
-    Ok(init::Request {
-        group: group.name.clone(),
-        tables,
-        authority,
-        standby,
-        change_log: group.keeping.change_log,
-        from,
-    })
+    Ok(init::Request { group: group.name.clone(), tables, authority, standby, from })
 }
 
 fn begun(group: &Group, report: init::Report) -> Begun {

@@ -60,7 +60,12 @@ pub async fn connect(store: &Arc<StoreHandle>, limit: Duration) -> Result<Backen
     let attempt = async {
         let buffers = Rc::new(Buffers::default());
         let stream = dial(store, None, &buffers, limit).await?;
-        login(StoreId(u16::MAX), store, stream, &control_login(account)).await
+        let mut backend = login(StoreId(u16::MAX), store, stream, &control_login(account)).await?;
+        // what is written down with NOW() is read again by others, whatever the time zone of the server
+        match backend.execute(b"SET time_zone = '+00:00'").await {
+            Err(QueryError::Io(e)) => Err(LoginError::Io(e)),
+            _ => Ok(backend),
+        }
     };
     match timeout(limit, attempt).await {
         Ok(Ok(backend)) => Ok(backend),

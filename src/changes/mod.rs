@@ -27,8 +27,6 @@ pub enum Log {
 pub struct Source {
     /// Of which store.
     pub store: Arc<StoreHandle>,
-    /// Which of its logs.
-    pub kind: ChangeLog,
     /// For which group.
     pub group: String,
     /// Of a binlog: as which replica; no other reader may have the number, for a server ends the older of two.
@@ -41,7 +39,7 @@ impl Log {
     /// # Errors
     /// [`LogError`].
     pub async fn open(source: &Source, from: Position, tables: Box<dyn Tables>) -> Result<Log, LogError> {
-        Ok(match source.kind {
+        Ok(match source.store.config.change_log {
             ChangeLog::Binlog => {
                 Log::Binlog(Box::new(binlog::Log::open(&source.store, source.server_id, from, tables).await?))
             }

@@ -160,6 +160,8 @@ fn store_changes(changes: &mut Changes, key: &str, was: &Store, is: &Store) {
     credentials(changes, &format!("{key}.account"), was.account.as_ref(), is.account.as_ref());
     changes.debug(&format!("{key}.tls"), &was.tls, &is.tls);
     changes.value(&format!("{key}.proxy_protocol"), was.proxy_protocol, is.proxy_protocol);
+    let log = |store: &Store| if store.change_log == ChangeLog::Journal { "journal" } else { "binlog" };
+    changes.value(&format!("{key}.change_log"), log(was), log(is));
 }
 
 fn credentials(changes: &mut Changes, key: &str, was: Option<&Credentials>, is: Option<&Credentials>) {
@@ -194,8 +196,6 @@ fn groups(changes: &mut Changes, old: &Config, new: &Config) {
         let standby =
             |config: &Config, group: &Group| group.standby.map_or("none", |id| config.store_name(id)).to_owned();
         changes.value(&format!("{key}.standby"), standby(old, was), standby(new, group));
-        let log = |group: &Group| if group.keeping.change_log == ChangeLog::Journal { "journal" } else { "binlog" };
-        changes.value(&format!("{key}.change_log"), log(was), log(group));
         for ((name, was), (_, now)) in kept(was).into_iter().zip(kept(group)) {
             changes.value(&format!("{key}.{name}"), was, now);
         }

@@ -92,6 +92,8 @@ pub struct Store {
     pub tls: StoreTls,
     /// Send a PROXY protocol v2 header with the client's address.
     pub proxy_protocol: bool,
+    /// What feeds the standby of a group that it serves.
+    pub change_log: ChangeLog,
 }
 
 /// A table pattern of a group: names as written, `*` is a wildcard.
@@ -140,8 +142,6 @@ pub struct Keeping {
     pub hold_max: Duration,
     /// How long a cutover waits for transactions that are open, for the seal, and for the standby to catch up, each. Default 5 s.
     pub drain_timeout: Duration,
-    /// What feeds the standby.
-    pub change_log: ChangeLog,
     /// When a write is acknowledged. Default: when the authority has committed it.
     pub ack: Ack,
     /// How long an acknowledgement waits for the standby. Default 1 s.
@@ -187,7 +187,6 @@ impl Default for Keeping {
         Keeping {
             hold_max: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(5),
-            change_log: ChangeLog::Binlog,
             ack: Ack::Authority,
             ack_timeout: Duration::from_secs(1),
             fallback: Fallback::Manual,

@@ -13,6 +13,8 @@ use tokio::time::{Instant, timeout_at};
 
 /// How the message of a sealed store's refusal begins: error 1644, SQLSTATE 45000.
 pub const SEALED: &str = "switchover: sealed: ";
+/// How the names of the triggers begin that a sealed store has.
+pub const SEAL_TRIGGERS: &str = "switchover_seal_";
 
 /// The gate of one group.
 #[derive(Debug)]

@@ -40,6 +40,7 @@ pub(crate) fn config(groups: Vec<Group>) -> Config {
         account: None,
         tls: StoreTls::default(),
         proxy_protocol: false,
+        change_log: crate::config::model::ChangeLog::default(),
     };
     Config {
         listen: Vec::new(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::running::Proxy;
 use crate::admin::protocol::{AuthorityStatus, Cause, Failure, FailureKind, FlagRequest, Flagged};
 use crate::backend::{Fleet, StoreHandle};
-use crate::config::model::{Ack, ChangeLog, Config, Group, GroupId, StoreId};
+use crate::config::model::{Ack, Config, Group, GroupId, StoreId};
 use crate::config::{diff, edit};
 use crate::routing::gate::Standby;
 use crate::routing::{Gate, Gates};
@@ -167,11 +167,6 @@ impl Authorities {
                     && w.group.databases == group.databases
                     && w.group.keeping == group.keeping
             };
-            // its rows are for cutovers, which there are none of yet
-            if group.keeping.change_log == ChangeLog::Journal {
-                watching.remove(&group.name);
-                continue;
-            }
             if watching.get(&group.name).is_some_and(same) {
                 continue;
             }
@@ -313,15 +308,6 @@ impl Proxy {
     pub(super) async fn cut_over(&self, request: FlagRequest) -> Result<Flagged, Failure> {
         let refused = |text: String| Failure::new(FailureKind::Request, text);
         let FlagRequest { group, store, cause, dry_run } = request;
-        let journaled = |g: &Group| g.keeping.change_log == ChangeLog::Journal;
-        let journaled = self.live.load().config().group_by_name(&group).is_some_and(journaled);
-        if journaled {
-            let text = format!(
-                "{group} has `change_log: journal`, with which a cutover is not available yet\n  help: stop the writers, wait until \
-                 `switchover standby show {group}` is 0 entries behind, remove `standby:`, then set the flag"
-            );
-            return Err(refused(text));
-        }
         let shared = self.authorities.shared(&group);
         let shared = shared.ok_or_else(|| refused(format!("the authority of {group} is not watched yet")))?;
         let mut flagged = Flagged { group: group.clone(), to: store.clone(), ..Flagged::default() };

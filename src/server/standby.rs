@@ -57,7 +57,6 @@ impl Standbys {
                 Arc::ptr_eq(&r.authority, authority)
                     && Arc::ptr_eq(&r.standby, standby)
                     && r.case == case
-                    && r.group.keeping.change_log == group.keeping.change_log
                     && r.group.tables == group.tables
                     && r.group.databases == group.databases
             };
@@ -70,7 +69,6 @@ impl Standbys {
                 group: group.name.clone(),
                 tables: GroupTables::new(live.snapshot.clone(), GroupId(id)),
                 authority: Arc::clone(authority),
-                change_log: group.keeping.change_log,
                 standby: Arc::clone(standby),
                 holder: self.holder.clone(),
             };

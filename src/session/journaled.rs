@@ -25,8 +25,9 @@ use crate::backend::control;
 use crate::changes::journal::record::{self, After, Did};
 use crate::changes::journal::table::{Table, TableError};
 use crate::changes::journal::{self, Ids, Secret, schema};
+use crate::config::Config;
 use crate::config::GroupId;
-use crate::config::model::ChangeLog;
+use crate::config::model::{ChangeLog, Group};
 use crate::entry::{Row, RowChange};
 use crate::sql::Facts;
 use crate::sql::dialect::Engine;
@@ -96,7 +97,7 @@ struct Places {
 
 impl Session {
     fn has_journals(&self) -> bool {
-        !self.live.gates.is_empty() && self.live.config().groups.iter().any(is_journaled)
+        !self.live.gates.is_empty() && self.live.config().groups.iter().any(|g| is_journaled(self.live.config(), g))
     }
 
     /// The journaled group whose tables a statement may change.
@@ -114,7 +115,7 @@ impl Session {
                 return None;
             }
             let group = self.live.snapshot.locate(table, database).group?;
-            self.live.snapshot.group(group).filter(|g| is_journaled(g)).map(|_| group)
+            self.live.snapshot.group(group).filter(|g| is_journaled(self.live.config(), g)).map(|_| group)
         })
     }
 
@@ -131,7 +132,8 @@ impl Session {
             return Err(refused(&name, why));
         }
         if matches!(facts.kind, Kind::Execute { .. } | Kind::ExecuteImmediate(_)) && self.has_journals() {
-            let journaled = self.live.config().groups.iter().find(|g| is_journaled(g));
+            let config = self.live.config();
+            let journaled = config.groups.iter().find(|g| is_journaled(config, g));
             let name = journaled.map(|g| g.name.clone()).unwrap_or_default();
             return Err(refused(&name, "the text of this dynamic statement is not known"));
         }
@@ -488,8 +490,10 @@ fn may_end_transaction(facts: &Facts) -> bool {
     }
 }
 
-fn is_journaled(group: &crate::config::model::Group) -> bool {
-    group.standby.is_some() && group.keeping.change_log == ChangeLog::Journal
+/// Whether a group's writes are recorded: those on an authority without a binlog.
+fn is_journaled(config: &Config, group: &Group) -> bool {
+    let authority = config.stores.get(usize::from(group.connection.0));
+    group.standby.is_some() && authority.is_some_and(|store| store.change_log == ChangeLog::Journal)
 }
 
 fn not_entered(error: &ErrPacket) -> ErrPacket {

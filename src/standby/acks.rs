@@ -17,10 +17,9 @@ use tokio::time::{Instant, sleep, timeout};
 use super::pair::PairError;
 use super::schema::literal;
 use super::watch::Shared;
-use super::{marks, rounds};
+use super::{log, marks, rounds};
 use crate::backend::{Backend, StoreHandle, control};
 use crate::config::model::{Ack, Fallback};
-use crate::entry::Position;
 use crate::routing::gate::Standby;
 
 /// Between two looks at the standby's marks.
@@ -141,19 +140,13 @@ async fn mark(shared: &Shared, kept: &mut Option<Connected>) -> Result<(), PairE
     }
     let Some(Connected { authority, there, standby }) = kept.as_mut() else { return Ok(()) };
     let group = &shared.settings.group;
-    let failed = |e| PairError::Query(authority.clone(), e);
-    let sql = format!(
-        "UPDATE switchover.groups SET changed = NOW(6) WHERE group_name = {} AND state = 'open' AND authority = {}",
-        literal(group),
-        literal(authority)
-    );
-    if there.execute(sql.as_bytes()).await.map_err(failed)?.affected_rows != 1 {
-        return Err(PairError::Unclear(format!("{authority} is not open")));
-    }
-    let rows = there.query(b"SELECT @@last_gtid").await.map_err(failed)?;
-    let text = rows.first(0).map(|v| String::from_utf8_lossy(v).into_owned()).unwrap_or_default();
-    let mark: Position =
-        text.parse().map_err(|_| PairError::Unclear(format!("{authority} says {text:?} of its log")))?;
+    let stores = &shared.settings.stores;
+    let kind = stores.iter().find(|s| s.name() == authority).map(|s| s.config.change_log).unwrap_or_default();
+    let mark = log::mark(there, kind, group, authority).await.map_err(|e| match e {
+        log::EndError::Query(e) => PairError::Query(authority.clone(), e),
+        other => PairError::Unclear(format!("{authority}: {other}")),
+    })?;
+    let mark = mark.ok_or_else(|| PairError::Unclear(format!("{authority} is not open")))?;
     loop {
         let rows = rounds::read_marks(standby, group).await.map_err(|e| PairError::Unclear(e.to_string()))?;
         let done = marks::resume(&rows).map_err(|e| PairError::Unclear(e.to_string()))?.position;

@@ -30,7 +30,6 @@ use super::tenure::{BEAT, Tenure};
 use crate::backend::connection::QueryError;
 use crate::backend::{Backend, StoreHandle, control};
 use crate::changes::{Source, Stop, Tables};
-use crate::config::model::ChangeLog;
 use crate::entry::Position;
 
 /// Between two attempts.
@@ -45,8 +44,6 @@ pub struct Settings {
     pub tables: GroupTables,
     /// The store whose log is read.
     pub authority: Arc<StoreHandle>,
-    /// Which of its logs.
-    pub change_log: ChangeLog,
     /// The store that is kept in step.
     pub standby: Arc<StoreHandle>,
     /// Who this proxy is: the same after a restart.
@@ -284,7 +281,6 @@ impl Applier {
         let tables = Box::new(self.settings.tables.clone().in_databases(databases)) as Box<dyn Tables>;
         let source = Source {
             store: Arc::clone(&self.settings.authority),
-            kind: self.settings.change_log,
             group: self.settings.group.clone(),
             server_id: server_id(&self.settings.group),
         };

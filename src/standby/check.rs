@@ -1,6 +1,7 @@
 //! Whether a pair of stores can be authority and standby of a group, and what is missing, each with what mends it.
 
 use super::catalog::{Catalog, Description};
+use crate::entry::{Column, Kind};
 
 /// What is wrong, and what mends it.
 pub type Problem = (String, String);
@@ -70,6 +71,23 @@ pub fn differences(authority: &Catalog, standby: &Catalog) -> Vec<Problem> {
     problems
 }
 
+/// Whether a column holds the same values on both: another collation of the same character set compares otherwise, which matters
+/// where a key does.
+fn same_type(ours: &Description, a: &Column, theirs: &Description, b: &Column) -> bool {
+    let in_key = |table: &Description, column: &Column| {
+        let at = table.columns.iter().position(|c| c.name == column.name);
+        at.is_some_and(|at| table.uses.iter().any(|key| key.columns.iter().any(|(of, _)| *of == at)))
+    };
+    let plain = |column: &Column| column.words.split(" COLLATE ").next().map(str::to_owned);
+    a.words == b.words
+        || (a.kind == b.kind && plain(a) == plain(b) && !in_key(ours, a) && !in_key(theirs, b) && !is_listed(a))
+}
+
+/// ENUM and SET: which of their words is meant may depend on the collation.
+fn is_listed(column: &Column) -> bool {
+    matches!(column.kind, Kind::Enum | Kind::Set)
+}
+
 fn column_differences(ours: &Description, theirs: &Description) -> Vec<Problem> {
     let name = &ours.name;
     let mend = format!("make it as on the authority: ALTER TABLE {} …", name.quoted());
@@ -83,7 +101,7 @@ fn column_differences(ours: &Description, theirs: &Description) -> Vec<Problem> 
     }
     let mut problems = Vec::new();
     for (a, b) in ours.columns.iter().zip(&theirs.columns) {
-        if a.name != b.name || a.words != b.words || a.generated != b.generated {
+        if !a.name.eq_ignore_ascii_case(&b.name) || !same_type(ours, a, theirs, b) || a.generated != b.generated {
             let what = format!(
                 "{name}: column {} {} on the authority, {} {} on the standby",
                 a.name, a.words, b.name, b.words

@@ -242,7 +242,7 @@ impl Cutover<'_> {
         // the old authority will be a standby: what a standby's tables may not have, it may not have
         problems.extend(check::standby_tables(&old.catalog));
         problems.extend(check::standby_tables(&new.catalog));
-        problems.extend(init::authority_problems(&new.store).await);
+        problems.extend(init::authority_problems(&new.store, &new.catalog).await);
         let sql = format!(
             "SELECT COALESCE(MAX(TIMESTAMPDIFF(MICROSECOND, renewed, NOW(6)) < {} * 1000000), 0) FROM switchover.leases \
              WHERE group_name = {}",
@@ -255,7 +255,7 @@ impl Cutover<'_> {
                 format!("see `switchover standby show {group}`; a stopped one: `switchover standby retry {group}`");
             problems.push((what, mend));
         }
-        let behind = behind(&log_end(old).await?, &applied(new, &group).await?);
+        let behind = behind(&old.log_end().await?, &applied(new, &group).await?);
         if behind.is_none_or(|n| n > MAX_LAG) {
             let by = behind.map_or("by an unknown number".to_owned(), |n| format!("by {n}"));
             let what = format!("{} is behind {by} of transactions", new.name());
@@ -321,8 +321,7 @@ impl Cutover<'_> {
         }
         self.done(format!("{from} refuses writes"));
         self.step = "catch up";
-        // behind the seal nothing of the group is written: any place from here on has it all
-        let marker = log_end(old).await?;
+        let marker = old.last_mark(&group).await?;
         let (old, new) = pair.side(from)?;
         let deadline = Instant::now() + patience;
         while behind(&marker, &applied(new, &group).await?) != Some(0) {
@@ -333,7 +332,7 @@ impl Cutover<'_> {
         }
         self.done(format!("{} has everything up to {marker}", new.name()));
         self.step = "reverse start";
-        let start = log_end(new).await?;
+        let start = new.log_end().await?;
         if !begin_reverse(old, &group, &sealed, &start).await? {
             return Err(Failed::TakenOver);
         }
@@ -470,12 +469,6 @@ impl Cutover<'_> {
             Err(error) => CutoverError::Open { step, why: format!("{why}; {error}") },
         }
     }
-}
-
-/// Where a store's log ends now.
-pub(super) async fn log_end(side: &mut super::pair::Side) -> Result<Position, PairError> {
-    let text = side.one("SELECT @@gtid_binlog_pos").await?;
-    text.parse().map_err(|_| PairError::Unclear(format!("store {} says {text:?} of its log", side.name())))
 }
 
 /// Up to where a standby has everything, durably.

@@ -30,6 +30,7 @@ use crate::backend::StoreHandle;
 use crate::backend::connection::QueryError;
 use crate::backend::control::ControlError;
 use crate::backend::login::LoginError;
+use crate::changes::journal;
 use crate::entry::Position;
 
 /// The standby has applied what it holds when its marks have stood still for so long,
@@ -108,7 +109,7 @@ async fn decide(side: &mut Side, group: &str, from: &str, seen: &Record, new: &R
     let marks: Vec<marks::Mark> =
         rows.rows.iter().map(|r| rounds::mark_of(r)).collect::<Result<_, _>>().map_err(unclear)?;
     let resume = marks::resume(&marks).map_err(unclear)?;
-    let opened = super::cutover::log_end(side).await?;
+    let opened = side.log_end().await?;
     let sql = format!(
         "REPLACE INTO switchover.fallbacks VALUES ({name}, {}, {}, {}, {}, {}, NOW(6), 'open')",
         new.epoch,
@@ -171,6 +172,9 @@ pub async fn take_back(shared: &Shared, authority: &str) -> Result<Report, PairE
     if !old.seal(group, &record.token, (record.epoch, record.standing), Instant::now() + UNSEAL).await? {
         return Err(unclear(format!("the row of {} has changed meanwhile", old.name())));
     }
+    // (with a journal the seal is not all: nobody enters anything any more)
+    let returned = Record { cutover: journal::schema::RETURNED.to_owned(), ..record.clone() };
+    old.replace(group, (record.epoch, record.standing), &returned).await?;
     let request = settle::Request {
         group: group.clone(),
         tables: settings.tables.clone(),

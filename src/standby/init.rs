@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use super::catalog::{self, Catalog, Description};
 use super::check;
+use super::journal_start;
 use super::pair::{Pair, PairError};
 use super::record::{self, Record, Standing};
-use super::schema::{STATEMENTS, literal};
+use super::schema::{self, ARIA, INSTEAD_OF_ARIA, STATEMENTS, literal};
 use super::tables::GroupTables;
 use crate::backend::connection::QueryError;
 use crate::backend::control::{self, ControlError};
@@ -32,8 +33,6 @@ pub struct Request {
     pub authority: Arc<StoreHandle>,
     /// The other.
     pub standby: Arc<StoreHandle>,
-    /// What feeds the standby.
-    pub change_log: ChangeLog,
     /// Where the standby's copy was taken; none to compare both stores now.
     pub from: Option<Position>,
 }
@@ -68,14 +67,15 @@ pub enum InitError {
 /// A store, connected.
 pub(super) struct Store {
     pub(super) name: String,
+    /// What feeds the standby of a group that it serves.
+    pub(super) log: ChangeLog,
     pub(super) backend: Backend,
 }
 
 impl Store {
     pub(super) async fn connect(handle: &Arc<StoreHandle>) -> Result<Store, InitError> {
-        let mut store = Store { name: handle.name().to_owned(), backend: control::connect(handle, LIMIT).await? };
-        store.run("SET time_zone = '+00:00'").await?;
-        Ok(store)
+        let (name, log) = (handle.name().to_owned(), handle.config.change_log);
+        Ok(Store { name, log, backend: control::connect(handle, LIMIT).await? })
     }
 
     pub(super) async fn run(&mut self, sql: &str) -> Result<Vec<Vec<String>>, InitError> {
@@ -110,21 +110,16 @@ pub async fn init(request: &Request) -> Result<Report, InitError> {
     let mut report = Report::default();
     let mut authority = Store::connect(&request.authority).await?;
     let mut standby = Store::connect(&request.standby).await?;
-    let journaled = request.change_log == ChangeLog::Journal;
-    if journaled {
-        super::journal_start::settings(&mut authority, &mut report).await?;
-    } else {
-        authority_settings(&mut authority, &mut report).await?;
+    log_settings(&mut authority, &mut report).await?;
+    for store in [&mut authority, &mut standby] {
+        make_schema(store, &mut report).await?;
+        if store.log == ChangeLog::Journal {
+            journal_start::make(store, &mut report).await?;
+        }
     }
-    standby_settings(&mut authority, &mut standby, &mut report).await?;
-    if journaled {
-        super::journal_start::make(&mut authority, &mut report).await?;
-    } else {
-        make_schema(&mut authority, &mut report).await?;
-    }
-    make_schema(&mut standby, &mut report).await?;
     let ours = catalog::read(&mut authority.backend, &request.tables).await.map_err(|e| authority.failed(e))?;
     let theirs = catalog::read(&mut standby.backend, &request.tables).await.map_err(|e| standby.failed(e))?;
+    standby_settings(&mut authority, &mut standby, &ours, &mut report).await?;
     if ours.is_empty() {
         let mend = "mend the group's `tables`, or give its control account SELECT on them".to_owned();
         report
@@ -132,30 +127,44 @@ pub async fn init(request: &Request) -> Result<Report, InitError> {
             .push((format!("{} has no table of the group that its control account sees", authority.name), mend));
     }
     report.problems.extend(check::differences(&ours, &theirs));
-    if journaled {
-        super::journal_start::tables(&mut authority, &ours, &mut report).await?;
-    }
+    let problems = journal_start::tables(&mut authority, &ours).await?;
+    report.problems.extend(problems);
+    let warnings = journal_start::tables(&mut standby, &theirs).await?;
+    report.warnings.extend(warnings);
     report.problems.extend(check::standby_tables(&theirs));
     if report.problems.is_empty() {
         begin(request, &mut authority, &mut standby, &ours, &mut report).await?;
     }
-    if report.problems.is_empty() && !journaled {
+    if report.problems.is_empty() {
         seal(request, &mut report).await;
     }
     Ok(report)
 }
 
 /// What keeps a store from being an authority that a standby follows.
-pub(super) async fn authority_problems(store: &Arc<StoreHandle>) -> Vec<check::Problem> {
+pub(super) async fn authority_problems(store: &Arc<StoreHandle>, catalog: &Catalog) -> Vec<check::Problem> {
     let mut report = Report::default();
     let looked = async {
         let mut store = Store::connect(store).await?;
-        authority_settings(&mut store, &mut report).await
+        log_settings(&mut store, &mut report).await?;
+        if store.log == ChangeLog::Journal {
+            report.problems.extend(journal_start::missing(&mut store).await?);
+            report.problems.extend(journal_start::tables(&mut store, catalog).await?);
+        }
+        Ok::<(), InitError>(())
     };
     if let Err(error) = looked.await {
         report.problems.push((error.to_string(), "mend the store, then try again".to_owned()));
     }
     report.problems
+}
+
+/// What a store's log promises, whichever it is.
+async fn log_settings(store: &mut Store, report: &mut Report) -> Result<(), InitError> {
+    match store.log {
+        ChangeLog::Binlog => binlog_settings(store, report).await,
+        ChangeLog::Journal => journal_start::settings(store, report).await,
+    }
 }
 
 /// Gives a standby up: both stores take writes, and nothing of the group is left in the schema `switchover`.
@@ -213,8 +222,15 @@ async fn seal(request: &Request, report: &mut Report) {
 }
 
 /// RULES.md 30 and 42: what a commit promises, and what the log holds of it.
-async fn authority_settings(store: &mut Store, report: &mut Report) -> Result<(), InitError> {
+async fn binlog_settings(store: &mut Store, report: &mut Report) -> Result<(), InitError> {
     let name = store.name.clone();
+    // (there are stores that say `log_bin = 1`, and have none)
+    if matches!(store.run("SHOW BINARY LOGS").await, Err(InitError::Store { error: QueryError::Refused(e), .. }) if e.code == 1064)
+    {
+        let mend = format!("in routing.yaml: `change_log: journal` for the store {name}");
+        report.problems.push((format!("{name} has no binlog"), mend));
+        return Ok(());
+    }
     if store.variable("log_bin").await? != "1" {
         let mend = format!("in {name}'s my.cnf: log_bin = binlog, server_id = {}; then restart it", 1);
         report.problems.push((format!("{name} writes no binlog"), mend));
@@ -249,7 +265,12 @@ fn account_literal(account: &str) -> String {
     format!("{}@{}", literal(user), literal(host))
 }
 
-async fn standby_settings(authority: &mut Store, standby: &mut Store, report: &mut Report) -> Result<(), InitError> {
+async fn standby_settings(
+    authority: &mut Store,
+    standby: &mut Store,
+    catalog: &Catalog,
+    report: &mut Report,
+) -> Result<(), InitError> {
     let name = standby.name.clone();
     let (ours, theirs) =
         (authority.variable("max_allowed_packet").await?, standby.variable("max_allowed_packet").await?);
@@ -259,8 +280,15 @@ async fn standby_settings(authority: &mut Store, standby: &mut Store, report: &m
     }
     let (ours, theirs) =
         (authority.variable("lower_case_table_names").await?, standby.variable("lower_case_table_names").await?);
-    if ours != theirs {
-        let what = format!("lower_case_table_names is {ours} on {}, {theirs} on {name}", authority.name);
+    let upper = |text: &str| text.chars().any(char::is_uppercase);
+    let matters = catalog.keys().find(|name| upper(&name.database) || upper(&name.name));
+    if ours != theirs
+        && let Some(table) = matters
+    {
+        let what = format!(
+            "{table} has capital letters, and lower_case_table_names is {ours} on {}, {theirs} on {name}",
+            authority.name
+        );
         report
             .problems
             .push((what, "start the standby with the authority's setting, on an empty data folder".to_owned()));
@@ -270,6 +298,9 @@ async fn standby_settings(authority: &mut Store, standby: &mut Store, report: &m
         report
             .problems
             .push((format!("{name} has binlog_format = STATEMENT: rows cannot be applied at READ COMMITTED"), mend));
+    }
+    if standby.log == ChangeLog::Journal {
+        return Ok(());
     }
     if standby.variable("log_bin").await? != "1" {
         let what = format!("{name} writes no binlog: when it becomes the authority, nothing can follow it");
@@ -286,12 +317,22 @@ async fn standby_settings(authority: &mut Store, standby: &mut Store, report: &m
 }
 
 async fn make_schema(store: &mut Store, report: &mut Report) -> Result<(), InitError> {
-    let there = store.one("SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'switchover'").await?;
-    if there == (STATEMENTS.len() - 1).to_string() {
+    let names: Vec<String> = schema::tables().map(schema::literal).collect();
+    let sql = format!(
+        "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'switchover' AND TABLE_NAME IN ({})",
+        names.join(", ")
+    );
+    if store.one(&sql).await? == names.len().to_string() {
         return Ok(());
     }
     for statement in STATEMENTS {
-        match store.run(statement).await {
+        let mut made = store.run(statement).await;
+        for instead in INSTEAD_OF_ARIA.iter().filter(|_| statement.contains(ARIA)) {
+            if made.is_err() {
+                made = store.run(&statement.replace(ARIA, instead)).await;
+            }
+        }
+        match made {
             Ok(_) => {}
             Err(InitError::Store { error: QueryError::Refused(e), .. }) => {
                 let what = format!("{} does not let the control account make the schema `switchover`: {e}", store.name);
@@ -326,9 +367,9 @@ async fn begin(
         }
         (Some(from), _) => exact(authority, from).await?,
         (None, _) => {
-            let position = if request.change_log == ChangeLog::Journal {
+            let position = if authority.log == ChangeLog::Journal {
                 let mut locker = Store::connect(&request.authority).await?;
-                super::journal_start::snapshot(authority, &mut locker, catalog, report).await?
+                journal_start::snapshot(authority, &mut locker, catalog, report).await?
             } else {
                 snapshot(authority, report).await?
             };

@@ -6,10 +6,12 @@
 use std::time::Duration;
 
 use super::catalog::Catalog;
+use super::check::Problem;
 use super::init::{InitError, Report, Store};
 use crate::backend::connection::QueryError;
-use crate::changes::journal::schema::{SEQUENCE, STATEMENTS};
+use crate::changes::journal::schema::{self, HAS_GATE, READ_SECRET, SEQUENCE, STATEMENTS};
 use crate::changes::journal::table::{Table, TableError};
+use crate::config::model::ChangeLog;
 use crate::entry::{Position, Uuid};
 
 /// How often the tables are tried, each time for a second: a lock that waits longer stalls every writer (RULES.md 35).
@@ -29,15 +31,32 @@ pub(super) async fn settings(store: &mut Store, report: &mut Report) -> Result<(
     Ok(())
 }
 
-/// Makes the tables of the journal, its ids and its secret.
+/// What of the journal is not there: then nothing can be entered.
+pub(super) async fn missing(store: &mut Store) -> Result<Vec<Problem>, InitError> {
+    let tables = "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'switchover' \
+                  AND TABLE_NAME IN ('journal', 'journal_next', 'secrets', 'barriers')";
+    let there = store.one(tables).await? == "4"
+        && store.one(HAS_GATE).await? == "1"
+        && !store.run(READ_SECRET).await?.is_empty();
+    let what = format!("{} has no journal, or not all of it", store.name);
+    Ok(if there { Vec::new() } else { vec![(what, "switchover init".to_owned())] })
+}
+
+/// Makes the tables of the journal, its ids, its secret and its gate.
 pub(super) async fn make(store: &mut Store, report: &mut Report) -> Result<(), InitError> {
     let secret: String = (0..2).map(|_| crate::changes::journal::new_uuid().to_string()).collect();
     let secret = format!("INSERT IGNORE INTO switchover.secrets VALUES ('journal', X'{secret}')");
-    let database = "CREATE DATABASE IF NOT EXISTS switchover CHARACTER SET utf8mb4";
+    if matches!(missing(store).await, Ok(missing) if missing.is_empty()) {
+        return Ok(());
+    }
+    let gate = schema::gate(super::seal::JOURNAL_REFUSAL);
     // the sequence before anybody can write: whether it is there decides where ids come from
-    let mut statements = vec![database, SEQUENCE];
+    let mut statements = vec!["USE switchover", SEQUENCE];
     statements.extend(STATEMENTS);
     statements.push(&secret);
+    if store.one(HAS_GATE).await? == "0" {
+        statements.push(&gate);
+    }
     for statement in statements {
         match store.run(statement).await {
             Ok(_) => {}
@@ -46,12 +65,13 @@ pub(super) async fn make(store: &mut Store, report: &mut Report) -> Result<(), I
                 if statement == SEQUENCE && !matches!(e.code, 1044 | 1142) => {}
             Err(InitError::Store { error: QueryError::Refused(e), .. }) => {
                 let what = format!("{} does not let the control account make the journal: {e}", store.name);
-                report.problems.push((what, "GRANT ALL ON switchover.* to the control account".to_owned()));
+                report.problems.push((what, "run there, as root, what `switchover init --print` prints".to_owned()));
                 return Ok(());
             }
             Err(other) => return Err(other),
         }
     }
+    report.done.push(format!("{}: the journal is there", store.name));
     let mend = format!(
         "GRANT INSERT, SELECT ON switchover.journal, switchover.journal_ids and switchover.journal_next, on {}",
         store.name
@@ -63,19 +83,21 @@ pub(super) async fn make(store: &mut Store, report: &mut Report) -> Result<(), I
     Ok(())
 }
 
-/// Tables whose rows cannot be recorded.
-pub(super) async fn tables(store: &mut Store, catalog: &Catalog, report: &mut Report) -> Result<(), InitError> {
-    for name in catalog.keys() {
+/// Tables whose rows cannot be recorded, of a store with a journal.
+pub(super) async fn tables(store: &mut Store, catalog: &Catalog) -> Result<Vec<Problem>, InitError> {
+    let mut problems = Vec::new();
+    for name in catalog.keys().filter(|_| store.log == ChangeLog::Journal) {
         match Table::read(&mut store.backend, &name.database, &name.name).await {
             Ok(_) => {}
             Err(TableError::Unfit(what)) => {
                 let mend = "change that, or take the table out of the group's patterns".to_owned();
-                report.problems.push((format!("{what}: its rows cannot be recorded in a journal"), mend));
+                let store = &store.name;
+                problems.push((format!("{store}: {what}: its rows cannot be recorded in a journal"), mend));
             }
             Err(TableError::Query(error)) => return Err(InitError::Store { store: store.name.clone(), error }),
         }
     }
-    Ok(())
+    Ok(problems)
 }
 
 /// Opens the snapshot in which the authority is read, and says which entry it is at; none where its tables stay in use.

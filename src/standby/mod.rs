@@ -37,6 +37,7 @@ pub mod init;
 mod journal_start;
 pub mod lease;
 pub mod left_behind;
+pub mod log;
 pub mod marks;
 pub mod merge;
 pub mod pair;

@@ -11,10 +11,18 @@
 //! - `intents`: the cutover that is under way, on the store that it leaves.
 //! - `proxies`: who serves the group, and for which cutover nothing is in flight there any more.
 //! - `fallbacks`: how far a standby had come when it was opened, and where its own log was.
-//! - `refused`: who was refused by the seal. It is no transactional table: what a trigger writes there outlives its own refusal.
+//! - `refused`: who was refused by the seal. It is no transactional table, where the store has such: what a trigger writes there
+//!   outlives its own refusal. Elsewhere nobody is written down.
+//!
+//! Words that every engine knows: MariaDB, MySQL, and what presents itself as MySQL (OceanBase knows no character set but utf8mb4 and binary).
 
 /// Its name.
 pub const SCHEMA: &str = "switchover";
+
+/// How the table `refused` ends; and with what else, where the store has no such engine.
+pub const ARIA: &str = "ENGINE = Aria TRANSACTIONAL = 0";
+/// See [`ARIA`].
+pub const INSTEAD_OF_ARIA: [&str; 2] = ["ENGINE = MyISAM", "ENGINE = InnoDB"];
 
 /// Parts that a round has at the most: rows of `marks` that a group has.
 pub const PARTS: usize = 4;
@@ -23,13 +31,13 @@ pub const PARTS: usize = 4;
 pub const STATEMENTS: [&str; 13] = [
     "CREATE DATABASE IF NOT EXISTS switchover CHARACTER SET utf8mb4",
     "CREATE TABLE IF NOT EXISTS switchover.leases (
-  group_name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+  group_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL PRIMARY KEY,
   term BIGINT UNSIGNED NOT NULL,
   holder VARCHAR(512) NOT NULL,
   renewed DATETIME(6) NOT NULL
 ) ENGINE = InnoDB",
     "CREATE TABLE IF NOT EXISTS switchover.marks (
-  group_name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  group_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
   part SMALLINT UNSIGNED NOT NULL,
   term BIGINT UNSIGNED NOT NULL,
   authority VARCHAR(64) NOT NULL,
@@ -42,7 +50,7 @@ pub const STATEMENTS: [&str; 13] = [
   PRIMARY KEY (group_name, part)
 ) ENGINE = InnoDB",
     "CREATE TABLE IF NOT EXISTS switchover.skipped (
-  group_name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  group_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
   transaction_id VARCHAR(255) NOT NULL,
   what TEXT NOT NULL,
   reason TEXT NOT NULL,
@@ -51,56 +59,56 @@ pub const STATEMENTS: [&str; 13] = [
   KEY (group_name)
 ) ENGINE = InnoDB",
     "CREATE TABLE IF NOT EXISTS switchover.settlings (
-  group_name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
-  settling CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  group_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL PRIMARY KEY,
+  settling CHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
   source VARCHAR(64) NOT NULL,
   transactions INT UNSIGNED NOT NULL,
-  state VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  state VARCHAR(16) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
   begun DATETIME(6) NOT NULL
 ) ENGINE = InnoDB",
     "CREATE TABLE IF NOT EXISTS switchover.settling_log (
-  group_name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  group_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
   place INT UNSIGNED NOT NULL,
   chunk INT UNSIGNED NOT NULL,
   data MEDIUMBLOB NOT NULL,
   PRIMARY KEY (group_name, place, chunk)
 ) ENGINE = InnoDB",
     "CREATE TABLE IF NOT EXISTS switchover.left_behind (
-  group_name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-  transaction_id VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  group_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+  transaction_id VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
   number INT UNSIGNED NOT NULL,
-  settling CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  settling CHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
   place INT UNSIGNED NOT NULL,
   committed_at BIGINT UNSIGNED NOT NULL,
   table_name VARCHAR(130) NOT NULL,
   row_key TEXT NOT NULL,
   was LONGTEXT NOT NULL,
   found LONGTEXT NOT NULL,
-  settled VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  settled VARCHAR(16) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
   why TEXT NOT NULL,
   noted_at DATETIME(6) NOT NULL,
   PRIMARY KEY (group_name, transaction_id, number),
   KEY (group_name, settling, place)
 ) ENGINE = InnoDB",
     "CREATE TABLE IF NOT EXISTS switchover.rewound (
-  group_name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
-  settling CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  group_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL PRIMARY KEY,
+  settling CHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
   what TEXT NOT NULL,
   remedy TEXT NOT NULL,
   rewound_at DATETIME(6) NOT NULL
 ) ENGINE = InnoDB",
     "CREATE TABLE IF NOT EXISTS switchover.groups (
-  group_name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+  group_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL PRIMARY KEY,
   epoch BIGINT UNSIGNED NOT NULL,
   authority VARCHAR(64) NOT NULL,
-  state VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-  token CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-  cutover VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  state VARCHAR(16) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+  token CHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+  cutover VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
   changed DATETIME(6) NOT NULL
 ) ENGINE = InnoDB",
     "CREATE TABLE IF NOT EXISTS switchover.intents (
-  group_name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
-  cutover VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  group_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL PRIMARY KEY,
+  cutover VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
   source VARCHAR(64) NOT NULL,
   target VARCHAR(64) NOT NULL,
   conductor VARCHAR(512) NOT NULL,
@@ -111,24 +119,24 @@ pub const STATEMENTS: [&str; 13] = [
   renewed DATETIME(6) NOT NULL
 ) ENGINE = InnoDB",
     "CREATE TABLE IF NOT EXISTS switchover.proxies (
-  group_name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  group_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
   proxy VARCHAR(512) NOT NULL,
-  cutover VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  cutover VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
   renewed DATETIME(6) NOT NULL,
   PRIMARY KEY (group_name, proxy)
 ) ENGINE = InnoDB",
     "CREATE TABLE IF NOT EXISTS switchover.fallbacks (
-  group_name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+  group_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL PRIMARY KEY,
   epoch BIGINT UNSIGNED NOT NULL,
   source VARCHAR(64) NOT NULL,
   position TEXT NOT NULL,
   applied LONGTEXT NOT NULL,
   opened TEXT NOT NULL,
   opened_at DATETIME(6) NOT NULL,
-  state VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL
+  state VARCHAR(16) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL
 ) ENGINE = InnoDB",
     "CREATE TABLE IF NOT EXISTS switchover.refused (
-  group_name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  group_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
   table_name VARCHAR(130) NOT NULL,
   account VARCHAR(200) NOT NULL,
   times BIGINT UNSIGNED NOT NULL,
@@ -138,6 +146,11 @@ pub const STATEMENTS: [&str; 13] = [
   PRIMARY KEY (group_name, table_name, account)
 ) ENGINE = Aria TRANSACTIONAL = 0",
 ];
+
+/// The names of its tables.
+pub fn tables() -> impl Iterator<Item = &'static str> {
+    STATEMENTS.iter().filter_map(|sql| sql.strip_prefix("CREATE TABLE IF NOT EXISTS switchover.")?.split(' ').next())
+}
 
 /// What the control account needs on a store that is an authority: its log, and the schema.
 pub const AUTHORITY_RIGHTS: [&str; 2] = ["REPLICATION SLAVE, BINLOG MONITOR", "SELECT, INSERT, UPDATE, DELETE, CREATE"];

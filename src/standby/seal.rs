@@ -4,7 +4,11 @@
 //! Making a trigger takes the table's exclusive metadata lock: it waits for every transaction that has used the table, whoever
 //! runs it. A lock that waits stands in everybody's way (RULES.md 35), so it waits for a moment only, and is tried again.
 //!
-//! What triggers cannot see: TRUNCATE, other DDL, and what foreign keys do (DESIGN.md names `rename` and `gate` as other ways).
+//! OceanBase waits for nobody there: what is open goes on until its next statement is refused, and its COMMIT is not. So with a
+//! journal the seal is not complete without the gate at the entry ([`crate::changes::journal::schema`]), which is the same row that
+//! says whether the store is sealed.
+//!
+//! What triggers cannot see: TRUNCATE, other DDL, and what foreign keys do (DESIGN.md names `rename` as another way).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,10 +22,8 @@ use super::schema::literal;
 use crate::backend::connection::QueryError;
 use crate::backend::{Backend, StoreHandle, control};
 use crate::entry::{TableName, quoted};
-use crate::routing::gate::SEALED;
+use crate::routing::gate::{SEAL_TRIGGERS, SEALED};
 
-/// How the names of its triggers begin.
-const PREFIX: &str = "switchover_seal_";
 /// What a trigger is fired by.
 const KINDS: [&str; 3] = ["insert", "update", "delete"];
 /// So long a lock may wait in front of others.
@@ -32,7 +34,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Whether a trigger is one of the seal's.
 #[must_use]
 pub fn is_own(trigger: &str) -> bool {
-    trigger.starts_with(PREFIX)
+    trigger.starts_with(SEAL_TRIGGERS)
 }
 
 /// The statement with which a session shows the token.
@@ -70,8 +72,9 @@ pub async fn present(backend: &mut Backend, catalog: &Catalog) -> Result<Present
     }
     let sql = format!(
         "SELECT EVENT_OBJECT_SCHEMA, EVENT_OBJECT_TABLE, TRIGGER_NAME FROM information_schema.TRIGGERS \
-         WHERE TRIGGER_SCHEMA IN ({}) AND TRIGGER_NAME LIKE 'switchover\\_seal\\_%'",
-        databases.join(", ")
+         WHERE TRIGGER_SCHEMA IN ({}) AND LEFT(TRIGGER_NAME, {}) = '{SEAL_TRIGGERS}'",
+        databases.join(", "),
+        SEAL_TRIGGERS.len()
     );
     let rows = backend.query(sql.as_bytes()).await?;
     let mut found = Present::new();
@@ -90,7 +93,7 @@ pub async fn present(backend: &mut Backend, catalog: &Catalog) -> Result<Present
 /// A trigger's name: a schema has each name once.
 fn name_of(kind: &str, table: &str) -> String {
     let hash = table.bytes().fold(0xCBF2_9CE4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01B3));
-    format!("{PREFIX}{kind}_{hash:016x}")
+    format!("{SEAL_TRIGGERS}{kind}_{hash:016x}")
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -98,25 +101,44 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// The statement that makes a trigger. Its text shows a hash of the token only.
-fn creation(group: &str, table: &TableName, kind: &str, token: &str) -> String {
+fn creation(group: &str, table: &TableName, kind: &str, token: &str, counted: bool) -> String {
     let hash = hex(&Sha256::digest(token.as_bytes()));
-    let message =
-        format!("{SEALED}this store is the standby of group {group}: write to its authority, through the proxy");
-    format!(
-        "CREATE TRIGGER {database}.{name} BEFORE {kind} ON {table} FOR EACH ROW \
-         IF NOT (SHA2(@switchover_applier, 256) <=> '{hash}') THEN BEGIN DECLARE text LONGTEXT; \
+    let count = format!(
+        "DECLARE text LONGTEXT; \
          SET text = (SELECT LEFT(INFO, 4000) FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()); \
-         INSERT INTO switchover.refused VALUES ({group}, {shown}, USER(), 1, text, NOW(6), NOW(6)) \
-         ON DUPLICATE KEY UPDATE times = times + 1, statement = COALESCE(text, statement), last_at = NOW(6); \
-         SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 1644, MESSAGE_TEXT = {message}; END; END IF",
+         INSERT INTO switchover.refused VALUES ({}, {}, USER(), 1, text, NOW(6), NOW(6)) \
+         ON DUPLICATE KEY UPDATE times = times + 1, statement = COALESCE(text, statement), last_at = NOW(6); ",
+        literal(group),
+        literal(&format!("{}.{}", table.database, table.name)),
+    );
+    format!(
+        "CREATE TRIGGER {database}.{name} BEFORE {kind} ON {table} FOR EACH ROW BEGIN \
+         IF NOT (SHA2(@switchover_applier, 256) <=> '{hash}') THEN BEGIN {count}\
+         SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 1644, MESSAGE_TEXT = {message}; END; END IF; END",
         database = quoted(&table.database),
         name = quoted(&name_of(kind, &table.name)),
         table = table.quoted(),
         kind = kind.to_uppercase(),
-        group = literal(group),
-        shown = literal(&format!("{}.{}", table.database, table.name)),
-        message = literal(&message),
+        count = if counted { count.as_str() } else { "" },
+        message = literal(&refusal(group)),
     )
+}
+
+/// What a sealed store says.
+#[must_use]
+pub fn refusal(group: &str) -> String {
+    format!("{SEALED}this store is the standby of group {group}: write to its authority, through the proxy")
+}
+
+/// What the gate of a journal says, whatever the group.
+pub const JOURNAL_REFUSAL: &str = "switchover: sealed: this store does not serve the group whose journal it is";
+
+/// Whether what a trigger writes to `switchover.refused` outlives its own refusal there.
+async fn counts(backend: &mut Backend) -> Result<bool, QueryError> {
+    let sql =
+        b"SELECT ENGINE FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'switchover' AND TABLE_NAME = 'refused'";
+    let rows = backend.query(sql).await?;
+    Ok(rows.first(0).is_some_and(|e| e.eq_ignore_ascii_case(b"aria") || e.eq_ignore_ascii_case(b"myisam")))
 }
 
 /// A store of which a seal is put on or taken off: one connection, and its handle to break a wait off.
@@ -140,6 +162,7 @@ impl Sealer<'_> {
         deadline: Instant,
     ) -> Result<(), SealError> {
         let there = present(self.backend, catalog).await?;
+        let counted = counts(self.backend).await?;
         self.backend.execute(b"SET SESSION lock_wait_timeout = 1").await?;
         for kind in KINDS {
             for table in catalog.keys() {
@@ -147,7 +170,7 @@ impl Sealer<'_> {
                 if there.get(table).is_some_and(|names| names.contains(&name)) {
                     continue;
                 }
-                self.patiently(&creation(group, table, kind, token), table, deadline).await?;
+                self.patiently(&creation(group, table, kind, token, counted), table, deadline).await?;
             }
         }
         Ok(())
@@ -187,6 +210,10 @@ impl Sealer<'_> {
                 Ok(_) => return Ok(()),
                 // there is one already; there is none any more; nor a table
                 Err(QueryError::Refused(e)) if matches!(e.code, 1359 | 1360 | 1146) => return Ok(()),
+                // OceanBase makes triggers in the session's database only
+                Err(QueryError::Refused(e)) if e.code == 1046 => {
+                    self.backend.execute(format!("USE {}", quoted(&table.database)).as_bytes()).await?;
+                }
                 // a lock wait; interrupted
                 Err(QueryError::Refused(e)) if matches!(e.code, 1205 | 1317) => {
                     if Instant::now() >= deadline {
@@ -216,7 +243,7 @@ mod tests {
     #[test]
     fn a_trigger_shows_no_token() {
         let table = TableName { database: "d".to_owned(), name: "o`dd".to_owned() };
-        let sql = creation("analytics", &table, "insert", "secret");
+        let sql = creation("analytics", &table, "insert", "secret", true);
         assert!(!sql.contains("secret"));
         assert!(sql.starts_with("CREATE TRIGGER `d`.`switchover_seal_insert_"), "{sql}");
         assert!(sql.contains("ON `d`.`o``dd` FOR EACH ROW"), "{sql}");

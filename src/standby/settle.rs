@@ -22,6 +22,7 @@ use sha2::{Digest, Sha256};
 
 use super::catalog::{self, Catalog};
 use super::left_behind::{self, Settled, Settling, Written};
+use super::log;
 use super::reapply::reapply;
 use super::rewind::{self, Rewind, Rewound};
 use super::rounds::{self, Failed};
@@ -29,8 +30,8 @@ use super::seal;
 use super::tables::GroupTables;
 use crate::backend::control::{self, ControlError};
 use crate::backend::{Backend, StoreHandle};
-use crate::changes::binlog::Log;
-use crate::changes::{Item, LogError, Tables};
+use crate::changes::{Item, Log, LogError, Source, Tables};
+use crate::config::model::ChangeLog;
 use crate::entry::{Position, Transaction};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -161,7 +162,7 @@ pub async fn record(request: &Request) -> Result<Option<Vec<Transaction>>, Faile
     if written(request, &settling).await? == Written::Nothing {
         let old = tables(&request.old, &request.tables).await?;
         let Request { tables, position, applied, .. } = request;
-        let transactions = read_left_behind(&request.old, tables, position, applied).await?;
+        let transactions = read_left_behind(&request.old, (&request.group, tables), position, applied).await?;
         left_behind::record(&mut connect(&request.new, request).await?, &settling, &transactions, &old).await?;
     }
     // what is written, whoever wrote it, is what counts
@@ -233,24 +234,20 @@ async fn tables(store: &Arc<StoreHandle>, tables: &GroupTables) -> Result<Catalo
 
 /// Where a store's log ends now.
 async fn end_of_log(backend: &mut Backend, like: &Position) -> Result<Position, Failed> {
-    let text = match like {
-        Position::Gtids(_) => {
-            let rows = left_behind::ask(backend, "SELECT @@gtid_binlog_pos").await?;
-            rows.concat().concat()
-        }
-        Position::Journal { .. } => {
-            return Err(Failed::Misfit {
-                what: "what a journal holds alone is not settled yet".to_owned(),
-                remedy: "load the store again from the one that serves the group, then `switchover init --from`"
-                    .to_owned(),
-            });
-        }
+    let kind = match like {
+        Position::Gtids(_) => ChangeLog::Binlog,
+        Position::Journal { .. } => ChangeLog::Journal,
         Position::File { .. } => {
             let rows = left_behind::ask(backend, "SHOW MASTER STATUS").await?;
-            rows.first().map(|row| row.iter().take(2).cloned().collect::<Vec<_>>().join(":")).unwrap_or_default()
+            let text = rows.first().map(|row| row.iter().take(2).cloned().collect::<Vec<_>>().join(":"));
+            let text = text.unwrap_or_default();
+            return text.parse().map_err(|_| Failed::Lost(format!("{text} is no end of a log")));
         }
     };
-    text.parse().map_err(|_| Failed::Lost(format!("{text} is no end of a log")))
+    log::end(backend, kind).await.map_err(|e| match e {
+        log::EndError::Query(e) => Failed::of(e),
+        other => Failed::Lost(other.to_string()),
+    })
 }
 
 /// Whether a reader at `position` has seen all up to `end`.
@@ -270,7 +267,7 @@ fn reached(position: &Position, end: &Position) -> bool {
 /// [`Failed::Lost`]; what the log does not hold exactly as a misfit.
 pub async fn read_left_behind(
     store: &Arc<StoreHandle>,
-    group: &GroupTables,
+    (group_name, group): (&str, &GroupTables),
     position: &Position,
     applied: &BTreeSet<String>,
 ) -> Result<Vec<Transaction>, Failed> {
@@ -284,7 +281,7 @@ pub async fn read_left_behind(
         return Ok(out);
     }
     // any number that no server and no applier has will do: it reads for a moment
-    let number = 0x4000_0000 | (std::process::id() & 0x0FFF_FFFF);
+    let server_id = 0x4000_0000 | (std::process::id() & 0x0FFF_FFFF);
     let unreadable = |error: LogError| match error {
         LogError::Lost(why) => Failed::Lost(format!("{}: {why}", store.name())),
         LogError::Stop(stop) => Failed::Misfit {
@@ -295,7 +292,8 @@ pub async fn read_left_behind(
             ),
         },
     };
-    let mut log = Log::open(store, number, at.clone(), interest).await.map_err(unreadable)?;
+    let source = Source { store: Arc::clone(store), group: group_name.to_owned(), server_id };
+    let mut log = Log::open(&source, at.clone(), interest).await.map_err(unreadable)?;
     while !reached(&at, &end) {
         match log.next().await.map_err(unreadable)? {
             Item::Transaction(transaction) => {

@@ -9,7 +9,7 @@ use crate::wire::codec::{Malformed, put_lenenc, put_lenenc_bytes};
 /// What an entry is.
 ///
 /// ```text
-/// journal     := { transaction | tombstone }      in the order of the ids of `commit` and `tombstone`
+/// journal     := { transaction | tombstone | signal }    in the order of the ids of the last entry of each
 /// transaction := { rows } commit                  inserted by the store transaction whose rows they hold
 /// ```
 ///
@@ -27,16 +27,19 @@ pub enum Kind {
     Commit,
     /// Nothing: the id is dead.
     Tombstone,
+    /// Nothing: whoever wrote it waits for the standby to come that far.
+    Signal,
 }
 
 impl Kind {
     /// Its number in the table.
     #[must_use]
-    pub fn number(self) -> u8 {
+    pub const fn number(self) -> u8 {
         match self {
             Kind::Rows => 0,
             Kind::Commit => 1,
             Kind::Tombstone => 2,
+            Kind::Signal => 9,
         }
     }
 
@@ -49,6 +52,7 @@ impl Kind {
             0 => Ok(Kind::Rows),
             1 => Ok(Kind::Commit),
             2 => Ok(Kind::Tombstone),
+            9 => Ok(Kind::Signal),
             _ => Err(Malformed("an entry of an unknown kind")),
         }
     }
@@ -242,7 +246,7 @@ mod tests {
 
     #[test]
     fn kinds_have_numbers() {
-        for kind in [Kind::Rows, Kind::Commit, Kind::Tombstone] {
+        for kind in [Kind::Rows, Kind::Commit, Kind::Tombstone, Kind::Signal] {
             assert_eq!(Kind::from_number(kind.number()), Ok(kind));
         }
         assert!(Kind::from_number(3).is_err());

@@ -385,6 +385,12 @@ impl Log {
                 Ok(())
             }
             Kind::Commit => self.commit(id, entry, before).await,
+            Kind::Signal => {
+                self.passed = 0;
+                let position = self.position();
+                self.ready.push_back(Item::Signal(position));
+                Ok(())
+            }
         }
     }
 

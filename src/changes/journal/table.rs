@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::backend::Backend;
 use crate::backend::connection::QueryError;
 use crate::entry::{Column, Kind, LoggedType, Row, Shape, TableName, Value, quoted, temporal};
+use crate::routing::gate::SEAL_TRIGGERS;
 
 /// The table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -203,7 +204,10 @@ async fn key(backend: &mut Backend, of: &str, columns: &[Column]) -> Result<(Vec
 /// What changes rows without a statement that says so: triggers, and foreign keys that cascade, at either end.
 async fn acts_by_itself(backend: &mut Backend, of: &str) -> Result<Option<&'static str>, QueryError> {
     let event = of.replace("TABLE_SCHEMA", "EVENT_OBJECT_SCHEMA").replace("TABLE_NAME", "EVENT_OBJECT_TABLE");
-    let sql = format!("SELECT 1 FROM information_schema.TRIGGERS WHERE {event} LIMIT 1");
+    let sql = format!(
+        "SELECT 1 FROM information_schema.TRIGGERS WHERE {event} AND LEFT(TRIGGER_NAME, {}) <> '{SEAL_TRIGGERS}' LIMIT 1",
+        SEAL_TRIGGERS.len()
+    );
     if !rows(backend, &sql).await?.is_empty() {
         return Ok(Some("has triggers, whose changes the proxy does not see"));
     }

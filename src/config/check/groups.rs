@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::rc::Rc;
 
-use super::super::model::{Ack, ChangeLog, Fallback, Group, Keeping, StoreId, TablePattern};
+use super::super::model::{Ack, Fallback, Group, Keeping, StoreId, TablePattern};
 use super::super::problem::ProblemKind;
 use super::super::raw::{Content, Entry, Node};
 use super::super::reader::{Fields, Reader, shown};
@@ -85,7 +85,7 @@ fn group(reader: &mut Reader<'_>, entry: &Entry, names: &StoreNames, claims: &mu
 
 /// Keys that say how a standby is kept, of a group that has none: what they promise would not be kept.
 fn without_standby(reader: &mut Reader<'_>, fields: &mut Fields<'_>) {
-    for key in ["ack", "ack_timeout", "fallback", "fallback_after", "hold_max", "drain_timeout", "change_log"] {
+    for key in ["ack", "ack_timeout", "fallback", "fallback_after", "hold_max", "drain_timeout"] {
         let Some(node) = fields.take(key) else { continue };
         let message = format!("`{}` is of a group with a standby, and this one has none", fields.name(key));
         let finding = Finding::new(ProblemKind::Invalid, node.span.clone(), message);
@@ -108,26 +108,12 @@ fn keeping(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Keeping {
             *place = value;
         }
     }
-    let logs = [("binlog", ChangeLog::Binlog), ("journal", ChangeLog::Journal)];
-    let log_node = fields.take("change_log");
-    let log = log_node.and_then(|node| reader.choice(node, &fields.name("change_log"), &logs));
-    keeping.change_log = log.unwrap_or_default();
     let acks = [("authority", Ack::Authority), ("standby", Ack::Standby)];
     let ack = fields.take("ack").and_then(|node| reader.choice(node, &fields.name("ack"), &acks));
     keeping.ack = ack.unwrap_or_default();
     let ways = [("manual", Fallback::Manual), ("auto", Fallback::Auto)];
     let fallback = fields.take("fallback").and_then(|node| reader.choice(node, &fields.name("fallback"), &ways));
     keeping.fallback = fallback.unwrap_or_default();
-    let promises_more = keeping.ack == Ack::Standby || keeping.fallback == Fallback::Auto;
-    if let (ChangeLog::Journal, true, Some(node)) = (keeping.change_log, promises_more, log_node) {
-        let message =
-            format!("`{}: journal` has neither `ack: standby` nor `fallback: auto` yet", fields.name("change_log"));
-        reader.invalid(
-            &node.span,
-            message,
-            "remove them: a write is acknowledged by the authority, and an operator gives it up",
-        );
-    }
     keeping
 }
 

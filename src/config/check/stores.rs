@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::super::address;
-use super::super::model::{Address, Store, StoreId, StoreTls, TlsMode};
+use super::super::model::{Address, ChangeLog, Store, StoreId, StoreTls, TlsMode};
 use super::super::problem::ProblemKind;
 use super::super::raw::{Content, Entry, Node};
 use super::super::reader::{Fields, Reader};
@@ -48,6 +48,7 @@ fn store(reader: &mut Reader<'_>, entry: &Entry, listen: &Listen) -> Store {
         account: None,
         tls: StoreTls::default(),
         proxy_protocol: false,
+        change_log: ChangeLog::default(),
     };
     let Some(mut fields) = reader.fields(&entry.value, &path, &entry.key_span) else { return store };
     if let Some(node) = fields.require(reader, "address", "`address: 127.0.0.1:3306`, or the path of a unix socket") {
@@ -63,6 +64,11 @@ fn store(reader: &mut Reader<'_>, entry: &Entry, listen: &Listen) -> Store {
     if let Some(node) = fields.take("proxy_protocol") {
         let what = fields.name("proxy_protocol");
         store.proxy_protocol = reader.parsed(node, &what, "true or false", units::switch).unwrap_or_default();
+    }
+    let logs = [("binlog", ChangeLog::Binlog), ("journal", ChangeLog::Journal)];
+    if let Some(node) = fields.take("change_log") {
+        let what = fields.name("change_log");
+        store.change_log = reader.choice(node, &what, &logs).unwrap_or_default();
     }
     fields.close(reader);
     store

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
-use super::{Kept, config};
+use super::{Kept, journaled};
 use crate::support::{PrivateServer, Proxy, clients, eventually, long};
 
 pub(super) const TABLES: &str =
@@ -15,7 +15,7 @@ pub(super) const TABLES: &str =
 CREATE TABLE sums (writer INT PRIMARY KEY, n INT NOT NULL)";
 
 /// `switchover flag`, which must go well.
-fn flag(proxy: &Proxy, store: &str) -> String {
+pub(super) fn flag(proxy: &Proxy, store: &str) -> String {
     let done = proxy.cli(&["flag", "analytics", store]);
     assert!(done.ok, "{}{}\n{}", done.stdout, done.stderr, proxy.log());
     done.stdout
@@ -27,7 +27,11 @@ pub(super) fn authority(proxy: &Proxy) -> serde_json::Value {
 
 #[test]
 fn the_authority_moves_and_comes_back() {
-    let kept = Kept::start(TABLES, &[]);
+    moves_and_comes_back(&Kept::start(TABLES, &[]));
+}
+
+/// See [`the_authority_moves_and_comes_back`].
+pub(super) fn moves_and_comes_back(kept: &Kept) {
     let run = |sql: &str| clients::mariadb(kept.proxy.port, &["-Dd", "-N", "-e", sql]);
     assert!(run("INSERT INTO t (writer, n) VALUES (1, 1)").ok);
     let dry = kept.proxy.cli(&["flag", "analytics", "new", "--dry-run"]);
@@ -69,8 +73,13 @@ pub(super) struct Two {
 
 impl Two {
     pub(super) fn start(schema: &str) -> Two {
-        let kept = Kept::start(schema, &[]);
-        let second = Proxy::start(|port| config(port, &kept.authority, &kept.standby));
+        Two::start_without(schema, &[])
+    }
+
+    /// The same, where these stores have no binlog.
+    pub(super) fn start_without(schema: &str, without: &[&str]) -> Two {
+        let kept = Kept::start_without(schema, &[], without);
+        let second = Proxy::start(|port| journaled(port, &kept.authority, &kept.standby, without));
         eventually("the second proxy looks", || second.status()["groups"][0]["authority"]["settled"] == true);
         Two { kept, second }
     }
@@ -153,8 +162,11 @@ pub(super) async fn writes(port: u16, writer: u64, over: Arc<AtomicBool>, ledger
 /// Forth and back under writers at two proxies: no client sees an error, nothing is lost, both stores are the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_client_sees_a_cutover() {
-    let two = Two::start(TABLES);
-    let rounds = if long() { 200 } else { 12 };
+    forth_and_back(&Two::start(TABLES), if long() { 200 } else { 12 }).await;
+}
+
+/// See [`no_client_sees_a_cutover`].
+pub(super) async fn forth_and_back(two: &Two, rounds: u64) {
     let (over, ledger) = (Arc::new(AtomicBool::new(false)), Arc::new(Ledger::default()));
     let writers: Vec<_> = (1..=6u64)
         .map(|n| {

@@ -13,7 +13,7 @@ use super::Kept;
 use crate::support::cable::Cable;
 use crate::support::{Proxy, Server, clients, eventually};
 
-const TABLES: &str = "CREATE TABLE t (id BIGINT PRIMARY KEY, writer INT NOT NULL)";
+pub(super) const TABLES: &str = "CREATE TABLE t (id BIGINT PRIMARY KEY, writer INT NOT NULL)";
 
 fn authority(proxy: &Proxy) -> serde_json::Value {
     proxy.status()["groups"][0]["authority"].clone()
@@ -25,7 +25,7 @@ fn moved(keys: &str) -> Kept {
 }
 
 /// The same, with `new` reached through a cable.
-fn reached(kept: Kept, keys: &str, cable: Option<&Cable>) -> Kept {
+pub(super) fn reached(kept: Kept, keys: &str, cable: Option<&Cable>) -> Kept {
     let keys_given = !keys.is_empty();
     let keys = format!("    standby: new\n{keys}");
     let (direct, by) = (kept.standby.port, cable.map_or(kept.standby.port, |cable| cable.port));
@@ -158,13 +158,17 @@ fn nothing_is_lost(kept: &Kept, ledger: &Ledger) {
     );
 }
 
-const AUTO: &str = "    ack: standby\n    ack_timeout: 2s\n    fallback: auto\n    fallback_after: 1s\n";
+pub(super) const AUTO: &str = "    ack: standby\n    ack_timeout: 2s\n    fallback: auto\n    fallback_after: 1s\n";
 
 /// `kill -9` of the authority: with `ack: standby` no acknowledged write is lost; when it returns it follows again, and nothing
 /// flips by itself a second time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_authority_is_given_up() {
-    let mut kept = moved(AUTO);
+    is_given_up(moved(AUTO)).await;
+}
+
+/// See [`a_killed_authority_is_given_up`].
+pub(super) async fn is_given_up(mut kept: Kept) {
     let ledger = through(&mut kept, |kept| kept.standby.kill()).await;
     nothing_is_lost(&kept, &ledger);
     // (fallback_after + 1 s, and a margin for a machine that does other things)

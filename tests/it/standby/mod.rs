@@ -6,6 +6,7 @@ mod deaths;
 mod fallback;
 mod init;
 mod journal;
+mod journal_cutover;
 mod lease;
 mod recorded;
 mod settle;
@@ -34,17 +35,33 @@ pub(crate) fn config(port: u16, authority: &Server, standby: &Server) -> String 
     format!("{}    standby: new\n", pair_config(port, authority, standby, &["d.*"]))
 }
 
+/// The same, where these stores have no binlog.
+pub(crate) fn journaled(port: u16, authority: &Server, standby: &Server, without: &[&str]) -> String {
+    let mut text = config(port, authority, standby);
+    for store in without {
+        text = text.replace(&format!("  {store}: {{ "), &format!("  {store}: {{ change_log: journal, "));
+    }
+    text
+}
+
 impl Kept {
     /// Both servers with the same schema (statements with `;`), and a proxy after `switchover init`.
     pub(crate) fn start(schema: &str, extra: &[&str]) -> Kept {
-        let arguments: Vec<&str> = DURABLE.iter().chain(extra).copied().collect();
-        let authority = PrivateServer::start(11, &arguments);
-        let standby = PrivateServer::start(12, &arguments);
+        Kept::start_without(schema, extra, &[])
+    }
+
+    /// The same, where these stores have no binlog.
+    pub(crate) fn start_without(schema: &str, extra: &[&str], without: &[&str]) -> Kept {
+        let start = |n, name: &&str| {
+            let durable = if without.contains(name) { journal::WITHOUT_BINLOG } else { DURABLE };
+            PrivateServer::start(n, &durable.iter().chain(extra).copied().collect::<Vec<&str>>())
+        };
+        let (authority, standby) = (start(11, &"legacy"), start(12, &"new"));
         for server in [&authority, &standby] {
             server.sql("CREATE DATABASE d CHARACTER SET utf8mb4");
             statements(server, schema);
         }
-        let proxy = Proxy::start(|port| config(port, &authority, &standby));
+        let proxy = Proxy::start(|port| journaled(port, &authority, &standby, without));
         let kept = Kept { authority, standby, proxy };
         let init = kept.proxy.cli(&["init"]);
         assert!(init.ok, "{}{}", init.stdout, init.stderr);

@@ -354,10 +354,10 @@ fn a_write_takes_two_round_trips() {
         counts.into_iter().min().unwrap()
     };
     counted("SELECT 1");
-    kept.proxy.edit_config(|text| text.replace("    standby: new\n    change_log: journal\n", ""));
+    kept.proxy.edit_config(|text| text.replace("    standby: new\n", ""));
     eventually("without a standby", || kept.proxy.status()["epoch"] == 3);
     assert_eq!(counted("INSERT INTO t (n) VALUES (1)"), 1);
-    kept.proxy.edit_config(|text| format!("{text}    standby: new\n    change_log: journal\n"));
+    kept.proxy.edit_config(|text| format!("{text}    standby: new\n"));
     eventually("with it", || kept.proxy.status()["epoch"] == 4);
     kept.standby.freeze();
     std::thread::sleep(Duration::from_millis(1_500));

@@ -1,0 +1,151 @@
+//! Where a store's change log ends, and a mark in it: of a binlog, or of a journal.
+//!
+//! A mark is behind everything that was committed on the store before it, and whoever applies the log writes its position down
+//! at once when it meets one.
+
+use super::pair::{PairError, Side};
+use super::schema::literal;
+use crate::backend::Backend;
+use crate::backend::connection::QueryError;
+use crate::changes::journal::schema::{HAS_SEQUENCE, READ_SECRET};
+use crate::changes::journal::{self, Entry, Ids, Kind, Secret, entry};
+use crate::config::model::ChangeLog;
+use crate::entry::{Position, Uuid};
+
+/// Why nothing is known of a log.
+#[derive(Debug, thiserror::Error)]
+pub enum EndError {
+    /// The store refused, or was lost.
+    #[error("{0}")]
+    Query(#[from] QueryError),
+    /// What it says is no position.
+    #[error("it says {0:?} of its log")]
+    Unclear(String),
+}
+
+fn text(rows: &crate::backend::connection::Rows, at: usize) -> String {
+    rows.first(at).map(|v| String::from_utf8_lossy(v).into_owned()).unwrap_or_default()
+}
+
+/// Where the log ends now. Of a journal: its newest entry that is committed.
+///
+/// # Errors
+/// [`EndError`].
+pub async fn end(backend: &mut Backend, kind: ChangeLog) -> Result<Position, EndError> {
+    match kind {
+        ChangeLog::Binlog => {
+            let found = text(&backend.query(b"SELECT @@gtid_binlog_pos").await?, 0);
+            found.parse().map_err(|_| EndError::Unclear(found))
+        }
+        ChangeLog::Journal => {
+            let rows =
+                backend.query(b"SELECT id, LOWER(HEX(uuid)) FROM switchover.journal ORDER BY id DESC LIMIT 1").await?;
+            if rows.rows.is_empty() {
+                return Ok(Position::Journal { id: 0, uuid: Uuid::default() });
+            }
+            position(&text(&rows, 0), &text(&rows, 1))
+        }
+    }
+}
+
+fn position(id: &str, uuid: &str) -> Result<Position, EndError> {
+    let unclear = || EndError::Unclear(format!("{id} {uuid}"));
+    let id = id.parse().map_err(|_| unclear())?;
+    Ok(Position::Journal { id, uuid: uuid.parse().map_err(|_| unclear())? })
+}
+
+/// Writes a mark, and says where it is. Nothing, where the store is not the authority that it was taken for.
+///
+/// # Errors
+/// [`EndError`].
+pub async fn mark(
+    backend: &mut Backend,
+    kind: ChangeLog,
+    group: &str,
+    authority: &str,
+) -> Result<Option<Position>, EndError> {
+    if kind == ChangeLog::Journal {
+        let open = format!(
+            "SELECT COUNT(*) FROM switchover.groups WHERE group_name = {} AND state = 'open' AND authority = {}",
+            literal(group),
+            literal(authority)
+        );
+        if text(&backend.query(open.as_bytes()).await?, 0) != "1" {
+            return Ok(None);
+        }
+        return signal(backend, group).await.map(Some);
+    }
+    let sql = format!(
+        "UPDATE switchover.groups SET changed = NOW(6) WHERE group_name = {} AND state = 'open' AND authority = {}",
+        literal(group),
+        literal(authority)
+    );
+    if backend.execute(sql.as_bytes()).await?.affected_rows != 1 {
+        return Ok(None);
+    }
+    let found = text(&backend.query(b"SELECT @@last_gtid").await?, 0);
+    found.parse().map(Some).map_err(|_| EndError::Unclear(found))
+}
+
+/// Enters a signal in a journal: everything that is committed by now is before it.
+async fn signal(backend: &mut Backend, group: &str) -> Result<Position, EndError> {
+    let secret = backend.query(READ_SECRET.as_bytes()).await?;
+    let secret = secret.first(0).and_then(|bytes| bytes.try_into().ok()).map(Secret);
+    let secret = secret.ok_or_else(|| EndError::Unclear("no secret".to_owned()))?;
+    let row = text(&backend.query(HAS_SEQUENCE.as_bytes()).await?, 0) == "0";
+    let ids = if row { Ids::Row } else { Ids::Sequence };
+    let uuid = journal::new_uuid();
+    let signal = Entry {
+        uuid,
+        group: group.to_owned(),
+        transaction: uuid,
+        part: 0,
+        parts: 0,
+        kind: Kind::Signal,
+        at: journal::now(),
+        payload: Vec::new(),
+    };
+    backend.execute(b"START TRANSACTION").await?;
+    // (its text is hexadecimal: a semicolon stands between statements only)
+    for statement in entry::insert(&[signal], &secret, ids).split(';') {
+        if let Err(error) = backend.execute(statement.as_bytes()).await {
+            backend.execute(b"ROLLBACK").await?;
+            return Err(error.into());
+        }
+    }
+    backend.execute(b"COMMIT").await?;
+    let hex = uuid.to_string();
+    let sql = format!("SELECT id FROM switchover.journal WHERE transaction_uuid = X'{hex}'");
+    let id = text(&backend.query(sql.as_bytes()).await?, 0);
+    position(&id, &hex)
+}
+
+impl Side {
+    /// Where the store's log ends now.
+    ///
+    /// # Errors
+    /// As the store's.
+    pub async fn log_end(&mut self) -> Result<Position, PairError> {
+        let found = end(&mut self.backend, self.store.config.change_log).await;
+        found.map_err(|e| self.unclear(e))
+    }
+
+    /// A place in the log of a store that is sealed, behind all that was written there.
+    ///
+    /// # Errors
+    /// As the store's.
+    pub async fn last_mark(&mut self, group: &str) -> Result<Position, PairError> {
+        match self.store.config.change_log {
+            // behind the seal nothing of the group is written: any place from there on has it all
+            ChangeLog::Binlog => self.log_end().await,
+            ChangeLog::Journal => signal(&mut self.backend, group).await.map_err(|e| self.unclear(e)),
+        }
+    }
+
+    fn unclear(&self, error: EndError) -> PairError {
+        match error {
+            EndError::Query(e) => PairError::Query(self.name().to_owned(), e),
+            EndError::Unclear(_) => PairError::Unclear(format!("store {}: {error}", self.name())),
+        }
+    }
+}
