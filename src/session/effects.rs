@@ -249,6 +249,7 @@ impl Session {
         }
         if facts.flags.contains(Flags::SETS_SESSION) && !matches!(facts.kind, Kind::Set(_)) {
             self.state.version += 1;
+            self.state.reading += 1;
         }
         match &facts.kind {
             Kind::Write if self.legs.len() > 1 || self.writes_what_is_copied() => self.written(facts, store),

@@ -12,8 +12,10 @@ use tokio::time::{Duration, Instant};
 use super::Session;
 use super::control_flow::{Failure, Fatal};
 use super::core::Live;
+use super::journaled::{is_one_for_all, statement};
 use super::owed::may_commit;
 use super::query::Plan;
+use super::recorded::{Place, Recording, Sending};
 use super::relay::{self, rolls_back};
 use crate::config::GroupId;
 use crate::routing::gate::{Gate, SEALED};
@@ -199,7 +201,14 @@ impl Session {
         plan: Option<&Rc<Plan>>,
     ) -> Result<(usize, Outcome), Failure> {
         if let Some(group) = self.journaled(facts) {
-            return Box::pin(self.run_recorded(framed, facts, plan, group)).await;
+            let payload = packet::payload(framed);
+            let sql = statement(payload.get(1..).unwrap_or_default());
+            if plan.is_none() {
+                self.must_be_recorded(facts)?;
+            }
+            let (plan, sending) = (plan.map(AsRef::as_ref), Sending::Text(sql, is_one_for_all(sql)));
+            let recording = Recording { facts, plan, group, sql, sending, place: Place::ALONE };
+            return Box::pin(self.run_recorded(&recording)).await;
         }
         let mut attempts = Attempts::default();
         loop {

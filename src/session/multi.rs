@@ -8,16 +8,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Session;
+use super::answers::commanded;
 use super::control_flow::{Failure, Fatal};
 use super::guard::{Attempts, Sent, Ticket};
+use super::journaled::{is_one_for_all, statement};
 use super::owed::may_commit;
 use super::query::{Plan, inner_facts};
+use super::recorded::{Place, Recording, Sending};
 use super::relay::{Part, relay_part};
 use crate::config::StoreId;
 use crate::sql::Facts;
 use crate::sql::facts::{Kind, Span};
 use crate::sql::split::split;
-use crate::wire::command::COM_QUERY;
 use crate::wire::packet;
 use crate::wire::reply::{Expect, Outcome};
 use crate::wire::{Capabilities, ErrPacket, OkPacket, Status};
@@ -36,9 +38,9 @@ impl Session {
         started: Instant,
     ) -> Result<(), Failure> {
         let statements: Vec<Arc<Facts>> = plan.analysis.statements.to_vec();
-        self.enter_pending(None).await?;
         let gated = !self.live.gates.is_empty() && statements.iter().any(|f| self.is_gated(f));
-        if !gated && self.all_on_home(&statements) {
+        if !gated && self.all_on_home(&statements) && !self.keeps_answers() {
+            self.enter_pending(None).await?;
             let outcome = self.send_relay(framed, 0, Expect::Results).await?;
             let Some((last, first)) = statements.split_last() else { return Ok(()) };
             // which of them ran before an error is unknown: what they may have set counts as set
@@ -107,7 +109,13 @@ impl Session {
     async fn one_of_several(&mut self, text: &[u8], sequence: &mut u8, more: bool) -> Result<bool, Failure> {
         let started = Instant::now();
         let plan = self.plan(text, &self.state.dialect);
-        let Some(facts) = plan.single() else { return Ok(true) };
+        let Some(outer) = plan.single() else { return Ok(true) };
+        let place = Place { sequence: *sequence, more };
+        if let Some(next) = self.show_kept_warnings(outer, text, place).await? {
+            *sequence = next;
+            return Ok(true);
+        }
+        let facts = outer;
         let (facts, prepare) = match &facts.kind {
             Kind::Prepare { name, source } => {
                 let prepare = self.before_text_prepare(facts, source).await?;
@@ -115,7 +123,7 @@ impl Session {
             }
             Kind::Execute { name } => {
                 let inner = self.before_text_execute(name).await?;
-                (inner_facts(facts, inner.as_deref()), None)
+                (self.placed_facts(facts, inner_facts(facts, inner.as_deref())), None)
             }
             Kind::ExecuteImmediate(source) => {
                 let inner = self.dynamic(facts, source).await?;
@@ -123,10 +131,12 @@ impl Session {
             }
             _ => (facts.clone(), None),
         };
-        let mut command = vec![COM_QUERY];
-        command.extend_from_slice(text);
-        let mut framed = Vec::with_capacity(command.len() + 4);
-        packet::put(&mut framed, 0, &command);
+        let framed = self.with_kept(&facts, text).unwrap_or_else(|| commanded(text));
+        if let Some((at, outcome)) = self.record_part(&framed, outer, &facts, &plan, place).await? {
+            *sequence = sequence.wrapping_add(1);
+            self.finish(&facts, at, &outcome, started);
+            return Ok(outcome.error.is_none());
+        }
         let prepared_at = prepare.as_ref().map(|(_, prepare)| prepare.at);
         let (at, outcome) = self.run_part(&framed, &facts, prepared_at, (sequence, more)).await?;
         if let Some((name, prepare)) = prepare {
@@ -134,6 +144,31 @@ impl Session {
         }
         self.finish(&facts, at, &outcome, started);
         Ok(outcome.error.is_none())
+    }
+
+    /// One of several that is to be recorded; `facts` are those of what it runs.
+    async fn record_part(
+        &mut self,
+        framed: &[u8],
+        outer: &Facts,
+        facts: &Facts,
+        plan: &Plan,
+        place: Place,
+    ) -> Result<Option<(usize, Outcome)>, Failure> {
+        let Some(group) = self.journaled(facts) else { return Ok(None) };
+        match outer.kind {
+            Kind::Prepare { .. } => Ok(None),
+            Kind::Execute { .. } | Kind::ExecuteImmediate(_) => {
+                self.run_dynamic_recorded(framed, outer, facts, place).await
+            }
+            _ => {
+                let payload = packet::payload(framed);
+                let sql = statement(payload.get(1..).unwrap_or_default());
+                let sending = Sending::Text(sql, is_one_for_all(sql));
+                let recording = Recording { facts, plan: Some(plan), group, sql, sending, place };
+                Box::pin(self.run_recorded(&recording)).await.map(Some)
+            }
+        }
     }
 
     /// Runs one of several where it is routed, or at the leg given; again where its store was sealed, or has failed, before it had
