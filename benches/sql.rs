@@ -103,6 +103,7 @@ fn snapshot() -> Snapshot {
         account: None,
         tls: StoreTls::default(),
         proxy_protocol: false,
+        change_log: switchover::config::model::ChangeLog::default(),
     };
     let groups = (0..10u16).map(|g| Group {
         name: format!("g{g}"),

@@ -165,6 +165,7 @@ impl Acks {
 #[derive(Debug)]
 pub struct Pass {
     gate: Arc<Gate>,
+    used: bool,
 }
 
 impl Gate {
@@ -213,7 +214,7 @@ impl Gate {
     #[must_use]
     pub fn enter(self: &Arc<Gate>) -> Option<Pass> {
         self.passes.fetch_add(1, Ordering::SeqCst);
-        let pass = Pass { gate: Arc::clone(self) };
+        let pass = Pass { gate: Arc::clone(self), used: false };
         (!self.held.load(Ordering::SeqCst)).then_some(pass)
     }
 
@@ -309,6 +310,17 @@ impl Gate {
 }
 
 impl Pass {
+    /// Whether a statement has run under it: something of its transaction may be in the group's store.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        self.used
+    }
+
+    /// A statement has run under it.
+    pub fn used(&mut self) {
+        self.used = true;
+    }
+
     /// Whether it is for this gate.
     #[must_use]
     pub fn is_for(&self, gate: &Arc<Gate>) -> bool {

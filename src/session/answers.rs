@@ -2,9 +2,11 @@
 
 use super::Session;
 use super::control_flow::Fatal;
+use super::journaled::is_one_for_all;
+use super::leg::Leg;
 use crate::changes::journal::table::Table;
 use crate::entry::Row;
-use crate::wire::codec::Reader;
+use crate::wire::codec::{Malformed, Reader};
 use crate::wire::command::{COM_QUERY, COM_SET_OPTION};
 use crate::wire::reply::{Expect, Reply, Role};
 use crate::wire::{Capabilities, Status, packet};
@@ -63,6 +65,15 @@ impl Answers {
 
 /// Takes flags out of an OK or EOF packet; leaves other packets as they are.
 pub(crate) fn clear_status(payload: &mut [u8], flags: Status) {
+    change_status(payload, |status| status & !flags.bits());
+}
+
+/// Puts flags into an OK or EOF packet.
+pub(crate) fn set_status(payload: &mut [u8], flags: Status) {
+    change_status(payload, |status| status | flags.bits());
+}
+
+fn change_status(payload: &mut [u8], change: impl Fn(u16) -> u16) {
     let at = match payload.first() {
         Some(0xFE) if payload.len() == 5 => 3,
         Some(0x00 | 0xFE) => {
@@ -75,7 +86,7 @@ pub(crate) fn clear_status(payload: &mut [u8], flags: Status) {
         _ => return,
     };
     if let Some([low, high]) = payload.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<2>) {
-        let kept = u16::from_le_bytes([*low, *high]) & !flags.bits();
+        let kept = change(u16::from_le_bytes([*low, *high]));
         [*low, *high] = kept.to_le_bytes();
     }
 }
@@ -100,7 +111,7 @@ pub(crate) fn plain_info(payload: &mut Vec<u8>) {
 }
 
 /// The values of a row of text.
-fn values(payload: &[u8]) -> Result<Vec<Option<Vec<u8>>>, crate::wire::codec::Malformed> {
+fn values(payload: &[u8]) -> Result<Vec<Option<Vec<u8>>>, Malformed> {
     let mut r = Reader::new(payload);
     let mut row = Vec::new();
     while !r.is_empty() {
@@ -109,90 +120,142 @@ fn values(payload: &[u8]) -> Result<Vec<Option<Vec<u8>>>, crate::wire::codec::Ma
     Ok(row)
 }
 
+/// What is recorded, among the questions around it.
+pub(crate) enum Write {
+    /// Its text; whether that is one statement for everybody, however it is read: then it may stand between others.
+    Text(Vec<u8>, bool),
+    /// Commands, framed, the last of which has an answer.
+    Packets(Vec<u8>),
+}
+
 impl Session {
-    /// Runs statements one after another, up to the first error: in one packet, or each in its own.
-    pub(crate) async fn ask_parts(&mut self, at: usize, parts: &[Vec<u8>], together: bool) -> Result<Answers, Fatal> {
+    /// Runs statements of the proxy's own one after another, up to the first error, in one packet.
+    pub(crate) async fn ask_parts(&mut self, at: usize, parts: &[Vec<u8>]) -> Result<Answers, Fatal> {
         let mut answers = Answers::default();
-        if together {
-            self.send_parts(at, &parts.join(b"\n;".as_slice()), &mut answers).await?;
-            return Ok(answers);
-        }
-        for part in parts {
-            self.send_parts(at, part, &mut answers).await?;
-            if answers.error.is_some() {
-                break;
+        self.ask_joined(at, parts, &mut answers).await?;
+        Ok(answers)
+    }
+
+    /// Runs a write with questions before and after it, up to the first error: all in one packet, or what may not stand among
+    /// others in its own, each when the one before it has been answered.
+    pub(crate) async fn ask_around(
+        &mut self,
+        at: usize,
+        before: &[Vec<u8>],
+        write: &Write,
+        after: &[Vec<u8>],
+    ) -> Result<Answers, Fatal> {
+        let mut answers = Answers::default();
+        let alone = match write {
+            Write::Text(text, true) => {
+                let parts: Vec<Vec<u8>> = before.iter().chain([text]).chain(after).cloned().collect();
+                self.ask_joined(at, &parts, &mut answers).await?;
+                return Ok(answers);
             }
+            Write::Text(text, false) => commanded(text),
+            Write::Packets(packets) => packets.clone(),
+        };
+        self.ask_joined(at, before, &mut answers).await?;
+        if answers.error.is_none() {
+            self.exchange(at, &alone, false, &mut answers).await?;
+        }
+        if answers.error.is_none() {
+            self.ask_joined(at, after, &mut answers).await?;
         }
         Ok(answers)
     }
 
-    async fn send_parts(&mut self, at: usize, sql: &[u8], answers: &mut Answers) -> Result<(), Fatal> {
-        let option = !self.capabilities.contains(Capabilities::MULTI_STATEMENTS);
+    /// Questions in one packet, but for those that may not stand among others.
+    async fn ask_joined(&mut self, at: usize, parts: &[Vec<u8>], answers: &mut Answers) -> Result<(), Fatal> {
+        for group in parts.chunk_by(|a, b| is_one_for_all(a) && is_one_for_all(b)) {
+            self.exchange(at, &commanded(&group.join(b"\n;".as_slice())), true, answers).await?;
+            if answers.error.is_some() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends framed commands of which the last has an answer, and reads that.
+    async fn exchange(&mut self, at: usize, framed: &[u8], several: bool, answers: &mut Answers) -> Result<(), Fatal> {
+        let option = several && !self.capabilities.contains(Capabilities::MULTI_STATEMENTS);
         let Some(leg) = self.legs.get_mut(at) else { return Err(Fatal::Quit) };
-        let mut out = Vec::with_capacity(sql.len() + 32);
-        let mut command = vec![COM_QUERY];
-        command.extend_from_slice(sql);
+        let mut out = Vec::with_capacity(framed.len() + 16);
         // for this packet alone: what keeps injected statements out must go on doing so (RULES.md 22)
         if option {
             packet::put(&mut out, 0, &[COM_SET_OPTION, 0, 0]);
         }
-        packet::put(&mut out, 0, &command);
+        out.extend_from_slice(framed);
         if option {
             packet::put(&mut out, 0, &[COM_SET_OPTION, 1, 0]);
         }
         leg.busy = true;
         leg.backend.stream.write(&out).await.map_err(|e| leg.lost(e))?;
         if option {
-            super::relay::swallow(leg, Expect::Ok)
-                .await?
-                .map_err(|e| leg.lost(std::io::Error::other(e.to_string())))?;
+            option_set(leg).await?;
             leg.busy = true;
         }
-        let mut reply = Reply::new(Expect::Results, leg.backend.capabilities);
-        let (mut rows, mut packets, mut columns, mut size) = (Vec::new(), Vec::new(), false, 0);
-        while !reply.is_done() {
-            let (header, payload) = leg.backend.packet().await.map_err(|e| leg.lost(e))?;
-            let in_rows = reply.in_rows();
-            size += payload.len();
-            if size > LIMIT {
-                return Err(
-                    leg.nonsense(crate::wire::codec::Malformed("rows of more than 1 GiB, which is too much to record"))
-                );
-            }
-            let prefix = payload.get(..payload.len().min(32)).unwrap_or_default();
-            let role = reply.packet(header, prefix).map_err(|e| leg.nonsense(e))?;
-            if let Some(status) = reply.outcome().status {
-                leg.backend.status = status;
-            }
-            match role {
-                Role::Part => {
-                    columns = true;
-                    if in_rows && reply.in_rows() {
-                        rows.push(values(&payload).map_err(|e| leg.nonsense(e))?);
-                    }
-                    packets.push(payload);
-                }
-                Role::ResultEnd | Role::Last if std::mem::take(&mut columns) => {
-                    packets.push(payload);
-                    let (rows, packets) = (std::mem::take(&mut rows), std::mem::take(&mut packets));
-                    answers.list.push(Answer::Rows { rows, packets });
-                }
-                Role::ResultEnd | Role::Last => answers.list.push(Answer::Ok(payload)),
-                Role::Error => {
-                    answers.error = Some(payload);
-                    break;
-                }
-                Role::LocalInfile => return Err(leg.nonsense(crate::wire::codec::Malformed("a file is asked for"))),
-            }
-        }
+        read_answers(leg, answers).await?;
         if option {
-            super::relay::swallow(leg, Expect::Ok)
-                .await?
-                .map_err(|e| leg.lost(std::io::Error::other(e.to_string())))?;
+            option_set(leg).await?;
         }
         leg.busy = false;
         Ok(())
     }
+}
+
+/// COM_QUERY with this text, framed.
+pub(super) fn commanded(sql: &[u8]) -> Vec<u8> {
+    let mut command = Vec::with_capacity(sql.len() + 1);
+    command.push(COM_QUERY);
+    command.extend_from_slice(sql);
+    let mut out = Vec::with_capacity(command.len() + 8);
+    packet::put(&mut out, 0, &command);
+    out
+}
+
+async fn option_set(leg: &mut Leg) -> Result<(), Fatal> {
+    let set = super::relay::swallow(leg, Expect::Ok).await?;
+    set.map_err(|e| leg.lost(std::io::Error::other(e.to_string())))
+}
+
+async fn read_answers(leg: &mut Leg, answers: &mut Answers) -> Result<(), Fatal> {
+    let mut reply = Reply::new(Expect::Results, leg.backend.capabilities);
+    let (mut rows, mut packets, mut columns, mut size) = (Vec::new(), Vec::new(), false, 0);
+    while !reply.is_done() {
+        let (header, payload) = leg.backend.packet().await.map_err(|e| leg.lost(e))?;
+        let in_rows = reply.in_rows();
+        size += payload.len();
+        if size > LIMIT {
+            return Err(leg.nonsense(Malformed("rows of more than 1 GiB, which is too much to record")));
+        }
+        let prefix = payload.get(..payload.len().min(32)).unwrap_or_default();
+        let role = reply.packet(header, prefix).map_err(|e| leg.nonsense(e))?;
+        if let Some(status) = reply.outcome().status {
+            leg.backend.status = status;
+        }
+        match role {
+            Role::Part => {
+                columns = true;
+                if in_rows && reply.in_rows() {
+                    rows.push(values(&payload).map_err(|e| leg.nonsense(e))?);
+                }
+                packets.push(payload);
+            }
+            Role::ResultEnd | Role::Last if std::mem::take(&mut columns) => {
+                packets.push(payload);
+                let (rows, packets) = (std::mem::take(&mut rows), std::mem::take(&mut packets));
+                answers.list.push(Answer::Rows { rows, packets });
+            }
+            Role::ResultEnd | Role::Last => answers.list.push(Answer::Ok(payload)),
+            Role::Error => {
+                answers.error = Some(payload);
+                break;
+            }
+            Role::LocalInfile => return Err(leg.nonsense(Malformed("a file is asked for"))),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -172,6 +172,7 @@ impl Session {
     pub(crate) fn after(&mut self, facts: &Facts, at: usize, outcome: &Outcome) {
         let autocommit = self.home_status().contains(Status::AUTOCOMMIT);
         self.note(Some(facts), outcome);
+        self.passes.iter_mut().for_each(crate::routing::gate::Pass::used);
         let Some(leg) = self.legs.get_mut(at) else { return };
         let generation = leg.generation;
         let store = leg.store();
@@ -249,6 +250,7 @@ impl Session {
         }
         if facts.flags.contains(Flags::SETS_SESSION) && !matches!(facts.kind, Kind::Set(_)) {
             self.state.version += 1;
+            self.state.reading += 1;
         }
         match &facts.kind {
             Kind::Write if self.legs.len() > 1 || self.writes_what_is_copied() => self.written(facts, store),

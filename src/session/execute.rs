@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::Session;
 use super::control_flow::Failure;
-use super::guard::{Attempts, Sent, Ticket};
+use super::guard::{Attempts, Recorded, Sent, Ticket};
 use super::prepared::{asked_tables, expected, insert_types, remember_types, with_asked};
 use super::query::Plan;
 use super::reprepare::Here;
@@ -27,16 +27,34 @@ impl Session {
         let plan = Rc::clone(&statement.plan);
         let payload = packet::payload(&framed).into_owned();
         let asked = asked_tables(statement, &payload, command);
-        let facts: Option<Facts> = plan.single().map(|f| with_asked(f, &asked));
+        let elsewhere = statement.under.is_elsewhere(&self.state);
+        let place = |facts: Facts| if elsewhere { statement.under.placed(facts) } else { facts };
+        let facts: Option<Facts> = plan.single().map(|f| place(with_asked(f, &asked)));
         let expect = expected(&payload, command);
+        if let Some(facts) = &facts
+            && let Some(text) = self.kept_for_prepared(id, facts)?
+        {
+            return Box::pin(self.execute_kept(&payload, id, (facts, text), started)).await;
+        }
         let mut attempts = Attempts::default();
         loop {
             let ticket = match &facts {
                 Some(facts) => self.pass_gates(facts).await?,
                 None => None,
             };
+            if let Some(facts) = &facts
+                && let Some(group) = self.journaled(facts)
+            {
+                let (ticket, write) = (ticket.as_ref(), (facts, group));
+                match Box::pin(self.execute_recorded(&payload, (id, command), write, ticket, &mut attempts)).await? {
+                    (Recorded::Done(at, outcome), true) => self.finish(facts, at, &outcome, started),
+                    (Recorded::Done(at, outcome), false) => self.executed(id, at, &outcome, started),
+                    (Recorded::Again, _) => continue,
+                }
+                return Ok(());
+            }
             let before = ticket.as_ref().map_or(self.passes.len(), Ticket::before);
-            let cached = asked.is_empty().then_some(&*plan);
+            let cached = (asked.is_empty() && !elsewhere).then_some(&*plan);
             let ready = Box::pin(self.ready_to_execute(id, facts.as_ref(), cached, &payload, command)).await;
             let (at, out, columns) = match (ready, &facts) {
                 (Ok(ready), _) => ready,
@@ -97,7 +115,7 @@ impl Session {
     }
 
     /// The bytes that execute a statement on a leg, framed, and the columns that the client has of it where that leg leaves them out.
-    async fn execute_for(
+    pub(super) async fn execute_for(
         &mut self,
         id: u32,
         at: usize,
@@ -109,7 +127,8 @@ impl Session {
         let mut out = Vec::with_capacity(payload.len() + 16);
         let Some(statement) = self.statements.get_mut(id) else { return Ok((out, columns)) };
         // a store keeps the types that it was sent: those of an execute elsewhere it has not seen
-        if fresh || here != Some(statement.last) {
+        let untyped = std::mem::take(&mut statement.untyped);
+        if fresh || untyped || here != Some(statement.last) {
             insert_types(statement, &mut payload, command);
         }
         remember_types(statement, &payload, command);

@@ -12,8 +12,10 @@ use tokio::time::{Duration, Instant};
 use super::Session;
 use super::control_flow::{Failure, Fatal};
 use super::core::Live;
+use super::journaled::{is_one_for_all, statement};
 use super::owed::may_commit;
 use super::query::Plan;
+use super::recorded::{Place, Recording, Sending};
 use super::relay::{self, rolls_back};
 use crate::config::GroupId;
 use crate::routing::gate::{Gate, SEALED};
@@ -28,13 +30,21 @@ const AGAIN: Duration = Duration::from_millis(25);
 /// The epoch of a snapshot that one transaction made up for itself: no decision is remembered under it.
 pub(crate) const MIXED: u64 = u64::MAX;
 
-/// What a statement of a group with a standby was let in with.
+/// What a statement of a group with a standby was let in with. Asking for it once more changes nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Ticket {
     /// The first of its transaction in one of its groups: nothing of the transaction is in that group's store yet.
     fresh: bool,
     /// How many passes the session had before.
     before: usize,
+}
+
+/// What became of a write that was to be recorded.
+pub(crate) enum Recorded {
+    /// The client has its answer, from this leg.
+    Done(usize, Outcome),
+    /// It had no effect, and is to be routed again.
+    Again,
 }
 
 impl Ticket {
@@ -123,15 +133,18 @@ impl Session {
         if self.live.gates.is_empty() {
             return Ok(None);
         }
-        self.must_be_recorded(facts)?;
+        if facts.kind != Kind::Write {
+            self.must_be_recorded(facts)?;
+        }
         let gates = self.gates_of(facts);
         if gates.is_empty() {
             return Ok(None);
         }
-        let mut ticket = Ticket { fresh: false, before: self.passes.len() };
+        let mut ticket = Ticket { fresh: false, before: self.passes.iter().filter(|p| p.is_used()).count() };
         let mut adopted = Vec::new();
         for (group, gate) in gates {
-            if self.passes.iter().any(|p| p.is_for(&gate)) {
+            if let Some(pass) = self.passes.iter().find(|p| p.is_for(&gate)) {
+                ticket.fresh |= !pass.is_used();
                 continue;
             }
             self.may_owe(gate.group(), gate.acks().standby())?;
@@ -139,8 +152,12 @@ impl Session {
             ticket.fresh = true;
             adopted.push(group);
         }
-        if ticket.fresh {
+        if !adopted.is_empty() {
             self.adopt(&adopted);
+        }
+        // (the authority that it came to may have another log than the one before)
+        if facts.kind != Kind::Write {
+            self.must_be_recorded(facts)?;
         }
         Ok(Some(ticket))
     }
@@ -198,12 +215,22 @@ impl Session {
         facts: &Facts,
         plan: Option<&Rc<Plan>>,
     ) -> Result<(usize, Outcome), Failure> {
-        if let Some(group) = self.journaled(facts) {
-            return Box::pin(self.run_recorded(framed, facts, plan, group)).await;
-        }
         let mut attempts = Attempts::default();
         loop {
             let ticket = self.pass_gates(facts).await?;
+            if let Some(group) = self.journaled(facts) {
+                let payload = packet::payload(framed);
+                let sql = statement(payload.get(1..).unwrap_or_default());
+                if plan.is_none() {
+                    self.must_be_recorded(facts)?;
+                }
+                let (plan, sending) = (plan.map(AsRef::as_ref), Sending::Text(sql, is_one_for_all(sql)));
+                let recording = Recording { facts, plan, group, sql, sending, place: Place::ALONE };
+                match Box::pin(self.record_routed(&recording, ticket.as_ref(), &mut attempts)).await? {
+                    Recorded::Done(at, outcome) => return Ok((at, outcome)),
+                    Recorded::Again => continue,
+                }
+            }
             let before = ticket.as_ref().map_or(self.passes.len(), |t| t.before);
             let ready = async {
                 let at = self.target(facts, plan.map(AsRef::as_ref)).await?;
@@ -218,13 +245,6 @@ impl Session {
                 }
             };
             let sent = match &ticket {
-                // its answer has gone on when the standby is waited for
-                Some(_) if facts.flags.contains(Flags::LOCAL_INFILE) && self.owes() => {
-                    match self.send_sealable(framed, at, Expect::Results).await {
-                        Ok(Sent::Answered(outcome)) => self.pay(&outcome).await.map(|()| Sent::Answered(outcome)),
-                        other => other,
-                    }
-                }
                 None => self.send_or_owe(framed, at, Expect::Results, facts).await,
                 Some(_) => self.send_gated(framed, at, Expect::Results, facts).await,
             };
@@ -238,6 +258,30 @@ impl Session {
                 (Err(fatal), _) => {
                     Box::pin(self.survive(facts, (before, true), fatal.into(), &mut attempts)).await?;
                 }
+            }
+        }
+    }
+
+    /// Runs and records a write of a group whose authority has a journal, once: where its store was sealed, or has failed, before it
+    /// had an effect, it is to be routed again.
+    pub(crate) async fn record_routed(
+        &mut self,
+        recording: &Recording<'_>,
+        ticket: Option<&Ticket>,
+        attempts: &mut Attempts,
+    ) -> Result<Recorded, Failure> {
+        let facts = recording.facts;
+        let before = ticket.map_or(self.passes.len(), Ticket::before);
+        match Box::pin(self.run_recorded(recording)).await {
+            Ok((at, Some(outcome))) => Ok(Recorded::Done(at, outcome)),
+            Ok((at, None)) => {
+                let none = Ticket::default();
+                self.sealed(facts, ticket.unwrap_or(&none), at, attempts).await?;
+                Ok(Recorded::Again)
+            }
+            Err(failure) => {
+                Box::pin(self.survive(facts, (before, true), failure, attempts)).await?;
+                Ok(Recorded::Again)
             }
         }
     }
@@ -356,7 +400,7 @@ impl Session {
     }
 
     /// The transaction has used the store that is sealed now: it ends everywhere, as a deadlock's victim does.
-    async fn lost_to_seal(&mut self, group: &str, store: &str) -> Result<ErrPacket, Fatal> {
+    pub(crate) async fn lost_to_seal(&mut self, group: &str, store: &str) -> Result<ErrPacket, Fatal> {
         self.roll_back_all_but(usize::MAX).await?;
         self.transaction_over();
         self.publish_transaction();

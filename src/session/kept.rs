@@ -2,13 +2,15 @@
 //! warnings (RULES.md 45). And what of a transaction is not entered in the journal yet.
 
 use super::Session;
+use super::answers::set_status;
 use super::control_flow::{Failure, Fatal};
 use super::journaled::statement;
+use super::recorded::Place;
 use crate::entry::RowChange;
 use crate::sql::Facts;
 use crate::sql::facts::{Flags, Kind};
 use crate::wire::reply::Outcome;
-use crate::wire::{ErrPacket, packet};
+use crate::wire::{ErrPacket, Status, packet};
 
 /// What a session keeps of its recorded writes.
 #[derive(Default)]
@@ -94,11 +96,22 @@ impl Session {
         Some(framed)
     }
 
-    /// SHOW WARNINGS after a recorded write that had some: whether it was answered.
-    pub(crate) async fn show_kept_warnings(&mut self, facts: &Facts, sql: &[u8]) -> Result<bool, Failure> {
-        let Some(packets) = &self.journal.warnings else { return Ok(false) };
+    /// Whether the next statement may ask for something that was kept.
+    pub(crate) fn keeps_answers(&self) -> bool {
+        let Journaling { row_count, found_rows, warnings, .. } = &self.journal;
+        row_count.is_some() || found_rows.is_some() || warnings.is_some()
+    }
+
+    /// SHOW WARNINGS after a recorded write that had some: the number of the packet behind the answer, if it was answered.
+    pub(crate) async fn show_kept_warnings(
+        &mut self,
+        facts: &Facts,
+        sql: &[u8],
+        place: Place,
+    ) -> Result<Option<u8>, Failure> {
+        let Some(packets) = &self.journal.warnings else { return Ok(None) };
         if !(facts.kind == Kind::Diagnostics || facts.flags.contains(Flags::READS_DIAGNOSTICS)) {
-            return Ok(false);
+            return Ok(None);
         }
         let text = String::from_utf8_lossy(statement(sql)).to_lowercase();
         if text.split_whitespace().ne(["show", "warnings"]) {
@@ -106,9 +119,15 @@ impl Session {
             return Err(ErrPacket::new(1235, b"42000", why).into());
         }
         let mut out = Vec::new();
-        let mut sequence = 1u8;
-        for payload in packets {
-            packet::put(&mut out, sequence, payload);
+        let mut sequence = place.sequence;
+        let columns = packets.first().and_then(|count| count.first()).map_or(0, |n| usize::from(*n));
+        for (n, payload) in packets.iter().enumerate() {
+            let mut payload = payload.clone();
+            // (a row may begin with the bytes of an OK)
+            if place.more && (n + 1 == packets.len() || n == columns + 1) {
+                set_status(&mut payload, Status::MORE_RESULTS);
+            }
+            packet::put(&mut out, sequence, &payload);
             sequence = sequence.wrapping_add(1);
         }
         self.client.write(&out).await.map_err(Fatal::client)?;
@@ -117,6 +136,6 @@ impl Session {
         self.journal.fresh = true;
         let outcome = Outcome { result_set: true, status: Some(self.home_status()), ..Outcome::default() };
         self.after(facts, 0, &outcome);
-        Ok(true)
+        Ok(Some(sequence))
     }
 }

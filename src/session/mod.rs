@@ -34,6 +34,8 @@ mod pins;
 mod pooled;
 mod prepared;
 mod query;
+mod recorded;
+mod recorded_execute;
 mod registry;
 mod relay;
 mod relayed_login;

@@ -8,15 +8,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Session;
+use super::answers::commanded;
 use super::control_flow::{Failure, Fatal};
-use super::guard::{Attempts, Sent};
+use super::guard::{Attempts, Recorded, Sent, Ticket};
+use super::journaled::{is_one_for_all, statement};
+use super::owed::may_commit;
 use super::query::{Plan, inner_facts};
+use super::recorded::{Place, Recording, Sending};
 use super::relay::{Part, relay_part};
 use crate::config::StoreId;
 use crate::sql::Facts;
 use crate::sql::facts::{Kind, Span};
 use crate::sql::split::split;
-use crate::wire::command::COM_QUERY;
 use crate::wire::packet;
 use crate::wire::reply::{Expect, Outcome};
 use crate::wire::{Capabilities, ErrPacket, OkPacket, Status};
@@ -35,9 +38,9 @@ impl Session {
         started: Instant,
     ) -> Result<(), Failure> {
         let statements: Vec<Arc<Facts>> = plan.analysis.statements.to_vec();
-        self.enter_pending(None).await?;
         let gated = !self.live.gates.is_empty() && statements.iter().any(|f| self.is_gated(f));
-        if !gated && self.all_on_home(&statements) {
+        if !gated && self.all_on_home(&statements) && !self.keeps_answers() {
+            self.enter_pending(None).await?;
             let outcome = self.send_relay(framed, 0, Expect::Results).await?;
             let Some((last, first)) = statements.split_last() else { return Ok(()) };
             // which of them ran before an error is unknown: what they may have set counts as set
@@ -106,7 +109,13 @@ impl Session {
     async fn one_of_several(&mut self, text: &[u8], sequence: &mut u8, more: bool) -> Result<bool, Failure> {
         let started = Instant::now();
         let plan = self.plan(text, &self.state.dialect);
-        let Some(facts) = plan.single() else { return Ok(true) };
+        let Some(outer) = plan.single() else { return Ok(true) };
+        let place = Place { sequence: *sequence, more };
+        if let Some(next) = self.show_kept_warnings(outer, text, place).await? {
+            *sequence = next;
+            return Ok(true);
+        }
+        let facts = outer;
         let (facts, prepare) = match &facts.kind {
             Kind::Prepare { name, source } => {
                 let prepare = self.before_text_prepare(facts, source).await?;
@@ -114,7 +123,7 @@ impl Session {
             }
             Kind::Execute { name } => {
                 let inner = self.before_text_execute(name).await?;
-                (inner_facts(facts, inner.as_deref()), None)
+                (self.placed_facts(facts, inner_facts(facts, inner.as_deref())), None)
             }
             Kind::ExecuteImmediate(source) => {
                 let inner = self.dynamic(facts, source).await?;
@@ -122,48 +131,120 @@ impl Session {
             }
             _ => (facts.clone(), None),
         };
-        let mut command = vec![COM_QUERY];
-        command.extend_from_slice(text);
-        let mut framed = Vec::with_capacity(command.len() + 4);
-        packet::put(&mut framed, 0, &command);
-        let mut attempts = Attempts::default();
-        let (at, outcome) = loop {
-            let mut ticket = None;
-            let at = match &prepare {
-                Some((_, prepare)) => prepare.at,
-                None => {
-                    ticket = self.pass_gates(&facts).await?;
-                    let at = self.target(&facts, None).await?;
-                    self.before(&facts, at).await?;
-                    at
-                }
-            };
-            let (several, owes) = (self.several_take_part(), self.owes());
-            let Session { client, legs, .. } = self;
-            let Some(leg) = legs.get_mut(at) else { return Ok(false) };
-            leg.busy = true;
-            leg.backend.stream.write(&framed).await.map_err(|e| leg.lost(e))?;
-            let part = Part { expect: Expect::Results, more, columns: &[], gated: ticket.is_some() };
-            let mut held = Vec::new();
-            let keep = owes.then_some(&mut held);
-            match (relay_part(client, leg, sequence, &part, keep).await?, &ticket) {
-                (Sent::Sealed(_), Some(ticket)) => self.sealed(&facts, ticket, at, &mut attempts).await?,
-                (Sent::Sealed(_), None) => {}
-                (Sent::Answered(outcome), _) => {
-                    self.after_part(at, several, &outcome).await?;
-                    if owes {
-                        self.pay(&outcome).await?;
-                        self.client.write(&held).await.map_err(Fatal::client)?;
-                    }
-                    break (at, outcome);
-                }
-            }
-        };
+        let framed = self.with_kept(&facts, text).unwrap_or_else(|| commanded(text));
+        if let Some((at, outcome)) = self.record_part(&framed, outer, &facts, &plan, place).await? {
+            *sequence = sequence.wrapping_add(1);
+            self.finish(&facts, at, &outcome, started);
+            return Ok(outcome.error.is_none());
+        }
+        let prepared_at = prepare.as_ref().map(|(_, prepare)| prepare.at);
+        let (at, outcome) = self.run_part(&framed, &facts, prepared_at, (sequence, more)).await?;
         if let Some((name, prepare)) = prepare {
             self.after_text_prepare(&name, prepare, &outcome);
         }
         self.finish(&facts, at, &outcome, started);
         Ok(outcome.error.is_none())
+    }
+
+    /// One of several that is to be recorded; `facts` are those of what it runs.
+    async fn record_part(
+        &mut self,
+        framed: &[u8],
+        outer: &Facts,
+        facts: &Facts,
+        plan: &Plan,
+        place: Place,
+    ) -> Result<Option<(usize, Outcome)>, Failure> {
+        match outer.kind {
+            Kind::Prepare { .. } => return Ok(None),
+            Kind::Execute { .. } | Kind::ExecuteImmediate(_) => {
+                return self.run_dynamic_recorded(framed, outer, facts, place).await;
+            }
+            _ => {}
+        }
+        let mut attempts = Attempts::default();
+        loop {
+            // (held until the statement has run: whoever asks for it again gets the same)
+            let ticket = if facts.kind == Kind::Write { self.pass_gates(facts).await? } else { None };
+            let Some(group) = self.journaled(facts) else { return Ok(None) };
+            let payload = packet::payload(framed);
+            let sql = statement(payload.get(1..).unwrap_or_default());
+            let sending = Sending::Text(sql, is_one_for_all(sql));
+            let recording = Recording { facts, plan: Some(plan), group, sql, sending, place };
+            match Box::pin(self.record_routed(&recording, ticket.as_ref(), &mut attempts)).await? {
+                Recorded::Done(at, outcome) => return Ok(Some((at, outcome))),
+                Recorded::Again => {}
+            }
+        }
+    }
+
+    /// Runs one of several where it is routed, or at the leg given; again where its store was sealed, or has failed, before it had
+    /// an effect.
+    async fn run_part(
+        &mut self,
+        framed: &[u8],
+        facts: &Facts,
+        prepared_at: Option<usize>,
+        (sequence, more): (&mut u8, bool),
+    ) -> Result<(usize, Outcome), Failure> {
+        let mut attempts = Attempts::default();
+        loop {
+            let ticket = match prepared_at {
+                Some(_) => None,
+                None => self.pass_gates(facts).await?,
+            };
+            let before = ticket.as_ref().map_or(self.passes.len(), Ticket::before);
+            let ready = async {
+                let at = match prepared_at {
+                    Some(at) => return Ok(at),
+                    None => self.target(facts, None).await?,
+                };
+                self.before(facts, at).await?;
+                Ok::<usize, Failure>(at)
+            };
+            let at = match Box::pin(ready).await {
+                Ok(at) => at,
+                Err(failure) => {
+                    Box::pin(self.survive(facts, (before, false), failure, &mut attempts)).await?;
+                    continue;
+                }
+            };
+            match (self.send_part(framed, at, facts, ticket.is_some(), (&mut *sequence, more)).await, &ticket) {
+                (Ok(Sent::Answered(outcome)), _) => return Ok((at, outcome)),
+                (Ok(Sent::Sealed(_)), Some(ticket)) => self.sealed(facts, ticket, at, &mut attempts).await?,
+                (Ok(Sent::Sealed(_)), None) => {}
+                (Err(fatal), _) => {
+                    Box::pin(self.survive(facts, (before, true), fatal.into(), &mut attempts)).await?;
+                }
+            }
+        }
+    }
+
+    async fn send_part(
+        &mut self,
+        framed: &[u8],
+        at: usize,
+        facts: &Facts,
+        gated: bool,
+        (sequence, more): (&mut u8, bool),
+    ) -> Result<Sent, Fatal> {
+        let (several, owes) = (self.several_take_part(), self.owes() && may_commit(facts));
+        let Session { client, legs, .. } = self;
+        let Some(leg) = legs.get_mut(at) else { return Err(Fatal::Quit) };
+        leg.busy = true;
+        leg.answered = false;
+        leg.backend.stream.write(framed).await.map_err(|e| leg.lost(e))?;
+        let part = Part { expect: Expect::Results, more, columns: &[], gated };
+        let mut held = Vec::new();
+        let sent = relay_part(client, leg, sequence, &part, owes.then_some(&mut held)).await?;
+        if let Sent::Answered(outcome) = &sent {
+            self.after_part(at, several, outcome).await?;
+            if owes {
+                self.pay(outcome).await?;
+                self.client.write(&held).await.map_err(Fatal::client)?;
+            }
+        }
+        Ok(sent)
     }
 
     /// A store that lost its transaction takes the others with it.

@@ -13,6 +13,7 @@ use super::control_flow::{Failure, Fatal};
 use super::guard::Attempts;
 use super::query::{Frame, Plan};
 use super::relay::{self, relay};
+use super::state::Under;
 use crate::sql::Facts;
 use crate::sql::classify::{AskedParameter, asked_parameters};
 use crate::sql::facts::{Access, Flags, TableRef};
@@ -39,6 +40,10 @@ pub(crate) struct Statement {
     pub(super) asked: Vec<AskedParameter>,
     /// COM_STMT_SEND_LONG_DATA payloads that wait for the execute.
     pub(super) long_data: Vec<Vec<u8>>,
+    /// What its text was read under.
+    pub(super) under: Under,
+    /// It ran as text since: its store has not been sent the newest types.
+    pub(super) untyped: bool,
 }
 
 /// All of a session.
@@ -180,6 +185,8 @@ impl Session {
                 columns_of: generation,
                 types: Vec::new(),
                 long_data: Vec::new(),
+                under: self.state.under(),
+                untyped: false,
             };
             self.statements.by_id.insert(id, statement);
         }
@@ -264,7 +271,8 @@ impl Session {
     /// The hot path's condition: the statement's leg is ready for it, and it ran there last; the leg, its id there, and its plan.
     fn executes_in_place(&self, id: u32) -> Option<(usize, u32, Rc<Plan>)> {
         let statement = self.statements.by_id.get(&id)?;
-        if !(statement.long_data.is_empty() && statement.asked.is_empty()) {
+        let odd = statement.untyped || statement.under.is_elsewhere(&self.state);
+        if odd || !(statement.long_data.is_empty() && statement.asked.is_empty()) {
             return None;
         }
         let at = self.hot_leg(&statement.plan)?;
@@ -509,6 +517,8 @@ mod tests {
             columns_of: 0,
             types: types.to_vec(),
             long_data: vec![],
+            under: Under::default(),
+            untyped: false,
         }
     }
 

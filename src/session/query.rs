@@ -8,6 +8,7 @@ use super::Session;
 use super::control_flow::{Failure, Fatal};
 use super::effects::{is_plain, may_assign_unseen, writes};
 use super::leg::Leg;
+use super::recorded::Place;
 use super::relay::{self, relay, rolls_back};
 use crate::config::StoreId;
 use crate::routing::decide::{SessionView, decide};
@@ -254,7 +255,7 @@ impl Session {
         let Some(facts) = plan.single() else {
             return Box::pin(self.multi(framed, plan, sql, started)).await;
         };
-        if self.show_kept_warnings(facts, sql).await? {
+        if self.show_kept_warnings(facts, sql, Place::ALONE).await?.is_some() {
             return Ok(());
         }
         let kept = self.with_kept(facts, sql);
@@ -300,10 +301,23 @@ impl Session {
         inner: Option<Rc<Plan>>,
         started: Instant,
     ) -> Result<(), Failure> {
-        let facts = inner_facts(outer, inner.as_deref());
-        let (at, outcome) = self.run_routed(framed, &facts, None).await?;
+        let facts = self.placed_facts(outer, inner_facts(outer, inner.as_deref()));
+        let recorded = self.run_dynamic_recorded(framed, outer, &facts, Place::ALONE).await?;
+        let (at, outcome) = match recorded {
+            Some(ran) => ran,
+            None => self.run_routed(framed, &facts, None).await?,
+        };
         self.finish(&facts, at, &outcome, started);
         Ok(())
+    }
+
+    /// The facts of what a text prepared: its tables are in what was the default database then.
+    pub(crate) fn placed_facts(&self, outer: &Facts, facts: Facts) -> Facts {
+        let Kind::Execute { name } = &outer.kind else { return facts };
+        match self.state.text_statements.get(name) {
+            Some(known) if known.under.is_elsewhere(&self.state) => known.under.placed(facts),
+            _ => facts,
+        }
     }
 
     /// The plan of dynamic SQL; `None` where its text cannot be known and no group lives off the default store.
@@ -311,17 +325,21 @@ impl Session {
         Ok(self.dynamic_text(facts, source).await?.map(|t| self.plan(&t, &self.state.dialect)))
     }
 
-    async fn dynamic_text(&mut self, facts: &Facts, source: &DynamicSource) -> Result<Option<Vec<u8>>, Failure> {
+    pub(crate) async fn dynamic_text(
+        &mut self,
+        facts: &Facts,
+        source: &DynamicSource,
+    ) -> Result<Option<Vec<u8>>, Failure> {
         Ok(match source {
             DynamicSource::Literal(text) => Some(text.to_vec()),
             DynamicSource::Variable(name) => {
-                if self.live.snapshot.all_default() && self.legs.len() == 1 {
+                if self.live.snapshot.all_default() && self.legs.len() == 1 && !self.has_journals() {
                     None
                 } else {
                     self.user_variable_text(name).await?
                 }
             }
-            DynamicSource::Expression { .. } if self.live.snapshot.all_default() => None,
+            DynamicSource::Expression { .. } if self.live.snapshot.all_default() && !self.has_journals() => None,
             DynamicSource::Expression { text, again: true } => {
                 self.bring_variables(facts, 0).await?;
                 self.evaluate(text).await?
@@ -390,8 +408,9 @@ impl Session {
         if prepared.inner.is_none() || prepared.text.is_none() {
             self.state.opaque_statements.insert(name.into());
         }
+        let under = self.state.under();
         if let (Some(plan), Some(sql), Some(leg)) = (prepared.inner, prepared.text, self.legs.get(prepared.at)) {
-            let statement = super::state::TextStatement { sql: sql.into(), plan, legs: vec![leg.generation] };
+            let statement = super::state::TextStatement { sql: sql.into(), plan, legs: vec![leg.generation], under };
             self.state.text_statements.insert(name.into(), statement);
         }
     }

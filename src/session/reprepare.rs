@@ -115,7 +115,7 @@ impl Session {
 
 impl Backend {
     /// Reads the response to COM_STMT_PREPARE and keeps of it what an execute needs: its numbers, and its columns, framed.
-    async fn collect_prepared(&mut self) -> Result<(Prepared, Vec<u8>), QueryError> {
+    pub(super) async fn collect_prepared(&mut self) -> Result<(Prepared, Vec<u8>), QueryError> {
         let mut reply = Reply::new(Expect::Prepare, self.capabilities);
         let mut columns = Vec::new();
         while !reply.is_done() {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::query::Plan;
 use crate::routing::TempTables;
+use crate::sql::Facts;
 use crate::sql::dialect::{CharsetClass, Dialect, Engine};
 use crate::sql::facts::{Assignment, Characteristics};
 use crate::wire::handshake::Greeting;
@@ -32,12 +33,41 @@ pub(crate) const STAY: &[&str] = &[
     "rand_seed2",
 ];
 
+/// Variables that change what a text means.
+const READING: [&str; 4] = ["sql_mode", "character_set_client", "character_set_connection", "collation_connection"];
+
 /// A statement that was prepared by text (`PREPARE name FROM …`).
 pub(crate) struct TextStatement {
     pub(crate) sql: Rc<[u8]>,
     pub(crate) plan: Rc<Plan>,
     /// Generations of the legs that know it.
     pub(crate) legs: Vec<u64>,
+    /// What its text was read under.
+    pub(crate) under: Under,
+}
+
+/// What a text is read under, beside its dialect: a statement that is prepared keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Under {
+    database: Option<String>,
+    reading: u64,
+}
+
+impl Under {
+    /// Whether the default database is another one now.
+    pub(crate) fn is_elsewhere(&self, state: &State) -> bool {
+        self.database != state.database
+    }
+
+    /// The facts of a statement that was prepared under this: its tables are where they were then.
+    pub(crate) fn placed(&self, mut facts: Facts) -> Facts {
+        if let Some(database) = &self.database {
+            for table in facts.tables.iter_mut().filter(|t| t.database.is_none()) {
+                table.database = Some(database.as_str().into());
+            }
+        }
+        facts
+    }
 }
 
 /// The state of a session.
@@ -51,6 +81,8 @@ pub(crate) struct State {
     pub(crate) dialect_unknown: bool,
     /// Grows with every change that other legs must follow.
     pub(crate) version: u64,
+    /// Grows with every change of sql_mode, or of the character set or collation of texts.
+    pub(crate) reading: u64,
     /// Session variables that the client has set, in lower case.
     pub(crate) set: BTreeSet<Box<str>>,
     /// Generations of the legs that hold the newest value of a user variable.
@@ -93,6 +125,11 @@ impl State {
         self.generations
     }
 
+    /// What a text is read under now.
+    pub(crate) fn under(&self) -> Under {
+        Under { database: self.database.clone(), reading: self.reading }
+    }
+
     /// As after COM_RESET_CONNECTION or COM_CHANGE_USER.
     pub(crate) fn reset(&mut self, dialect: Dialect, home: u64) {
         let generations = self.generations;
@@ -111,6 +148,7 @@ impl State {
         match assignment {
             Assignment::Session { name, value } => {
                 self.version += 1;
+                self.reading += u64::from(READING.contains(&name.as_ref()));
                 match name.as_ref() {
                     "sql_mode" => self.sql_mode(value.as_deref()),
                     "character_set_client" => self.client_charset(value.as_deref()),
@@ -132,6 +170,7 @@ impl State {
             }
             Assignment::Names { charset, .. } => {
                 self.version += 1;
+                self.reading += 1;
                 self.names += 1;
                 self.client_charset(charset.as_deref());
             }
@@ -142,7 +181,11 @@ impl State {
                 let before = self.next_transaction.unwrap_or_default();
                 self.next_transaction = Some(before.then(*said));
             }
-            Assignment::SessionTransaction | Assignment::Other => self.version += 1,
+            Assignment::SessionTransaction => self.version += 1,
+            Assignment::Other => {
+                self.version += 1;
+                self.reading += 1;
+            }
             Assignment::Global { .. } => {}
         }
     }
@@ -157,6 +200,7 @@ impl State {
     /// Takes a value into account that home has, as it was reported or read.
     pub(crate) fn reported(&mut self, name: &str, value: &[u8]) {
         self.version += 1;
+        self.reading += u64::from(READING.contains(&name));
         match (name, std::str::from_utf8(value)) {
             ("sql_mode", Ok(modes)) => self.sql_mode(Some(modes)),
             ("character_set_client", Ok(charset)) => self.client_charset(Some(charset)),

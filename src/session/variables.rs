@@ -199,7 +199,7 @@ impl Session {
 }
 
 /// A user variable as SQL; not every engine takes quotes, so only where they are needed.
-fn variable(name: &str) -> String {
+pub(super) fn variable(name: &str) -> String {
     let ordinary = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '$' | '.');
     if !name.is_empty() && name.chars().all(ordinary) { format!("@{name}") } else { format!("@{}", quoted(name)) }
 }

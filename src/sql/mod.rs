@@ -7,8 +7,10 @@
 //! both to one corpus) and several times faster (`cargo bench --bench sql`), so it is the only reader, and one reading cannot
 //! disagree with itself. sqlparser is the second opinion, of the tests and of `switchover explain` ([`second`]).
 
+pub mod bind;
 pub mod classify;
 pub mod dialect;
+pub mod dynamic;
 pub mod facts;
 pub mod fingerprint;
 pub mod lex;

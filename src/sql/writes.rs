@@ -402,10 +402,24 @@ impl<'a> Cursor<'a> {
             [sign, one] if matches!(sign.lexeme, Lexeme::Op(b'-' | b'+')) && one.lexeme == Lexeme::Number => {
                 Expr::Literal(Span { start: sign.span().start, end: one.span().end })
             }
+            // _latin1'x', _binary X'00'; DATE'2020-01-01'
+            [word, one] if self.introduces(word, one) => {
+                Expr::Literal(Span { start: word.span().start, end: one.span().end })
+            }
             [one] if self.is(one, "NULL") => Expr::Null,
             [one] if self.is(one, "DEFAULT") => Expr::Default,
             _ => Expr::Other,
         }
+    }
+
+    fn introduces(&self, word: &Token, one: &Token) -> bool {
+        let is_value = match one.lexeme {
+            Lexeme::Text => true,
+            Lexeme::Number => self.bytes(one).ends_with(b"'"),
+            _ => false,
+        };
+        let types = ["DATE", "TIME", "TIMESTAMP"].iter().any(|w| self.is(word, w)) && one.lexeme == Lexeme::Text;
+        is_value && word.lexeme == Lexeme::Word && (types || self.bytes(word).starts_with(b"_"))
     }
 
     /// `INSERT … SET a = 1, b = 2`: one row.

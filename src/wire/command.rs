@@ -116,7 +116,7 @@ pub const COM_RESET_CONNECTION: u8 = 0x1f;
 pub const LAST_PREPARED: u32 = u32::MAX;
 
 /// Bytes before the NULL bitmap of COM_STMT_EXECUTE: command, id, flags, iteration count.
-const EXECUTE_FIXED: usize = 10;
+pub(crate) const EXECUTE_FIXED: usize = 10;
 
 /// Where the parameter types of a COM_STMT_EXECUTE payload stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

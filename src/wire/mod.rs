@@ -11,6 +11,7 @@
 //! | [`reply`] | where a response ends |
 //! | [`tracking`] | session state in OK packets |
 
+pub mod bound;
 pub mod capability;
 pub mod codec;
 pub mod command;

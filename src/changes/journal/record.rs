@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::table::Table;
-use crate::entry::{Change, Row, RowChange};
+use crate::entry::{Change, Kind, Row, RowChange};
 use crate::sql::Span;
 use crate::sql::writes::{Expr, Verb, Write};
 
@@ -156,6 +156,14 @@ impl Statement<'_> {
         Some(out)
     }
 
+    /// A literal as its column keeps it, where that is not what it is equal to: BINARY is filled up.
+    fn as_stored(&self, at: usize, literal: &[u8]) -> Vec<u8> {
+        match self.table.columns.get(at).map(|column| &column.kind) {
+            Some(Kind::Binary(length)) => [b"CAST(", literal, format!(" AS BINARY({length}))").as_bytes()].concat(),
+            _ => literal.to_vec(),
+        }
+    }
+
     /// Where each column of the key stands in a row of VALUES.
     fn places(&self) -> Result<Vec<Option<usize>>, String> {
         let place = |at: &usize| match &self.write.columns {
@@ -219,7 +227,7 @@ impl Statement<'_> {
                 keys.extend(if m > 0 { b" AND ".as_slice() } else { b"" });
                 keys.extend(self.key_name(*at).into_bytes());
                 keys.extend(b" = ");
-                keys.extend(literal);
+                keys.extend(self.as_stored(*at, literal));
             }
             keys.push(b')');
         }

@@ -1,5 +1,6 @@
 //! The standby between two real servers: types, workload, deaths, stops, leases, and `switchover init`.
 
+mod acks;
 mod cutover;
 mod cutover_deaths;
 mod deaths;
@@ -9,6 +10,7 @@ mod journal;
 mod journal_cutover;
 mod lease;
 mod recorded;
+mod recorded_prepared;
 mod settle;
 mod stops;
 mod types;
@@ -56,7 +58,11 @@ impl Kept {
             let durable = if without.contains(name) { journal::WITHOUT_BINLOG } else { DURABLE };
             PrivateServer::start(n, &durable.iter().chain(extra).copied().collect::<Vec<&str>>())
         };
-        let (authority, standby) = (start(11, &"legacy"), start(12, &"new"));
+        Kept::between(start(11, &"legacy"), start(12, &"new"), schema, without)
+    }
+
+    /// The same, with two servers that run already.
+    pub(crate) fn between(authority: PrivateServer, standby: PrivateServer, schema: &str, without: &[&str]) -> Kept {
         for server in [&authority, &standby] {
             server.sql("CREATE DATABASE d CHARACTER SET utf8mb4");
             statements(server, schema);
