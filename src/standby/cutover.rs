@@ -11,6 +11,7 @@
 //! when nothing is in flight ([`super::watch`]). A proxy that says nothing for three seconds is not waited for: the seal refuses
 //! what it sends. [`Pair::finish`] ends what a conductor that died has left.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -276,6 +277,7 @@ impl Cutover<'_> {
         self.shared.look();
         self.done(self.report.cutover.clone());
         let cutover = self.report.cutover.clone();
+        let ending = Cell::new(false);
         let pulse = async {
             let mut own =
                 crate::backend::control::connect(&old, Duration::from_secs(3)).await.map_err(PairError::from)?;
@@ -289,6 +291,8 @@ impl Cutover<'_> {
                 let beat = own.execute(sql.as_bytes()).await;
                 match beat {
                     Ok(ok) if ok.affected_rows == 1 => {}
+                    // it is this conductor that has ended it
+                    _ if ending.get() => std::future::pending().await,
                     Ok(_) => return Err::<(), Failed>(Failed::TakenOver),
                     Err(e) => return Err(Failed::Store(PairError::Query(old.name().to_owned(), e))),
                 }
@@ -296,12 +300,17 @@ impl Cutover<'_> {
         };
         tokio::select! {
             biased;
-            done = self.steps(pair, from, epoch, token) => done,
+            done = self.steps(pair, (from, epoch, token), &ending) => done,
             lost = pulse => lost,
         }
     }
 
-    async fn steps(&mut self, pair: &mut Pair, from: &str, epoch: u64, token: &str) -> Result<(), Failed> {
+    async fn steps(
+        &mut self,
+        pair: &mut Pair,
+        (from, epoch, token): (&str, u64, &str),
+        ending: &Cell<bool>,
+    ) -> Result<(), Failed> {
         let patience = self.shared.settings.keeping.drain_timeout;
         self.step = "hold";
         self.hold(pair, from, Instant::now() + patience).await?;
@@ -343,6 +352,7 @@ impl Cutover<'_> {
         }
         self.done(format!("{} is the authority, epoch {}", open.authority, open.epoch));
         self.step = "release";
+        ending.set(true);
         let own = self.report.cutover.clone();
         pair.finish_own(&own, Instant::now() + patience).await?;
         self.shared.look();

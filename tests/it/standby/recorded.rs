@@ -439,7 +439,7 @@ async fn writer(port: u16, n: u64, isolation: String, over: Arc<AtomicBool>, don
             match ran {
                 Ok(()) => {}
                 Err(mysql_async::Error::Server(e)) => {
-                    assert!(matches!(e.code, 1213 | 1205 | 1062 | 1020 | 1235), "{sql}: {e:?}");
+                    assert!(matches!(e.code, 1213 | 1205 | 1429 | 1062 | 1020 | 1235), "{sql}: {e:?}");
                     assert!(e.code != 1235 || e.message.contains("is not there"), "{sql}: {e:?}");
                 }
                 Err(_) => lost = true,
