@@ -4,7 +4,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-python_clients=(PyMySQL==1.2.4 mysqlclient==2.3.1 cryptography)
+# (pylibseekdb is a server: OceanBase seekdb, the store that is unlike MariaDB)
+python_clients=(PyMySQL==1.2.4 mysqlclient==2.3.1 cryptography pylibseekdb==1.4.0.post1)
 node_clients=(mysql2@3.24.6 mariadb@3.5.4)
 
 target=${1:-${CARGO_TARGET_DIR:-target}/clients}

@@ -247,9 +247,15 @@ fn is_journaled(config: &Config, group: &Group) -> bool {
     group.standby.is_some() && authority.is_some_and(|store| store.change_log == ChangeLog::Journal)
 }
 
+/// OceanBase: a row has changed since the transaction's snapshot.
+const CONFLICT: u16 = 6235;
+
 fn not_entered(error: &ErrPacket) -> ErrPacket {
     let why = String::from_utf8_lossy(&error.message);
     let text = format!("switchover: undone, because it could not be entered in the journal: {why}");
+    if error.code == CONFLICT {
+        return ErrPacket::new(1213, b"40001", text);
+    }
     ErrPacket::new(error.code, &error.sqlstate.unwrap_or(*b"HY000"), text)
 }
 

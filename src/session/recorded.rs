@@ -21,6 +21,7 @@ use super::guard::is_seal;
 use super::journaled::{Recorder, refused};
 use super::query::Plan;
 use super::relay::rolls_back;
+use crate::changes::journal::Ids;
 use crate::changes::journal::record::{self, After, Did};
 use crate::changes::journal::table::Table;
 use crate::config::GroupId;
@@ -252,6 +253,9 @@ impl Session {
     fn parts(&self, job: &Job<'_>) -> (Vec<Vec<u8>>, Vec<Vec<u8>>, Places) {
         let mut before: Vec<Vec<u8>> = Vec::with_capacity(3);
         let mut places = Places::default();
+        if job.auto && self.conflicts_at_the_row(job) {
+            before.push(b"SET TRANSACTION ISOLATION LEVEL READ COMMITTED".to_vec());
+        }
         before.push(if job.auto { b"BEGIN".to_vec() } else { format!("SAVEPOINT {SAVEPOINT}").into_bytes() });
         if self.journal.found_rows.is_none() {
             places.found_rows = Some(before.len());
@@ -268,6 +272,13 @@ impl Session {
             after.push(question.clone());
         }
         (before, after, places)
+    }
+
+    /// Whether the row that gives ids away makes a conflict of any two transactions that are open together: under snapshot isolation,
+    /// which is what such stores mean by REPEATABLE READ (RULES.md 38). A write alone is the same at either.
+    fn conflicts_at_the_row(&self, job: &Job<'_>) -> bool {
+        let engine = self.legs.get(job.at).and_then(|leg| leg.backend.handle.probed()).map(|probed| probed.engine);
+        job.recorder.ids == Ids::Row && !matches!(engine, Some(Engine::MariaDb { .. }))
     }
 
     async fn rows_by_keys(&mut self, job: &Job<'_>, before: &[Row]) -> Result<Option<Vec<Row>>, Failure> {

@@ -9,7 +9,7 @@ use super::catalog::Catalog;
 use super::check::Problem;
 use super::init::{InitError, Report, Store};
 use crate::backend::connection::QueryError;
-use crate::changes::journal::schema::{self, HAS_GATE, READ_SECRET, SEQUENCE, STATEMENTS};
+use crate::changes::journal::schema::{self, HAS_GATE, HAS_SEQUENCE, READ_SECRET, SEQUENCE, STATEMENTS};
 use crate::changes::journal::table::{Table, TableError};
 use crate::config::model::ChangeLog;
 use crate::entry::{Position, Uuid};
@@ -72,6 +72,15 @@ pub(super) async fn make(store: &mut Store, report: &mut Report) -> Result<(), I
         }
     }
     report.done.push(format!("{}: the journal is there", store.name));
+    if store.one(HAS_SEQUENCE).await? == "0" {
+        let what = format!(
+            "{} has no sequences: at REPEATABLE READ, of transactions that are open together all but the first end with 1213",
+            store.name
+        );
+        let mend =
+            "on the default store, whose setting sessions have everywhere: SET GLOBAL tx_isolation = 'READ-COMMITTED'";
+        report.warnings.push((what, mend.to_owned()));
+    }
     let mend = format!(
         "GRANT INSERT, SELECT ON switchover.journal, switchover.journal_ids and switchover.journal_next, on {}",
         store.name

@@ -61,6 +61,13 @@ pub fn python(script: &str, port: u16, database: &str) -> Output {
     output(at(command, port, database))
 }
 
+/// The folder of an installed Python package.
+pub fn python_package(name: &str) -> PathBuf {
+    let libraries = std::fs::read_dir(folder().join("venv/lib")).unwrap();
+    let mut found = libraries.map(|entry| entry.unwrap().path().join("site-packages").join(name));
+    found.find(|path| path.is_dir()).unwrap_or_else(|| panic!("{name} is not installed: tools/clients.sh"))
+}
+
 /// Runs a Node script (CommonJS) with `mysql2` and `PORT`, `DB` in its environment.
 pub fn node(script: &str, port: u16, database: &str) -> Output {
     let mut command = Command::new("node");

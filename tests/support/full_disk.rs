@@ -20,7 +20,7 @@ impl Disk {
     /// One with room.
     pub fn new() -> Disk {
         let folder = Folder::new("d");
-        Disk { flag: folder.path().join("full"), library: library(), _folder: folder }
+        Disk { flag: folder.path().join("full"), library: library("full_disk"), _folder: folder }
     }
 
     /// For a server that is to be on it.
@@ -40,11 +40,11 @@ impl Disk {
     }
 }
 
-/// The library, compiled if need be.
-fn library() -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/full_disk.c");
-    let made = place::kept().join("full_disk.so");
-    let lock = place::lock_file("full_disk.lock");
+/// The library of a file `tests/support/NAME.c`, compiled if need be.
+pub(super) fn library(name: &str) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/support/{name}.c"));
+    let made = place::kept().join(format!("{name}.so"));
+    let lock = place::lock_file(&format!("{name}.lock"));
     lock.lock().unwrap();
     let age = |path: &Path| std::fs::metadata(path).and_then(|m| m.modified()).ok();
     if age(&made).is_none_or(|made| Some(made) < age(&source)) {

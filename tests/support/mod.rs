@@ -12,6 +12,7 @@
 //! | a network that fails | [`Cable`]: put its port in the config instead of the store's |
 //! | a disk that is full | [`Disk`]: its environment for [`PrivateServer::start_with`] |
 //! | a store with MySQL 8's password plugins | [`Gate`] |
+//! | a store that is unlike MariaDB | [`Seekdb`](seekdb::Seekdb) |
 //! | a free port | [`ports::free`] |
 //! | to wait for something | [`eventually`] |
 //!
@@ -30,6 +31,7 @@ pub mod place;
 pub mod ports;
 pub mod proxy;
 pub mod raw;
+pub mod seekdb;
 pub mod spawn;
 pub mod template;
 

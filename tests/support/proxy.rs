@@ -185,9 +185,14 @@ fn io() -> String {
 
 /// A `routing.yaml` of two stores, `default: legacy` and, if there are tables, a group `analytics` of them on `legacy`.
 pub fn pair_config(port: u16, legacy: &Server, new: &Server, tables: &[&str]) -> String {
+    pair_config_at(port, legacy.port, new.port, tables)
+}
+
+/// [`pair_config`] of stores at these ports.
+pub fn pair_config_at(port: u16, legacy: u16, new: u16, tables: &[&str]) -> String {
     let mut text = format!("listen: 127.0.0.1:{port}\nstores:\n");
-    for (name, server) in [("legacy", legacy), ("new", new)] {
-        let address = format!("127.0.0.1:{}", server.port);
+    for (name, at) in [("legacy", legacy), ("new", new)] {
+        let address = format!("127.0.0.1:{at}");
         let control = "{ user: switchover, password: switchover }";
         writeln!(text, "  {name}: {{ address: {address}, control: {control} }}").unwrap();
     }

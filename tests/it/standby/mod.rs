@@ -11,6 +11,7 @@ mod journal_cutover;
 mod lease;
 mod recorded;
 mod recorded_prepared;
+mod seekdb;
 mod settle;
 mod stops;
 mod types;
