@@ -228,6 +228,7 @@ impl Session {
         if self.info.closing.load(Ordering::Relaxed) && !self.in_transaction() {
             return Poll::Ready(Ok(Woken::Draining));
         }
+        let mut lost = None;
         for (i, leg) in self.legs.iter_mut().enumerate() {
             if leg.broken {
                 continue;
@@ -235,13 +236,28 @@ impl Session {
             match (i, leg.backend.stream.poll_fill(cx)) {
                 (_, Poll::Pending) => {}
                 (0, Poll::Ready(Ok(n))) if n > 0 => return Poll::Ready(Ok(Woken::Home)),
-                (0, Poll::Ready(Err(e))) => return Poll::Ready(Err(leg.lost(e))),
-                (0, Poll::Ready(Ok(_))) => return Poll::Ready(Err(leg.lost(io::ErrorKind::UnexpectedEof.into()))),
+                (0, Poll::Ready(end)) => lost = Some(end.err().unwrap_or(io::ErrorKind::UnexpectedEof.into())),
                 // an unsolicited error or end of stream closes the lease (RULES.md 21)
                 (_, Poll::Ready(_)) => leg.broken = true,
             }
         }
-        Poll::Pending
+        match lost {
+            Some(error) => self.home_is_lost(error),
+            None => Poll::Pending,
+        }
+    }
+
+    /// The first leg has ended unasked, and so does the session; but one of `pool: transaction` that kept it for its warnings alone
+    /// goes on, where another store takes over.
+    fn home_is_lost(&mut self, error: io::Error) -> Poll<Result<Woken, Fatal>> {
+        let Some(handle) = self.legs.first().map(|l| Arc::clone(&l.backend.handle)) else { return Poll::Pending };
+        if self.lease.is_some() && self.may_be_given_up(&handle) && self.leaves_nothing() {
+            self.legs.clear();
+            self.publish_legs();
+            return Poll::Pending;
+        }
+        let Some(leg) = self.legs.first_mut() else { return Poll::Pending };
+        Poll::Ready(Err(leg.lost(error)))
     }
 
     /// What home says on its own (killed, timed out) is the client's to hear.

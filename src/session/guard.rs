@@ -227,13 +227,6 @@ impl Session {
                 }
             };
             let sent = match &ticket {
-                // its answer has gone on when the standby is waited for
-                Some(_) if facts.flags.contains(Flags::LOCAL_INFILE) && self.owes() => {
-                    match self.send_sealable(framed, at, Expect::Results).await {
-                        Ok(Sent::Answered(outcome)) => self.pay(&outcome).await.map(|()| Sent::Answered(outcome)),
-                        other => other,
-                    }
-                }
                 None => self.send_or_owe(framed, at, Expect::Results, facts).await,
                 Some(_) => self.send_gated(framed, at, Expect::Results, facts).await,
             };

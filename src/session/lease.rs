@@ -9,7 +9,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -94,6 +93,20 @@ impl Lease {
         self.parked.iter().find(|p| p.generation == generation).map(|p| &p.store)
     }
 
+    /// Whether its variables and its database are known by value; what a write left may be newer.
+    pub(crate) fn is_known(&self) -> bool {
+        self.known.version == 0 || self.saved.is_some() && self.saved_at.0 == self.known.version
+    }
+
+    /// Forgets what a write left on a connection that is lost; false where more than that is lost with it.
+    pub(crate) fn forgets_writes(&mut self) -> bool {
+        let known = self.is_known();
+        if known {
+            self.saved_at = (self.known.version, self.known.soft);
+        }
+        known
+    }
+
     fn pristine(&self) -> bool {
         (self.known.version, self.known.soft) == (0, 0)
     }
@@ -108,10 +121,6 @@ async fn is_quiet(backend: &mut Backend) -> bool {
 /// Asks whether a connection lives.
 async fn answers(backend: &mut Backend) -> bool {
     backend.send(COM_PING, &[]).await.is_ok() && backend.collect(Expect::Ok).await.is_ok()
-}
-
-fn store_lost(store: &StoreHandle) -> Failure {
-    Fatal::Store { store: store.name().to_owned(), error: io::ErrorKind::ConnectionReset.into() }.into()
 }
 
 impl Session {
@@ -186,7 +195,7 @@ impl Session {
         drop(backend);
         let Some(lease) = &self.lease else { return Ok(None) };
         if parked.resident.unsaved && parked.generation == lease.newest && !lease.pristine() {
-            return Err(store_lost(handle));
+            return self.goes_on_without(handle).map(|()| None);
         }
         Ok(None)
     }
@@ -208,7 +217,7 @@ impl Session {
         }
         match left {
             Left::Saved(Some(saved)) => self.keep_saved(saved, parked),
-            Left::Lost if !lease.pristine() => return Err(store_lost(&parked.store)),
+            Left::Lost if !lease.pristine() => return self.goes_on_without(&parked.store),
             _ => {}
         }
         Ok(())
@@ -250,7 +259,7 @@ impl Session {
                 Ok(())
             }
             Err(_) if lease.pristine() => Ok(()),
-            Err(_) => Err(store_lost(&parked.store)),
+            Err(_) => self.goes_on_without(&parked.store),
         }
     }
 

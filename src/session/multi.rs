@@ -10,8 +10,9 @@ use std::time::Instant;
 use super::Session;
 use super::answers::commanded;
 use super::control_flow::{Failure, Fatal};
-use super::guard::{Attempts, Sent};
+use super::guard::{Attempts, Sent, Ticket};
 use super::journaled::{is_one_for_all, statement};
+use super::owed::may_commit;
 use super::query::{Plan, inner_facts};
 use super::recorded::{Place, Recording, Sending};
 use super::relay::{Part, relay_part};
@@ -136,39 +137,8 @@ impl Session {
             self.finish(&facts, at, &outcome, started);
             return Ok(outcome.error.is_none());
         }
-        let mut attempts = Attempts::default();
-        let (at, outcome) = loop {
-            let mut ticket = None;
-            let at = match &prepare {
-                Some((_, prepare)) => prepare.at,
-                None => {
-                    ticket = self.pass_gates(&facts).await?;
-                    let at = self.target(&facts, None).await?;
-                    self.before(&facts, at).await?;
-                    at
-                }
-            };
-            let (several, owes) = (self.several_take_part(), self.owes());
-            let Session { client, legs, .. } = self;
-            let Some(leg) = legs.get_mut(at) else { return Ok(false) };
-            leg.busy = true;
-            leg.backend.stream.write(&framed).await.map_err(|e| leg.lost(e))?;
-            let part = Part { expect: Expect::Results, more, columns: &[], gated: ticket.is_some() };
-            let mut held = Vec::new();
-            let keep = owes.then_some(&mut held);
-            match (relay_part(client, leg, sequence, &part, keep).await?, &ticket) {
-                (Sent::Sealed(_), Some(ticket)) => self.sealed(&facts, ticket, at, &mut attempts).await?,
-                (Sent::Sealed(_), None) => {}
-                (Sent::Answered(outcome), _) => {
-                    self.after_part(at, several, &outcome).await?;
-                    if owes {
-                        self.pay(&outcome).await?;
-                        self.client.write(&held).await.map_err(Fatal::client)?;
-                    }
-                    break (at, outcome);
-                }
-            }
-        };
+        let prepared_at = prepare.as_ref().map(|(_, prepare)| prepare.at);
+        let (at, outcome) = self.run_part(&framed, &facts, prepared_at, (sequence, more)).await?;
         if let Some((name, prepare)) = prepare {
             self.after_text_prepare(&name, prepare, &outcome);
         }
@@ -199,6 +169,75 @@ impl Session {
                 Box::pin(self.run_recorded(&recording)).await.map(Some)
             }
         }
+    }
+
+    /// Runs one of several where it is routed, or at the leg given; again where its store was sealed, or has failed, before it had
+    /// an effect.
+    async fn run_part(
+        &mut self,
+        framed: &[u8],
+        facts: &Facts,
+        prepared_at: Option<usize>,
+        (sequence, more): (&mut u8, bool),
+    ) -> Result<(usize, Outcome), Failure> {
+        let mut attempts = Attempts::default();
+        loop {
+            let ticket = match prepared_at {
+                Some(_) => None,
+                None => self.pass_gates(facts).await?,
+            };
+            let before = ticket.as_ref().map_or(self.passes.len(), Ticket::before);
+            let ready = async {
+                let at = match prepared_at {
+                    Some(at) => return Ok(at),
+                    None => self.target(facts, None).await?,
+                };
+                self.before(facts, at).await?;
+                Ok::<usize, Failure>(at)
+            };
+            let at = match Box::pin(ready).await {
+                Ok(at) => at,
+                Err(failure) => {
+                    Box::pin(self.survive(facts, (before, false), failure, &mut attempts)).await?;
+                    continue;
+                }
+            };
+            match (self.send_part(framed, at, facts, ticket.is_some(), (&mut *sequence, more)).await, &ticket) {
+                (Ok(Sent::Answered(outcome)), _) => return Ok((at, outcome)),
+                (Ok(Sent::Sealed(_)), Some(ticket)) => self.sealed(facts, ticket, at, &mut attempts).await?,
+                (Ok(Sent::Sealed(_)), None) => {}
+                (Err(fatal), _) => {
+                    Box::pin(self.survive(facts, (before, true), fatal.into(), &mut attempts)).await?;
+                }
+            }
+        }
+    }
+
+    async fn send_part(
+        &mut self,
+        framed: &[u8],
+        at: usize,
+        facts: &Facts,
+        gated: bool,
+        (sequence, more): (&mut u8, bool),
+    ) -> Result<Sent, Fatal> {
+        let (several, owes) = (self.several_take_part(), self.owes() && may_commit(facts));
+        let Session { client, legs, .. } = self;
+        let Some(leg) = legs.get_mut(at) else { return Err(Fatal::Quit) };
+        leg.busy = true;
+        leg.answered = false;
+        leg.backend.stream.write(framed).await.map_err(|e| leg.lost(e))?;
+        let part = Part { expect: Expect::Results, more, columns: &[], gated };
+        let mut held = Vec::new();
+        let sent = relay_part(client, leg, sequence, &part, owes.then_some(&mut held)).await?;
+        if let Sent::Answered(outcome) = &sent {
+            self.after_part(at, several, outcome).await?;
+            if owes {
+                self.pay(outcome).await?;
+                self.client.write(&held).await.map_err(Fatal::client)?;
+            }
+        }
+        Ok(sent)
     }
 
     /// A store that lost its transaction takes the others with it.

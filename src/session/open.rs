@@ -23,6 +23,11 @@ impl Session {
                 ErrPacket::new(1105, b"HY000", "switchover: the store was removed from the configuration").into()
             );
         };
+        if self.lease.is_some() && self.legs.is_empty() {
+            // its only connection was lost with its store
+            Box::pin(self.take_lease(store, None, false)).await?;
+            return Ok(0);
+        }
         if self.lease.is_some() {
             let leg = Box::pin(self.lease_another(store, &handle)).await?;
             self.legs.push(leg);
@@ -49,7 +54,8 @@ impl Session {
 
     /// Legs that died while idle are forgotten, if the session had nothing to lose on them.
     fn drop_lost_legs(&mut self) -> Result<(), Failure> {
-        if self.legs.iter().skip(1).all(|l| !l.broken) {
+        let kept = usize::from(self.lease.is_none() || self.legs.len() > 1);
+        if self.legs.iter().skip(kept).all(|l| !l.broken) {
             return Ok(());
         }
         let loses =
@@ -63,7 +69,7 @@ impl Session {
         let mut at = 0;
         self.legs.retain(|l| {
             at += 1;
-            at == 1 || !l.broken
+            at <= kept || !l.broken
         });
         self.publish_legs();
         Ok(())

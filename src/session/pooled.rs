@@ -68,7 +68,7 @@ impl Session {
                 self.client.write(&answer).await.map_err(Fatal::client)?;
                 return Ok(());
             }
-            match Box::pin(self.lease_for(frame, command)).await {
+            match Box::pin(self.lease_surviving(frame, command)).await {
                 Ok(()) => {}
                 Err(Failure::Session(fatal)) => return Err(fatal),
                 Err(Failure::Statement(error)) => {
@@ -158,7 +158,7 @@ impl Session {
     }
 
     /// Takes a connection to the store that a command needs first.
-    async fn lease_for(&mut self, frame: Frame, command: Command) -> Result<(), Failure> {
+    pub(crate) async fn lease_for(&mut self, frame: Frame, command: Command) -> Result<(), Failure> {
         let plan = match command {
             Command::Query | Command::StmtPrepare => Some(self.plan_of(frame)),
             Command::StmtExecute | Command::StmtBulkExecute => self.statements.plan_for(self.framed(frame)),

@@ -74,7 +74,9 @@ pub(crate) async fn finish(client: &mut PacketStream, leg: &mut Leg, reply: &mut
             }
             match step.event {
                 Event::More => break,
-                Event::LocalInfile => local_infile(client, leg).await?,
+                Event::LocalInfile => {
+                    local_infile(client, leg, 0).await?;
+                }
                 // boxed: it is rare, and its state must not make that of every relay larger
                 Event::Changed(length) => Box::pin(pass_changed(client, leg, length)).await?,
                 Event::Done | Event::Error => {
@@ -179,13 +181,17 @@ pub(crate) async fn fill_watching(client: &mut PacketStream, leg: &mut Leg) -> R
     }
 }
 
-/// Passes the client's file on: packets up to an empty one.
-async fn local_infile(client: &mut PacketStream, leg: &mut Leg) -> Result<(), Fatal> {
+/// Passes the client's file on: packets up to an empty one, each renumbered by `shift`; the number of the last, as the client has
+/// it.
+async fn local_infile(client: &mut PacketStream, leg: &mut Leg, shift: u8) -> Result<u8, Fatal> {
     loop {
         let Some((header, _)) = client.peek() else {
             client.fill().await.map_err(Fatal::client)?;
             continue;
         };
+        if let Some(number) = client.buffered_mut().get_mut(HEADER - 1) {
+            *number = number.wrapping_add(shift);
+        }
         let mut left = HEADER + header.len();
         while left > 0 {
             if client.buffered().is_empty() {
@@ -196,7 +202,7 @@ async fn local_infile(client: &mut PacketStream, leg: &mut Leg) -> Result<(), Fa
             left -= n;
         }
         if header.is_empty() {
-            return Ok(());
+            return Ok(header.sequence);
         }
     }
 }
@@ -256,20 +262,14 @@ pub(crate) async fn relay_part(
         let columns_end = reply.at_columns_end();
         let role = reply.packet(header, &prefix).map_err(|e| leg.nonsense(e))?;
         if reply.reports_changes() {
-            let (_, payload) = changed(client, leg, HEADER + header.len()).await?;
-            let mut packet = Vec::with_capacity(HEADER + payload.len());
-            packet::put(&mut packet, *sequence, &payload);
-            mark(&mut packet, *sequence, more && role == Role::Last, leg.backend.capabilities);
-            *sequence = sequence.wrapping_add(1);
-            match &mut held {
-                Some(held) => held.extend_from_slice(&packet),
-                None => client.write(&packet).await.map_err(Fatal::client)?,
-            }
+            let more = more && role == Role::Last;
+            changed_part(client, leg, (&mut *sequence, more), HEADER + header.len(), held.as_deref_mut()).await?;
             continue;
         }
         if reply.leaves_out_columns() && !part.columns.is_empty() {
             leg.backend.stream.consume(HEADER + header.len());
             let whole = with_columns(&prefix, part.columns, sequence);
+            leg.answered = true;
             client.write(&whole).await.map_err(Fatal::client)?;
             continue;
         }
@@ -278,6 +278,10 @@ pub(crate) async fn relay_part(
             leg.learn(reply.outcome());
             return Ok(Sent::Sealed(*sequence));
         }
+        // (the client is asked for its file at once, whatever of the answer is kept from it)
+        let mut held = held.as_deref_mut().filter(|_| role != Role::LocalInfile);
+        leg.answered |= held.is_none();
+        let shift = header.sequence.wrapping_sub(*sequence);
         let flag = more && (role == Role::Last || columns_end);
         mark(leg.backend.stream.buffered_mut(), *sequence, flag, leg.backend.capabilities);
         *sequence = sequence.wrapping_add(1);
@@ -297,9 +301,7 @@ pub(crate) async fn relay_part(
             left -= n;
         }
         if role == Role::LocalInfile {
-            return Err(
-                leg.nonsense(crate::wire::codec::Malformed("LOAD DATA LOCAL among statements for several stores"))
-            );
+            *sequence = local_infile(client, leg, shift).await?.wrapping_add(1);
         }
         if role == Role::Error {
             break;
@@ -307,6 +309,29 @@ pub(crate) async fn relay_part(
     }
     leg.learn(reply.outcome());
     Ok(Sent::Answered(*reply.outcome()))
+}
+
+/// An OK packet that reports changes, as a part: of `length` bytes, marked where `more` follow.
+async fn changed_part(
+    client: &mut PacketStream,
+    leg: &mut Leg,
+    (sequence, more): (&mut u8, bool),
+    length: usize,
+    held: Option<&mut Vec<u8>>,
+) -> Result<(), Fatal> {
+    let (_, payload) = changed(client, leg, length).await?;
+    let mut packet = Vec::with_capacity(HEADER + payload.len());
+    packet::put(&mut packet, *sequence, &payload);
+    mark(&mut packet, *sequence, more, leg.backend.capabilities);
+    *sequence = sequence.wrapping_add(1);
+    match held {
+        Some(held) => held.extend_from_slice(&packet),
+        None => {
+            leg.answered = true;
+            client.write(&packet).await.map_err(Fatal::client)?;
+        }
+    }
+    Ok(())
 }
 
 /// The header at the start, and whether the part of the payload that [`Reply`] looks at is there.

@@ -3,16 +3,22 @@
 //!
 //! A lost connection may be a KILL (RULES.md 20), which must not be undone: so a read is asked again only where the watcher
 //! sees that the store is gone, and ends as it would have where the store answers.
+//!
+//! In `pool: transaction` the lost connection may be the session's only one: it goes on where nothing pins it and its variables
+//! are known by value. What a write left on it (LAST_INSERT_ID(), ROW_COUNT()) is lost with it, as in `pool: session`.
 
 use tokio::time::{Duration, Instant};
 
 use super::Session;
 use super::control_flow::{Failure, Fatal};
 use super::guard::Attempts;
+use super::pins::Pin;
+use super::query::Frame;
+use crate::backend::StoreHandle;
 use crate::config::model::Fallback;
 use crate::sql::Facts;
 use crate::sql::facts::{Access, Kind};
-use crate::wire::Status;
+use crate::wire::{Command, Status};
 
 /// Between two looks.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -72,18 +78,63 @@ impl Session {
         let bound = self.in_transaction()
             || self.transaction.explicit
             || self.state.tables_locked
-            || !self.home_status().contains(Status::AUTOCOMMIT)
-            || self.lease.is_some();
+            || !self.home_status().contains(Status::AUTOCOMMIT);
+        let pooled = self.lease.is_some();
         match failure {
             // cannot connect: nothing was sent
-            Failure::Statement(error) => error.code == 1429 && self.lease.is_none(),
+            Failure::Statement(error) => error.code == 1429,
             Failure::Session(Fatal::Store { store, .. }) => {
                 let reads = matches!(facts.kind, Kind::Read | Kind::Show)
                     && facts.tables.iter().all(|t| t.access <= Access::Read && t.access != Access::Call);
-                let leg = self.legs.iter().skip(1).find(|l| l.name == *store && l.broken);
-                !bound && leg.is_some_and(|l| !l.answered) && (reads || !sent)
+                let home = usize::from(!pooled);
+                let leg = self.legs.iter().skip(home).find(|l| l.name == *store && l.broken);
+                // (one that was lost while it was made ready is nobody's leg yet)
+                let unheard = leg.map_or(pooled && !sent, |l| !sent || !l.answered);
+                !bound && unheard && (reads || !sent) && (!pooled || self.leaves_nothing())
             }
             Failure::Session(_) => false,
+        }
+    }
+
+    /// Whether a session of `pool: transaction` loses nothing with its connection but what its last write left there.
+    pub(crate) fn leaves_nothing(&self) -> bool {
+        let mut pins = self.pins();
+        pins.set(Pin::Warnings, false);
+        pins.is_empty() && self.legs.len() < 2 && self.lease.as_ref().is_some_and(|l| l.is_known())
+    }
+
+    /// Whether a store is one of a group that another may take over from by itself.
+    pub(crate) fn may_be_given_up(&self, store: &StoreHandle) -> bool {
+        let config = self.live.config();
+        config.groups.iter().filter(|g| g.keeping.fallback == Fallback::Auto).any(|g| {
+            g.standby.is_some_and(|other| [g.connection, other].iter().any(|id| config.store_name(*id) == store.name()))
+        })
+    }
+
+    /// The connection that had the session's newest state is lost: it goes on, where what was not known of it is only what a write
+    /// left, and the store one that another takes over from.
+    pub(crate) fn goes_on_without(&mut self, store: &StoreHandle) -> Result<(), Failure> {
+        if self.may_be_given_up(store) && self.lease.as_mut().is_some_and(|l| l.forgets_writes()) {
+            return Ok(());
+        }
+        let error = std::io::ErrorKind::ConnectionReset.into();
+        Err(Fatal::Store { store: store.name().to_owned(), error }.into())
+    }
+
+    /// Takes the connection that a command of `pool: transaction` needs first; where its store has failed, the other's in time.
+    pub(crate) async fn lease_surviving(&mut self, frame: Frame, command: Command) -> Result<(), Failure> {
+        let mut attempts = Attempts::default();
+        loop {
+            let Err(failure) = Box::pin(self.lease_for(frame, command)).await else { return Ok(()) };
+            let plan = match command {
+                Command::Query | Command::StmtPrepare => Some(self.plan_of(frame)),
+                Command::StmtExecute | Command::StmtBulkExecute => self.statements.plan_for(self.framed(frame)),
+                _ => None,
+            };
+            let statements = plan.iter().flat_map(|p| p.analysis.statements.iter());
+            let Some(facts) = statements.into_iter().find(|f| self.is_rescued(f)).cloned() else { return Err(failure) };
+            let passes = self.passes.len();
+            Box::pin(self.survive(&facts, (passes, false), failure, &mut attempts)).await?;
         }
     }
 }

@@ -5,7 +5,7 @@
 //!   both rows ─► an intent lives: the gate closes; nothing in flight: `switchover.proxies` says so
 //!             ─► the authority is another: routing follows, then the gate opens
 //!             ─► nobody conducts what has begun: it is brought to its end here
-//!   once a second: this proxy is alive, in `switchover.proxies` on the authority
+//!   beside that: this proxy is alive, in `switchover.proxies` on both ([`super::beat`])
 //! ```
 //!
 //! The file is the wish, the rows are the fact: what is routed follows the rows.
@@ -19,6 +19,7 @@ use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::beat::{self, Beat};
 use super::fallback::{self, cause_of, cause_of_query};
 use super::health::{self, Cause, Evidence, Health, State};
 use super::pair::Pair;
@@ -37,8 +38,10 @@ const TICK: Duration = Duration::from_millis(100);
 const QUICK: Duration = Duration::from_millis(20);
 /// For an answer; less, where an authority is given up so soon that it would be a hole in the evidence.
 const LIMIT: Duration = Duration::from_secs(1);
-/// How often this proxy says that it is alive.
+/// How often this proxy says that it is alive,
 const ALIVE: Duration = Duration::from_secs(1);
+/// and how often at an authority that is given up when it takes no writes.
+const PROOF: Duration = Duration::from_millis(250);
 /// The store that does not serve is asked this often, while all is well.
 const OTHER: Duration = Duration::from_millis(500);
 /// Rows that are not settled are left to whoever conducts for so long.
@@ -167,8 +170,8 @@ struct Seen {
     rows: Option<Rows2>,
     error: Option<String>,
     asked: Option<Instant>,
-    /// It answers, but what is written there fails.
-    unwritable: Option<Cause>,
+    /// What is written there.
+    beat: Option<Beat>,
 }
 
 struct Watcher {
@@ -177,8 +180,8 @@ struct Watcher {
     seen: [Seen; 2],
     /// Whom this proxy routes by.
     authority: String,
-    /// When this proxy said last that it is alive.
-    alive: Option<Instant>,
+    /// When its figures were published last.
+    published: Option<Instant>,
     /// The cutover for which it said that nothing is in flight.
     drained: String,
     /// Since when rows are not settled, and nobody conducts.
@@ -205,7 +208,7 @@ impl Watcher {
             follow,
             seen: [Seen::default(), Seen::default()],
             authority,
-            alive: None,
+            published: None,
             drained: String::new(),
             unsettled: None,
             seals: 0,
@@ -215,6 +218,9 @@ impl Watcher {
 
     async fn run(mut self, mut ended: watch::Receiver<bool>) {
         let shared = Arc::clone(&self.shared);
+        for (seen, store) in self.seen.iter_mut().zip(&shared.settings.stores) {
+            seen.beat = Some(Beat::start(store));
+        }
         tokio::select! {
             () = self.watch(&mut ended) => {}
             () = super::acks::confirm(shared) => {}
@@ -240,6 +246,11 @@ impl Watcher {
     async fn leave(&mut self) {
         if let Some(settling) = self.settling.take() {
             settling.abort();
+        }
+        for seen in &mut self.seen {
+            if let Some(beat) = seen.beat.take() {
+                beat.end(PROOF).await;
+            }
         }
         let sql = format!(
             "DELETE FROM switchover.proxies WHERE group_name = {} AND proxy = {}",
@@ -276,7 +287,7 @@ impl Watcher {
         let verdict = self.verdict();
         let intent = self.intent();
         self.publish(&verdict, intent.as_ref());
-        self.say_alive().await;
+        self.beat(serving);
         if self.may_fall_back(serving) {
             return self.fall_back(serving).await;
         }
@@ -323,7 +334,6 @@ impl Watcher {
     async fn settled(&mut self, authority: &str, epoch: u64) {
         if self.authority != authority {
             // before anything is written there: the next cutover waits for this proxy
-            self.alive = None;
             self.say_alive().await;
             let settings = &self.shared.settings;
             let (by, why) = self.wanted.clone();
@@ -356,59 +366,51 @@ impl Watcher {
         if gate.passes() > 0 || self.drained == intent.cutover {
             return;
         }
-        let sql = self.alive_statement(&intent.cutover);
+        let sql = beat::alive(&self.shared.settings, &intent.cutover, beat::DRAINED);
         if self.tell_store(&intent.source.clone(), &sql).await {
             self.drained.clone_from(&intent.cutover);
         }
     }
 
-    fn alive_statement(&self, cutover: &str) -> String {
-        let settings = &self.shared.settings;
-        format!(
-            "INSERT INTO switchover.proxies VALUES ({}, {}, {}, NOW(6)) ON DUPLICATE KEY UPDATE cutover = VALUES(cutover), renewed = NOW(6)",
-            literal(&settings.group),
-            literal(&settings.proxy),
-            literal(cutover)
-        )
+    /// This proxy lives: whoever leaves either of the stores next must know whom to wait for.
+    fn beat(&mut self, serving: usize) {
+        // (what a cutover was told is left as it is: this may arrive later)
+        let sql = beat::alive(&self.shared.settings, &self.drained, "");
+        let auto = self.shared.settings.keeping.fallback == Fallback::Auto;
+        for (at, seen) in self.seen.iter().enumerate() {
+            if let Some(beat) = &seen.beat {
+                beat.say(sql.clone(), if auto && at == serving { PROOF } else { ALIVE });
+            }
+        }
+        if self.published.is_none_or(|at| at.elapsed() >= ALIVE) {
+            self.published = Some(Instant::now());
+            super::acks::publish(&self.shared);
+        }
     }
 
-    /// On both stores: whoever leaves either of them next must know whom to wait for.
+    /// The same, now.
     async fn say_alive(&mut self) {
-        if self.alive.is_some_and(|at| at.elapsed() < ALIVE) {
-            return;
-        }
-        let sql = self.alive_statement(&self.drained.clone());
-        let mut told = true;
-        for (at, name) in self.shared.settings.stores.each_ref().map(|s| s.name().to_owned()).iter().enumerate() {
-            let heard = self.try_store(name, &sql).await;
-            if let Some(seen) = self.seen.get_mut(at) {
-                seen.unwritable = heard.err().flatten();
-            }
-            told &= heard.is_ok();
-        }
-        self.alive = told.then(Instant::now);
-        super::acks::publish(&self.shared);
-    }
-
-    async fn tell_store(&mut self, name: &str, sql: &str) -> bool {
-        self.try_store(name, sql).await.is_ok()
-    }
-
-    /// Writes at a store; why it cannot, where that says something of its health.
-    async fn try_store(&mut self, name: &str, sql: &str) -> Result<(), Option<Cause>> {
+        let sql = beat::alive(&self.shared.settings, &self.drained, beat::DRAINED);
         let limit = self.limit();
-        let Some(seen) = self.at(name).and_then(|at| self.seen.get_mut(at)) else { return Err(None) };
-        let Some(backend) = seen.backend.as_mut() else { return Err(None) };
-        match timeout(limit, backend.execute(sql.as_bytes())).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(QueryError::Refused(e))) => Err(Cause::of(e.code)),
-            Ok(Err(_)) => {
-                seen.backend = None;
-                Err(Some(Cause::Lost))
+        for (at, name) in self.shared.settings.stores.each_ref().map(|s| s.name().to_owned()).iter().enumerate() {
+            let writable = self.seen.get(at).and_then(|s| s.beat.as_ref()).is_none_or(|b| b.trouble(limit).is_none());
+            if writable {
+                self.tell_store(name, &sql).await;
             }
-            Err(_) => {
+        }
+    }
+
+    /// Writes at a store; whether it has.
+    async fn tell_store(&mut self, name: &str, sql: &str) -> bool {
+        let limit = self.limit();
+        let Some(seen) = self.at(name).and_then(|at| self.seen.get_mut(at)) else { return false };
+        let Some(backend) = seen.backend.as_mut() else { return false };
+        match timeout(limit, backend.execute(sql.as_bytes())).await {
+            Ok(Ok(_)) => true,
+            Ok(Err(QueryError::Refused(_))) => false,
+            Ok(Err(_)) | Err(_) => {
                 seen.backend = None;
-                Err(Some(Cause::Silent))
+                false
             }
         }
     }
@@ -426,11 +428,13 @@ impl Watcher {
             let Some(backend) = seen.backend.as_mut() else { return Err((Cause::Lost, String::new())) };
             record::read(backend, group).await.map_err(|e| (cause_of_query(&e), e.to_string()))
         });
+        let mut trouble = None;
         let evidence = match answer.await.unwrap_or_else(|_| Err((Cause::Silent, "it does not answer".to_owned()))) {
             Ok(rows) => {
                 seen.rows = Some(rows);
                 seen.error = None;
-                seen.unwritable.map_or(Evidence::Good, Evidence::Failed)
+                trouble = seen.beat.as_ref().and_then(|beat| beat.trouble(limit));
+                trouble.map_or(Evidence::Good, |(cause, _)| Evidence::Failed(cause))
             }
             Err((cause, error)) => {
                 seen.backend = None;
@@ -443,6 +447,9 @@ impl Watcher {
             self.shared.settings.gate.prove();
         }
         if let Some(health) = self.health.get_mut(at) {
+            if let Some((cause, since)) = trouble {
+                health.see(since, Evidence::Met(cause));
+            }
             health.see(Instant::now(), evidence);
         }
     }

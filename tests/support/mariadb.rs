@@ -102,12 +102,17 @@ fn as_text(value: mysql_async::Value) -> String {
 pub struct Instance {
     server: Server,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     child: Child,
 }
 
 impl Instance {
     /// Starts one in `folder` (made, and filled from the template) with further arguments.
     pub fn start(folder: &Path, server_id: u32, extra: &[&str]) -> Instance {
+        Instance::start_with(folder, server_id, extra, Vec::new())
+    }
+
+    fn start_with(folder: &Path, server_id: u32, extra: &[&str], environment: Vec<(String, String)>) -> Instance {
         let template = template::folder();
         std::fs::create_dir_all(folder).unwrap();
         let copied = Command::new("cp").arg("-a").arg(template.join(".")).arg(folder).status().unwrap();
@@ -129,9 +134,9 @@ impl Instance {
         ];
         arguments.extend(template::own_folders(folder));
         arguments.extend(SETTINGS.iter().chain(extra).map(|&argument| argument.to_owned()));
-        let child = spawn_server(folder, &arguments);
+        let child = spawn_server(folder, &arguments, &environment);
         let server = Server { port, socket: folder.join("s"), pid: child.id(), folder: folder.to_owned() };
-        let mut instance = Instance { server, arguments, child };
+        let mut instance = Instance { server, arguments, environment, child };
         instance.wait_until_up();
         instance
     }
@@ -191,9 +196,9 @@ const SETTINGS: &[&str] = &[
     "--thread-stack=256K",
 ];
 
-fn spawn_server(folder: &Path, arguments: &[String]) -> Child {
+fn spawn_server(folder: &Path, arguments: &[String], environment: &[(String, String)]) -> Child {
     let mut command = spawn::tied(template::mariadbd());
-    command.args(arguments).current_dir(folder);
+    command.args(arguments).envs(environment.iter().cloned()).current_dir(folder);
     spawn::start(command, &folder.join("log"))
 }
 
@@ -213,8 +218,13 @@ pub struct PrivateServer {
 impl PrivateServer {
     /// Starts one; further arguments win over the usual ones.
     pub fn start(server_id: u32, extra: &[&str]) -> PrivateServer {
+        PrivateServer::start_with(server_id, extra, Vec::new())
+    }
+
+    /// [`PrivateServer::start`] with environment variables.
+    pub fn start_with(server_id: u32, extra: &[&str], environment: Vec<(String, String)>) -> PrivateServer {
         let folder = Folder::new("s");
-        PrivateServer { instance: Instance::start(folder.path(), server_id, extra), _folder: folder }
+        PrivateServer { instance: Instance::start_with(folder.path(), server_id, extra, environment), _folder: folder }
     }
 
     /// `kill -9`.
@@ -231,7 +241,8 @@ impl PrivateServer {
     /// Starts it again on its data, on the same port.
     pub fn restart(&mut self) {
         self.instance.kill();
-        self.instance.child = spawn_server(&self.instance.server.folder, &self.instance.arguments);
+        self.instance.child =
+            spawn_server(&self.instance.server.folder, &self.instance.arguments, &self.instance.environment);
         self.instance.server.pid = self.instance.child.id();
         self.instance.wait_until_up();
     }

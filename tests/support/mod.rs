@@ -10,6 +10,7 @@
 //! | a client of another language | [`clients`] |
 //! | a client of bare packets | [`raw::Raw`] |
 //! | a network that fails | [`Cable`]: put its port in the config instead of the store's |
+//! | a disk that is full | [`Disk`]: its environment for [`PrivateServer::start_with`] |
 //! | a store with MySQL 8's password plugins | [`Gate`] |
 //! | a free port | [`ports::free`] |
 //! | to wait for something | [`eventually`] |
@@ -20,6 +21,7 @@
 pub mod cable;
 pub mod clients;
 pub mod database;
+pub mod full_disk;
 pub mod gate;
 pub mod keeper;
 pub mod mariadb;
@@ -35,6 +37,7 @@ use std::time::{Duration, Instant};
 
 pub use cable::Cable;
 pub use database::Database;
+pub use full_disk::Disk;
 pub use gate::Gate;
 pub use keeper::{Stores, stores};
 pub use mariadb::{PrivateServer, Server};

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
-use super::Kept;
+use super::{DURABLE, Kept};
 use crate::support::cable::Cable;
-use crate::support::{Proxy, Server, clients, eventually};
+use crate::support::{Disk, PrivateServer, Proxy, Server, clients, eventually, long};
 
 const TABLES: &str = "CREATE TABLE t (id BIGINT PRIMARY KEY, writer INT NOT NULL)";
 
@@ -24,15 +24,23 @@ fn moved(keys: &str) -> Kept {
     reached(Kept::start(TABLES, &[]), keys, None)
 }
 
+/// The same for clients that share connections.
+fn moved_pooled(keys: &str) -> Kept {
+    let kept = Kept::start(TABLES, &[]);
+    kept.proxy.edit_config(|text| format!("pool: transaction\n{text}"));
+    eventually("it is read", || kept.proxy.status()["epoch"] == 2);
+    reached(kept, keys, None)
+}
+
 /// The same, with `new` reached through a cable.
 fn reached(kept: Kept, keys: &str, cable: Option<&Cable>) -> Kept {
-    let keys_given = !keys.is_empty();
+    let before = kept.proxy.status()["epoch"].as_u64().unwrap();
+    let read = before + u64::from(!keys.is_empty());
     let keys = format!("    standby: new\n{keys}");
     let (direct, by) = (kept.standby.port, cable.map_or(kept.standby.port, |cable| cable.port));
     kept.proxy.edit_config(|text| {
         text.replace("    standby: new\n", &keys).replace(&format!("127.0.0.1:{direct}"), &format!("127.0.0.1:{by}"))
     });
-    let read = if keys_given { 2 } else { 1 };
     eventually("it is read", || kept.proxy.status()["epoch"] == read);
     eventually("it is watched", || authority(&kept.proxy)["settled"] == true);
     let done = kept.proxy.cli(&["flag", "analytics", "new"]);
@@ -186,6 +194,98 @@ async fn a_killed_authority_is_given_up() {
     eventually("both are the same again", || same(&kept.authority, &kept.standby));
 }
 
+/// The same with `pool: transaction`; and a session that only waited, whatever it had last done there, goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_share_connections_survive_a_killed_authority() {
+    let mut kept = moved_pooled(AUTO);
+    let connect = async || Conn::new(crate::support::mariadb::opts(kept.proxy.port).db_name(Some("d"))).await.unwrap();
+    let mut idle = Vec::new();
+    for (n, last) in [
+        "SELECT COUNT(*) FROM t",
+        "INSERT INTO t VALUES (1000010, 99)",
+        // it leaves a warning, which keeps the connection
+        "INSERT IGNORE INTO t VALUES (1000011, 99), (1000011, 99)",
+        "SELECT 1",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut conn = connect().await;
+        conn.query_drop(format!("SET @n = {n}, sql_mode = 'ANSI_QUOTES'")).await.unwrap();
+        conn.exec_drop("SELECT id FROM t WHERE id = ?", (n,)).await.unwrap();
+        conn.query_drop(last).await.unwrap();
+        idle.push(conn);
+    }
+    let ledger = through(&mut kept, |kept| kept.standby.kill()).await;
+    nothing_is_lost(&kept, &ledger);
+    let lost = ledger.lost.load(Ordering::Relaxed);
+    assert!(lost <= 4, "one for each writer at the most: {lost}");
+    assert!(ledger.gap.load(Ordering::Relaxed) < 6_000, "{}", ledger.gap.load(Ordering::Relaxed));
+    for (n, mut conn) in idle.into_iter().enumerate() {
+        let found: Option<u64> = conn.exec_first("SELECT id FROM t WHERE id = ?", (1,)).await.unwrap();
+        assert_eq!(found, Some(1), "{n}");
+        let known: Option<(usize, String)> = conn.query_first("SELECT @n, @@sql_mode").await.unwrap();
+        assert_eq!(known, Some((n, "ANSI_QUOTES".to_owned())));
+        conn.query_drop(format!("INSERT INTO t VALUES ({}, 99)", 1_000_020 + n)).await.unwrap();
+    }
+}
+
+/// What waits for an authority that is down goes on at the other, in a transaction, in a text of several statements, prepared; in
+/// both modes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_fails_that_could_wait() {
+    for mut kept in [moved(AUTO), moved_pooled(AUTO)] {
+        let port = kept.proxy.port;
+        let connect = async || Conn::new(crate::support::mariadb::opts(port).db_name(Some("d"))).await.unwrap();
+        let mut conns = Vec::new();
+        for n in 0..5 {
+            let mut conn = connect().await;
+            if n % 2 == 0 {
+                conn.query_drop("SELECT COUNT(*) FROM t").await.unwrap();
+            }
+            conns.push(conn);
+        }
+        conns[1].query_drop("BEGIN").await.unwrap();
+        kept.standby.kill();
+        let texts = [
+            "INSERT INTO t VALUES (1, 1)",
+            "INSERT INTO t VALUES (2, 1)",
+            "SELECT 1; INSERT INTO t VALUES (3, 1); SELECT COUNT(*) FROM t; INSERT INTO t VALUES (4, 1)",
+            "SELECT COUNT(*) FROM t; SELECT COUNT(*) FROM t",
+        ];
+        let tasks: Vec<_> = conns
+            .into_iter()
+            .enumerate()
+            .map(|(n, mut conn)| {
+                tokio::spawn(async move {
+                    let done = match texts.get(n) {
+                        Some(text) => conn.query_drop(*text).await,
+                        None => conn.exec_drop("INSERT INTO t VALUES (?, 1)", (5,)).await,
+                    };
+                    done.unwrap_or_else(|e| panic!("{n}: {e}"));
+                    if n == 1 {
+                        conn.query_drop("COMMIT").await.unwrap();
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(kept.authority.sql("SELECT GROUP_CONCAT(id ORDER BY id) FROM d.t")[0][0], "1,2,3,4,5");
+    }
+}
+
+/// An authority that hangs, for clients that share connections.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_share_connections_survive_a_frozen_authority() {
+    let mut kept = moved_pooled(AUTO);
+    let ledger = through(&mut kept, |kept| kept.standby.freeze()).await;
+    kept.standby.thaw();
+    nothing_is_lost(&kept, &ledger);
+    assert!(ledger.gap.load(Ordering::Relaxed) < 8_000, "{}", ledger.gap.load(Ordering::Relaxed));
+}
+
 /// An authority that hangs: whoever waits for it is let go, and what it did alone is settled when it wakes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_authority_is_given_up() {
@@ -296,4 +396,35 @@ async fn an_authority_that_is_cut_off_is_given_up() {
         [["77"]],
         "it was applied: nothing was in its way"
     );
+}
+
+/// A disk that is full: commits wait for space, and reads go on. What waited commits alone when there is room again, and is settled.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_authority_whose_disk_is_full_is_given_up() {
+    let disk = Disk::new();
+    let new = PrivateServer::start_with(12, DURABLE, disk.environment());
+    let kept = Kept::between(PrivateServer::start(11, DURABLE), new, TABLES);
+    let mut kept = reached(kept, AUTO, None);
+    let ledger = through(&mut kept, |_| disk.fill()).await;
+    nothing_is_lost(&kept, &ledger);
+    assert!(ledger.gap.load(Ordering::Relaxed) < 6_000, "{}", ledger.gap.load(Ordering::Relaxed));
+    assert!(kept.standby.log().contains("Disk is full"), "{}", kept.standby.log());
+    // it answers meanwhile, and cannot be sealed: whoever tries to does not pile up there
+    tokio::time::sleep(Duration::from_secs(if long() { 120 } else { 6 })).await;
+    let waiting = kept.standby.status("Threads_connected");
+    assert!(waiting < 60, "{waiting} connections");
+    disk.free();
+    if !long() {
+        // (it would look again within a minute)
+        kept.standby.kill();
+        kept.standby.restart();
+    }
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while authority(&kept.proxy)["settled"] != true {
+        assert!(Instant::now() < deadline, "{:#}\n{}", authority(&kept.proxy), kept.proxy.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let same = |a: &Server, b: &Server| a.sql("CHECKSUM TABLE d.t EXTENDED") == b.sql("CHECKSUM TABLE d.t EXTENDED");
+    eventually("both are the same", || same(&kept.authority, &kept.standby));
+    assert_eq!(authority(&kept.proxy)["store"], "legacy");
 }

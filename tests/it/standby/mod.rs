@@ -1,5 +1,6 @@
 //! The standby between two real servers: types, workload, deaths, stops, leases, and `switchover init`.
 
+mod acks;
 mod cutover;
 mod cutover_deaths;
 mod deaths;
@@ -40,8 +41,11 @@ impl Kept {
     /// Both servers with the same schema (statements with `;`), and a proxy after `switchover init`.
     pub(crate) fn start(schema: &str, extra: &[&str]) -> Kept {
         let arguments: Vec<&str> = DURABLE.iter().chain(extra).copied().collect();
-        let authority = PrivateServer::start(11, &arguments);
-        let standby = PrivateServer::start(12, &arguments);
+        Kept::between(PrivateServer::start(11, &arguments), PrivateServer::start(12, &arguments), schema)
+    }
+
+    /// The same, with two servers that run already.
+    pub(crate) fn between(authority: PrivateServer, standby: PrivateServer, schema: &str) -> Kept {
         for server in [&authority, &standby] {
             server.sql("CREATE DATABASE d CHARACTER SET utf8mb4");
             statements(server, schema);
