@@ -208,8 +208,8 @@ impl Sealer<'_> {
             };
             match outcome {
                 Ok(_) => return Ok(()),
-                // there is one already; there is none any more; nor a table
-                Err(QueryError::Refused(e)) if matches!(e.code, 1359 | 1360 | 1146) => return Ok(()),
+                // there is one already (OceanBase: 5734); there is none any more; nor a table
+                Err(QueryError::Refused(e)) if matches!(e.code, 1359 | 5734 | 1360 | 1146) => return Ok(()),
                 // OceanBase makes triggers in the session's database only
                 Err(QueryError::Refused(e)) if e.code == 1046 => {
                     self.backend.execute(format!("USE {}", quoted(&table.database)).as_bytes()).await?;
