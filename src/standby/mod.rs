@@ -50,6 +50,7 @@ pub mod rewind;
 pub mod rounds;
 pub mod schema;
 pub mod seal;
+mod seal_lock;
 pub mod settle;
 pub mod state;
 pub mod statements;

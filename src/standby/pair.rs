@@ -2,8 +2,9 @@
 //!
 //! A seal is DDL, which no compare-and-set guards: whoever was suspended between its look and its DROP TRIGGER would open a store
 //! that was sealed meanwhile. So a seal is changed under the store's lock of that name only, behind a second look at the store's
-//! own row, and an authority's row becomes `sealed` under it. Lock and DDL are one connection: whoever loses it can neither
-//! change a seal nor keep others from it, and a store ends one that says nothing for [`SILENT`].
+//! own row, and an authority's row becomes `sealed` under it. Lock and DDL are one connection ([`super::seal_lock`] says where
+//! they are two): whoever loses it can neither change a seal nor keep others from it, and a store ends one that says nothing for
+//! [`SILENT`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,19 +15,21 @@ use super::catalog::{self, Catalog};
 use super::record::{self, Intent, Record, Rows2, Standing, Verdict, verdict};
 use super::schema::literal;
 use super::seal::{SealError, Sealer};
+use super::seal_lock::keeps_locks;
 use super::tables::GroupTables;
 use crate::backend::connection::QueryError;
 use crate::backend::control::{self, ControlError};
 use crate::backend::{Backend, StoreHandle};
 
 /// For connecting, and for a statement.
-const LIMIT: Duration = Duration::from_secs(3);
+pub(super) const LIMIT: Duration = Duration::from_secs(3);
 
 /// A store ends the connection of who changes a seal or a row, and says nothing for so many seconds: less than an intent lives.
-const SILENT: u32 = 3;
+pub(super) const SILENT: u32 = 3;
 
 /// A row's lock is waited for as briefly as a table's (RULES.md 35); a store that does not know one of these knows the other.
-const BRIEF: [&str; 2] = ["SET SESSION innodb_lock_wait_timeout = 1", "SET SESSION ob_trx_lock_timeout = 1000000"];
+pub(super) const BRIEF: [&str; 2] =
+    ["SET SESSION innodb_lock_wait_timeout = 1", "SET SESSION ob_trx_lock_timeout = 1000000"];
 /// Between two attempts at a row.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -38,6 +41,9 @@ pub struct Side {
     pub backend: Backend,
     /// The group's tables there.
     pub catalog: Catalog,
+    /// See [`super::seal_lock`].
+    pub(super) keeps_locks: bool,
+    pub(super) row: Option<Backend>,
 }
 
 /// Both.
@@ -79,14 +85,20 @@ impl Side {
                 Err(e) => return Err(failed(e)),
             }
         }
+        let version = backend.query(b"SELECT VERSION()").await.map_err(failed)?;
+        let keeps_locks = keeps_locks(&String::from_utf8_lossy(version.first(0).unwrap_or_default()));
         let catalog = catalog::read(&mut backend, tables).await.map_err(failed)?;
-        Ok(Side { store: Arc::clone(store), backend, catalog })
+        Ok(Side { store: Arc::clone(store), backend, catalog, keeps_locks, row: None })
     }
 
     /// The store's name.
     #[must_use]
     pub fn name(&self) -> &str {
         self.store.name()
+    }
+
+    pub(super) fn failed(&self, error: QueryError) -> PairError {
+        PairError::Query(self.name().to_owned(), error)
     }
 
     /// Runs a statement; how many rows it changed.
@@ -158,7 +170,7 @@ impl Side {
         if !self.begin_change(group, seen, None, deadline).await? {
             return Ok(false);
         }
-        let mut sealer = Sealer { store: &self.store, backend: &mut self.backend };
+        let mut sealer = Sealer { store: &self.store, backend: &mut self.backend, row: &mut self.row };
         let taken = sealer.take_off(&self.catalog, deadline).await;
         self.end_change(group).await?;
         taken.map(|()| true).map_err(|e| PairError::Seal(self.store.name().to_owned(), e))
@@ -196,7 +208,7 @@ impl Side {
     }
 
     async fn put_on(&mut self, group: &str, token: &str, deadline: Instant) -> Result<(), PairError> {
-        let mut sealer = Sealer { store: &self.store, backend: &mut self.backend };
+        let mut sealer = Sealer { store: &self.store, backend: &mut self.backend, row: &mut self.row };
         let sealed = sealer.put_on(group, &self.catalog, token, deadline).await;
         sealed.map_err(|e| PairError::Seal(self.store.name().to_owned(), e))
     }
@@ -226,13 +238,10 @@ impl Side {
         deadline: Instant,
     ) -> Result<bool, PairError> {
         self.be_brief().await?;
-        let lock = format!("SELECT GET_LOCK({}, 1)", lock_name(group));
-        while self.one(&lock).await? != "1" {
-            if Instant::now() >= deadline {
-                self.be_patient().await?;
-                let text = format!("store {}: somebody else is changing its seal", self.name());
-                return Err(PairError::Unclear(text));
-            }
+        if !self.lock_seal(group, deadline).await? {
+            self.be_patient().await?;
+            let text = format!("store {}: somebody else is changing its seal", self.name());
+            return Err(PairError::Unclear(text));
         }
         let rows = self.rows(group).await?;
         let same = rows.record.map(|r| (r.epoch, r.standing)) == seen
@@ -244,14 +253,9 @@ impl Side {
     }
 
     async fn end_change(&mut self, group: &str) -> Result<(), PairError> {
-        self.one(&format!("SELECT RELEASE_LOCK({})", lock_name(group))).await?;
+        self.unlock_seal(group).await?;
         self.be_patient().await
     }
-}
-
-/// (names of locks are short on some engines, and know no case)
-fn lock_name(group: &str) -> String {
-    format!("CONCAT('switchover-', MD5({}))", literal(group))
 }
 
 impl Pair {

@@ -9,6 +9,7 @@
 //! - `rewound`: on the authority that failed: which settlement took back there what it had alone.
 //! - `groups`: which store is the authority, by its own row on each store; see [`super::record`].
 //! - `intents`: the cutover that is under way, on the store that it leaves.
+//! - `seals`: locked by who changes a seal, where the store's GET_LOCK does not do; see [`super::seal_lock`].
 //! - `proxies`: who serves the group, and for which cutover nothing is in flight there any more.
 //! - `fallbacks`: how far a standby had come when it was opened, and where its own log was.
 //! - `refused`: who was refused by the seal. It is no transactional table, where the store has such: what a trigger writes there
@@ -28,7 +29,7 @@ pub const INSTEAD_OF_ARIA: [&str; 2] = ["ENGINE = MyISAM", "ENGINE = InnoDB"];
 pub const PARTS: usize = 4;
 
 /// The statements that make it; running them again changes nothing.
-pub const STATEMENTS: [&str; 13] = [
+pub const STATEMENTS: [&str; 14] = [
     "CREATE DATABASE IF NOT EXISTS switchover CHARACTER SET utf8mb4",
     "CREATE TABLE IF NOT EXISTS switchover.leases (
   group_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL PRIMARY KEY,
@@ -134,6 +135,9 @@ pub const STATEMENTS: [&str; 13] = [
   opened TEXT NOT NULL,
   opened_at DATETIME(6) NOT NULL,
   state VARCHAR(16) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL
+) ENGINE = InnoDB",
+    "CREATE TABLE IF NOT EXISTS switchover.seals (
+  group_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL PRIMARY KEY
 ) ENGINE = InnoDB",
     "CREATE TABLE IF NOT EXISTS switchover.refused (
   group_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,

@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::catalog::Catalog;
 use super::schema::literal;
+use super::seal_lock::is_held;
 use crate::backend::connection::QueryError;
 use crate::backend::{Backend, StoreHandle, control};
 use crate::entry::{TableName, quoted};
@@ -147,6 +148,8 @@ pub struct Sealer<'a> {
     pub store: &'a Arc<StoreHandle>,
     /// A connection of the control account.
     pub backend: &'a mut Backend,
+    /// Where the lock of who changes a seal is a row: the connection that has it.
+    pub row: &'a mut Option<Backend>,
 }
 
 impl Sealer<'_> {
@@ -195,6 +198,7 @@ impl Sealer<'_> {
     /// Runs DDL that waits in front of others for a moment at a time.
     async fn patiently(&mut self, sql: &str, table: &TableName, deadline: Instant) -> Result<(), SealError> {
         loop {
+            is_held(self.row).await?;
             let thread = self.backend.thread_id;
             let outcome = {
                 let mut running = std::pin::pin!(self.backend.execute(sql.as_bytes()));

@@ -306,7 +306,7 @@ impl Log {
         match timeout(LIMIT, self.backend.execute(sql.as_bytes())).await {
             Ok(Ok(ok)) if ok.affected_rows > 0 => Ok(()),
             Ok(Ok(_)) => Err(lost("the barrier changed nothing")),
-            Ok(Err(e)) => Err(lost(e)),
+            Ok(Err(e)) => Err(lost(format!("the barrier: {e}"))),
             Err(_) => Err(lost("it does not answer")),
         }
     }
@@ -349,7 +349,7 @@ impl Log {
             Ok(Ok(_)) => Ok(Buried::Dead),
             Ok(Err(QueryError::Refused(e))) if e.code == 1062 => Ok(Buried::There),
             Ok(Err(QueryError::Refused(e))) if matches!(e.code, 1205 | 1213 | 3572) => Ok(Buried::InFlight),
-            Ok(Err(e)) => Err(lost(e)),
+            Ok(Err(e)) => Err(lost(format!("a tombstone: {e}"))),
             Err(_) => Err(lost("it does not answer")),
         }
     }
