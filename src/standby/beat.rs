@@ -20,8 +20,9 @@ use crate::backend::{StoreHandle, control};
 
 /// Until there is something to say.
 const SOON: Duration = Duration::from_millis(5);
-/// Between two attempts to connect.
-const AGAIN: Duration = Duration::from_millis(250);
+/// Between two attempts that fail: to connect, and to write what the store refuses (it has no such table before `switchover init`,
+/// and the first cutover after that is to know of this proxy).
+const AGAIN: Duration = Duration::from_millis(100);
 /// For connecting.
 const LIMIT: Duration = Duration::from_secs(2);
 /// A write that is kept for so long may be lost with its connection: another is sent; after twice the time the next.
@@ -123,6 +124,7 @@ async fn beat(store: Arc<StoreHandle>, state: Rc<State>) {
         let patience = PATIENCE * (1 << unheard.min(DOUBLED));
         let answer = timeout(patience, connection.execute(sql.as_bytes())).await;
         state.begun.set(None);
+        let done = matches!(answer, Ok(Ok(_)));
         match answer {
             Ok(Ok(_)) => {
                 unheard = 0;
@@ -139,6 +141,6 @@ async fn beat(store: Arc<StoreHandle>, state: Rc<State>) {
                 backend = None;
             }
         }
-        sleep(if backend.is_some() { state.period.get() } else { AGAIN }).await;
+        sleep(if done { state.period.get() } else { AGAIN }).await;
     }
 }
