@@ -4,6 +4,7 @@ use super::Session;
 use super::control_flow::Fatal;
 use super::journaled::is_one_for_all;
 use super::leg::Leg;
+use crate::changes::journal::record::Before;
 use crate::changes::journal::table::Table;
 use crate::entry::Row;
 use crate::wire::codec::{Malformed, Reader};
@@ -43,6 +44,20 @@ impl Answers {
             Some(Answer::Rows { rows, .. }) => rows.iter().map(|row| table.row(row)).collect(),
             _ => Err("no rows".to_owned()),
         }
+    }
+
+    /// The same, with what stands behind the table's columns.
+    pub(crate) fn before(&self, at: usize, table: &Table) -> Result<Before, String> {
+        let Some(Answer::Rows { rows, .. }) = self.list.get(at) else { return Err("no rows".to_owned()) };
+        let width = table.columns.len();
+        let read = |row: &Vec<_>| table.row(row.get(..width).unwrap_or_default());
+        let computed = rows.iter().map(|row| row.get(width..).unwrap_or_default().to_vec()).collect();
+        Ok(Before { rows: rows.iter().map(read).collect::<Result<_, _>>()?, computed })
+    }
+
+    /// How many rows an answer has.
+    pub(crate) fn count(&self, at: usize) -> u64 {
+        if let Some(Answer::Rows { rows, .. }) = self.list.get(at) { rows.len() as u64 } else { 0 }
     }
 
     /// The number that an answer is.

@@ -20,10 +20,10 @@ use super::control_flow::{Failure, Fatal};
 use super::journaled::{Recorder, refused};
 use super::query::Plan;
 use super::relay::rolls_back;
-use crate::changes::journal::record::{self, After, Did};
+use crate::changes::journal::record::{self, After, Before, Did, How};
 use crate::changes::journal::table::Table;
 use crate::config::GroupId;
-use crate::entry::Row;
+use crate::entry::RowChange;
 use crate::sql::Facts;
 use crate::sql::dialect::Engine;
 use crate::sql::facts::{Flags, Kind};
@@ -94,14 +94,15 @@ enum Tried {
 struct Places {
     found_rows: Option<usize>,
     before: Option<usize>,
+    counted: Option<usize>,
     write: usize,
     after: Option<usize>,
 }
 
 /// What a question of the proxy's own is told where the client's write would say nothing of the kind: it is no question.
 fn is_no_question(code: u16) -> bool {
-    // syntax; a wrong literal of a date; collations that do not go together
-    matches!(code, 1064 | 1525 | 1267 | 1270 | 1271)
+    // syntax; a wrong literal of a date; collations that do not go together; no default; a variable that is not known
+    matches!(code, 1064 | 1525 | 1267 | 1270 | 1271 | 1364 | 1193)
 }
 
 impl Session {
@@ -196,27 +197,21 @@ impl Session {
         let Some(Answer::Ok(ok)) = answers.list.get(places.write).cloned() else {
             return self.undo(job, "the write answered with rows").await;
         };
-        let before = match places.before {
-            Some(n) => answers.rows(n, job.table),
-            None => Ok(Vec::new()),
+        let read = OkPacket::read(&ok).unwrap_or_default();
+        let did = Did {
+            affected: read.affected_rows,
+            matched: said(&ok, b"Rows matched: "),
+            changed: said(&ok, b"Changed: "),
+            insert_id: read.last_insert_id,
+            counted: places.counted.map_or(0, |n| answers.count(n)),
         };
-        let after = match places.after {
-            Some(n) => answers.rows(n, job.table),
-            None => Ok(Vec::new()),
-        };
-        let (Ok(before), Ok(mut after)) = (before, after) else {
-            return self.undo(job, "a row could not be read").await;
-        };
-        if job.plan.after == After::ByKeys && !before.is_empty() {
-            match self.rows_by_keys(job, &before).await? {
-                Some(rows) => after = rows,
-                None => return self.undo(job, "its rows could not be read again").await,
-            }
+        if job.plan.how == How::InsertMade && did.counted == 0 {
+            self.undo(job, "").await?;
+            return Err(refused(job.group, INTERLEAVED).into());
         }
-        let did = Did { affected: OkPacket::read(&ok).map_or(0, |ok| ok.affected_rows), matched: matched(&ok) };
-        let changes = match record::changes(job.plan.how, job.table, did, before, after) {
+        let changes = match self.what_changed(job, &answers, &places, did).await? {
             Ok(changes) => changes,
-            Err(mismatch) => return self.undo(job, &mismatch.0).await,
+            Err(mismatch) => return self.undo(job, &mismatch).await,
         };
         if let Some(n) = places.found_rows {
             self.journal.found_rows = answers.number(n).and_then(|n| u64::try_from(n).ok());
@@ -250,6 +245,10 @@ impl Session {
             places.before = Some(before.len());
             before.push(question.clone());
         }
+        if let Some(question) = &job.plan.counted {
+            places.counted = Some(before.len());
+            before.push(question.clone());
+        }
         places.write = before.len();
         let mut after = vec![b"SHOW WARNINGS".to_vec()];
         if let After::Read(question) = &job.plan.after {
@@ -259,9 +258,38 @@ impl Session {
         (before, after, places)
     }
 
-    async fn rows_by_keys(&mut self, job: &Job<'_>, before: &[Row]) -> Result<Option<Vec<Row>>, Failure> {
-        let answers = self.ask_parts(job.at, &[record::by_keys(job.table, before)]).await?;
-        Ok(if answers.error.is_some() { None } else { answers.rows(0, job.table).ok() })
+    /// What the write has changed, from the answers around it; or why that cannot be said.
+    async fn what_changed(
+        &mut self,
+        job: &Job<'_>,
+        answers: &Answers,
+        places: &Places,
+        did: Did,
+    ) -> Result<Result<Vec<RowChange>, String>, Failure> {
+        let before = match places.before.map(|n| answers.before(n, job.table)) {
+            Some(Ok(before)) => before,
+            Some(Err(why)) => return Ok(Err(why)),
+            None => Before::default(),
+        };
+        let mut after = match places.after.map(|n| answers.rows(n, job.table)) {
+            Some(Ok(after)) => after,
+            Some(Err(why)) => return Ok(Err(why)),
+            None => Vec::new(),
+        };
+        if job.plan.after == After::Later {
+            match record::later(job.plan, job.table, &before, did) {
+                Ok(None) => {}
+                Ok(Some(question)) => {
+                    let answers = self.ask_parts(job.at, &[question]).await?;
+                    match answers.rows(0, job.table) {
+                        Ok(rows) if answers.error.is_none() => after = rows,
+                        _ => return Ok(Err("its rows could not be read again".to_owned())),
+                    }
+                }
+                Err(mismatch) => return Ok(Err(mismatch.0)),
+            }
+        }
+        Ok(record::changes(job.plan.how, job.table, did, before.rows, after).map_err(|mismatch| mismatch.0))
     }
 
     /// Undoes what an attempt did, so that it can be tried again.
@@ -352,21 +380,24 @@ impl Session {
     }
 }
 
-/// "Rows matched: 3" of an UPDATE's OK.
-fn matched(ok: &[u8]) -> Option<u64> {
-    const WORDS: &[u8] = b"Rows matched: ";
-    let rest = ok.get(memchr::memmem::find(ok, WORDS)? + WORDS.len()..)?;
+/// A number of an UPDATE's OK: `Rows matched: 3  Changed: 1  Warnings: 0`.
+fn said(ok: &[u8], words: &[u8]) -> Option<u64> {
+    let rest = ok.get(memchr::memmem::find(ok, words)? + words.len()..)?;
     let digits: Vec<u8> = rest.iter().copied().take_while(u8::is_ascii_digit).collect();
     String::from_utf8(digits).ok()?.parse().ok()
 }
+
+const INTERLEAVED: &str =
+    "the store makes the keys of the rows of its query, and not one after another (innodb_autoinc_lock_mode = 2)";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn matched_rows_are_read_off_an_ok() {
-        assert_eq!(matched(b"\0\x01\0\x02\0\0\0\x28Rows matched: 12  Changed: 1  Warnings: 0"), Some(12));
-        assert_eq!(matched(b"\0\x01\0\x02\0\0\0"), None);
+    fn counts_are_read_off_an_ok() {
+        let ok = b"\0\x01\0\x02\0\0\0\x28Rows matched: 12  Changed: 1  Warnings: 0";
+        assert_eq!((said(ok, b"Rows matched: "), said(ok, b"Changed: ")), (Some(12), Some(1)));
+        assert_eq!(said(b"\0\x01\0\x02\0\0\0", b"Changed: "), None);
     }
 }

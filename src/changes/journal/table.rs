@@ -20,6 +20,8 @@ pub struct Table {
     pub key: Vec<usize>,
     /// Whether that is its only unique key.
     pub only_key: bool,
+    /// The columns of its other unique keys; none where one has more than whole columns in it.
+    pub uniques: Option<Vec<Vec<usize>>>,
     /// The column that has AUTO_INCREMENT.
     pub auto: Option<usize>,
 }
@@ -74,7 +76,8 @@ impl Table {
         }
         let table = TableName { database: cell(about, 0).to_owned(), name: cell(about, 1).to_owned() };
         let (columns, auto) = columns(backend, &of).await?;
-        let (key, only_key) = key(backend, &of, &columns).await?;
+        let (key, uniques) = keys(backend, &of, &columns).await?;
+        let only_key = uniques.as_ref().is_some_and(Vec::is_empty);
         if key.is_empty() {
             return Err(unfit("has no primary key"));
         }
@@ -95,7 +98,7 @@ impl Table {
             return Err(unfit(what));
         }
         let types = columns.iter().map(logged).collect();
-        Ok(Table { columns, shape: Arc::new(Shape { name: table, types }), key, only_key, auto })
+        Ok(Table { columns, shape: Arc::new(Shape { name: table, types }), key, only_key, uniques, auto })
     }
 
     /// Its name.
@@ -141,13 +144,17 @@ impl Table {
         bytes
     }
 
+    /// A value of a key's column as a literal, under any sql_mode and character set.
+    #[must_use]
+    pub fn literal(&self, row: &Row, at: usize) -> String {
+        let (Some(value), Some(column)) = (row.get(at), self.columns.get(at)) else { return "NULL".to_owned() };
+        key_literal(column, value)
+    }
+
     /// A condition that finds exactly the rows of these keys, under any sql_mode and character set.
     #[must_use]
     pub fn by_keys(&self, rows: &[Row]) -> String {
-        let literal = |row: &Row, at: usize| -> String {
-            let (Some(value), Some(column)) = (row.get(at), self.columns.get(at)) else { return "NULL".to_owned() };
-            key_literal(column, value)
-        };
+        let literal = |row: &Row, at: usize| self.literal(row, at);
         let name = |at: usize| self.columns.get(at).map(|c| quoted(&c.name)).unwrap_or_default();
         if let [at] = self.key.as_slice() {
             let list: Vec<String> = rows.iter().map(|row| literal(row, *at)).collect();
@@ -184,20 +191,32 @@ async fn columns(backend: &mut Backend, of: &str) -> Result<(Vec<Column>, Option
     Ok((columns, auto))
 }
 
-async fn key(backend: &mut Backend, of: &str, columns: &[Column]) -> Result<(Vec<usize>, bool), QueryError> {
+type Keys = (Vec<usize>, Option<Vec<Vec<usize>>>);
+
+/// The columns of the primary key, and of the other unique ones.
+async fn keys(backend: &mut Backend, of: &str, columns: &[Column]) -> Result<Keys, QueryError> {
     let sql = format!(
         "SELECT INDEX_NAME, COLUMN_NAME, SUB_PART FROM information_schema.STATISTICS WHERE {of} AND NON_UNIQUE = 0 \
          ORDER BY INDEX_NAME, SEQ_IN_INDEX"
     );
-    let (mut key, mut only) = (Vec::new(), true);
+    let (mut key, mut others, mut last, mut odd) = (Vec::new(), Vec::<Vec<usize>>::new(), String::new(), false);
     for row in rows(backend, &sql).await? {
-        if cell(&row, 0) == "PRIMARY" && cell(&row, 2).is_empty() {
-            key.extend(columns.iter().position(|c| c.name.eq_ignore_ascii_case(cell(&row, 1))));
-        } else {
-            only = false;
+        let whole = cell(&row, 2).is_empty();
+        let column = columns.iter().position(|c| c.name.eq_ignore_ascii_case(cell(&row, 1))).filter(|_| whole);
+        if cell(&row, 0) == "PRIMARY" && whole {
+            key.extend(column);
+            continue;
+        }
+        if cell(&row, 0) != last {
+            last = cell(&row, 0).to_owned();
+            others.push(Vec::new());
+        }
+        match (column, others.last_mut()) {
+            (Some(column), Some(unique)) => unique.push(column),
+            _ => odd = true,
         }
     }
-    Ok((key, only))
+    Ok((key, (!odd).then_some(others)))
 }
 
 /// What changes rows without a statement that says so: triggers, and foreign keys that cascade, at either end.
@@ -351,7 +370,15 @@ pub(crate) mod testing {
         ];
         let types = columns.iter().map(logged).collect();
         let name = TableName { database: "d".into(), name: "t".into() };
-        Table { columns, shape: Arc::new(Shape { name, types }), key: vec![0], only_key, auto: auto.then_some(0) }
+        let uniques = Some(if only_key { vec![] } else { vec![vec![1]] });
+        Table {
+            columns,
+            shape: Arc::new(Shape { name, types }),
+            key: vec![0],
+            only_key,
+            uniques,
+            auto: auto.then_some(0),
+        }
     }
 }
 
