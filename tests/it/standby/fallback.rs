@@ -346,6 +346,8 @@ fn a_fallback_whose_proxy_died_is_ended_by_the_next() {
         kept.authority.try_sql(Some("d"), "INSERT INTO t VALUES (1, 1)").unwrap_err().to_string().contains("sealed")
     );
     kept.proxy.restart();
+    // (until that is known a write is not acknowledged)
+    eventually("it knows that it goes on alone", || authority(&kept.proxy)["acks"] == "degraded");
     let began = Instant::now();
     let written = clients::mariadb(kept.proxy.port, &["-Dd", "-e", "INSERT INTO t VALUES (2, 1)"]);
     assert!(written.ok && began.elapsed() < Duration::from_secs(9), "{}\n{}", written.stderr, kept.proxy.log());
