@@ -35,6 +35,7 @@ mod pooled;
 mod prepared;
 mod query;
 mod recorded;
+mod recorded_alone;
 mod recorded_execute;
 mod registry;
 mod relay;

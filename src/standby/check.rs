@@ -1,6 +1,7 @@
 //! Whether a pair of stores can be authority and standby of a group, and what is missing, each with what mends it.
 
 use super::catalog::{Catalog, Description};
+use crate::entry::TableName;
 
 /// What is wrong, and what mends it.
 pub type Problem = (String, String);
@@ -57,17 +58,23 @@ pub fn differences(authority: &Catalog, standby: &Catalog) -> Vec<Problem> {
             let what = format!("{name} has another primary key on the standby");
             problems.push((what, "make it the same on both".to_owned()));
         }
-        if !ours.engine.eq_ignore_ascii_case("innodb") {
-            let what =
-                format!("{name} has the engine {} on the authority: what is rolled back there stays", ours.engine);
-            problems.push((what, format!("on the authority: ALTER TABLE {} ENGINE = InnoDB", name.quoted())));
-        }
     }
     for name in standby.keys().filter(|name| !authority.contains_key(*name)) {
         let what = format!("{name} is on the standby only");
         problems.push((what, "drop it there, or take it out of the group's patterns".to_owned()));
     }
     problems
+}
+
+/// Tables of which a binlog's authority keeps what is rolled back; a journal records them by another way.
+#[must_use]
+pub fn authority_engines(authority: &Catalog) -> Vec<Problem> {
+    let without = authority.values().filter(|ours| !ours.engine.eq_ignore_ascii_case("innodb"));
+    let problem = |name: &TableName, engine: &str| {
+        let what = format!("{name} has the engine {engine} on the authority: what is rolled back there stays");
+        (what, format!("on the authority: ALTER TABLE {} ENGINE = InnoDB", name.quoted()))
+    };
+    without.map(|ours| problem(&ours.name, &ours.engine)).collect()
 }
 
 fn column_differences(ours: &Description, theirs: &Description) -> Vec<Problem> {

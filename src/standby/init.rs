@@ -118,7 +118,7 @@ pub async fn init(request: &Request) -> Result<Report, InitError> {
     }
     standby_settings(&mut authority, &mut standby, &mut report).await?;
     if journaled {
-        super::journal_start::make(&mut authority, &mut report).await?;
+        super::journal_start::make(&mut authority, &request.group, &mut report).await?;
     } else {
         make_schema(&mut authority, &mut report).await?;
     }
@@ -134,6 +134,8 @@ pub async fn init(request: &Request) -> Result<Report, InitError> {
     report.problems.extend(check::differences(&ours, &theirs));
     if journaled {
         super::journal_start::tables(&mut authority, &ours, &mut report).await?;
+    } else {
+        report.problems.extend(check::authority_engines(&ours));
     }
     report.problems.extend(check::standby_tables(&theirs));
     if report.problems.is_empty() {
@@ -170,6 +172,9 @@ pub async fn end(request: &Request) -> Result<(), PairError> {
             side.execute(&format!("DELETE FROM switchover.{table} WHERE group_name = {}", literal(&request.group)))
                 .await?;
         }
+        // (where there is a journal: it waits for this group no longer)
+        let reader = format!("DELETE FROM switchover.journal_readers WHERE group_name = {}", literal(&request.group));
+        let _ = side.execute(&reader).await;
         side.unseal(&request.group, None, tokio::time::Instant::now() + LIMIT).await?;
     }
     Ok(())

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::catalog::Catalog;
 use super::init::{InitError, Report, Store};
 use crate::backend::connection::QueryError;
+use crate::changes::journal::entry::put_hex;
 use crate::changes::journal::schema::{SEQUENCE, STATEMENTS};
 use crate::changes::journal::table::{Table, TableError};
 use crate::entry::{Position, Uuid};
@@ -29,8 +30,20 @@ pub(super) async fn settings(store: &mut Store, report: &mut Report) -> Result<(
     Ok(())
 }
 
+/// What an account of the application may do with the journal, and no more.
+#[must_use]
+pub fn application_grants(account: &str) -> Vec<String> {
+    let grant = |rights: &str, table: &str| format!("GRANT {rights} ON switchover.{table} TO {account}");
+    vec![
+        grant("INSERT", "journal"),
+        grant("INSERT, SELECT", "journal_ids"),
+        grant("UPDATE, SELECT", "journal_next"),
+        grant("INSERT, SELECT, DELETE", "journal_open"),
+    ]
+}
+
 /// Makes the tables of the journal, its ids and its secret.
-pub(super) async fn make(store: &mut Store, report: &mut Report) -> Result<(), InitError> {
+pub(super) async fn make(store: &mut Store, group: &str, report: &mut Report) -> Result<(), InitError> {
     let secret: String = (0..2).map(|_| crate::changes::journal::new_uuid().to_string()).collect();
     let secret = format!("INSERT IGNORE INTO switchover.secrets VALUES ('journal', X'{secret}')");
     let database = "CREATE DATABASE IF NOT EXISTS switchover CHARACTER SET utf8mb4";
@@ -38,6 +51,11 @@ pub(super) async fn make(store: &mut Store, report: &mut Report) -> Result<(), I
     let mut statements = vec![database, SEQUENCE];
     statements.extend(STATEMENTS);
     statements.push(&secret);
+    // nothing may go that this group has not read, from here on
+    let mut name = String::new();
+    put_hex(&mut name, group.as_bytes());
+    let reader = format!("INSERT IGNORE INTO switchover.journal_readers VALUES ({name}, 0)");
+    statements.push(&reader);
     for statement in statements {
         match store.run(statement).await {
             Ok(_) => {}
@@ -52,10 +70,7 @@ pub(super) async fn make(store: &mut Store, report: &mut Report) -> Result<(), I
             Err(other) => return Err(other),
         }
     }
-    let mend = format!(
-        "GRANT INSERT, SELECT ON switchover.journal, switchover.journal_ids and switchover.journal_next, on {}",
-        store.name
-    );
+    let mend = format!("on {}, for each of them: {}", store.name, application_grants("ACCOUNT").join("; "));
     report.warnings.push((
         "the application's accounts enter what they write themselves: they need to be allowed to".to_owned(),
         mend,

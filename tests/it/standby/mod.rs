@@ -9,6 +9,7 @@ mod init;
 mod journal;
 mod lease;
 mod recorded;
+mod recorded_alone;
 mod recorded_forms;
 mod recorded_prepared;
 mod settle;
