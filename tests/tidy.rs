@@ -440,3 +440,61 @@ fn the_reader_sees_code_only() {
     assert_eq!(names("src/a/b.rs", "use super::x; use super::super::net::y;"), ["net"]);
     assert_eq!(names("src/a/mod.rs", "use super::net; #[cfg(test)]\nmod tests { use crate::z; }"), ["net"]);
 }
+
+/// Whether a file has a test of that name; a file is called by its own name, or `mod.rs` and `tests.rs` of a folder by theirs.
+fn has_test(file: &Source, called: &str, name: &str) -> bool {
+    let stem = file.path.rsplit('/').next().unwrap_or_default().trim_end_matches(".rs");
+    let Some(at) = file.code.find(&format!("fn {name}(")).filter(|_| stem == called) else { return false };
+    let head = &file.code[..at];
+    let attributes = head.rsplit(['}', ';', '{']).next().unwrap_or_default();
+    attributes.contains("test")
+}
+
+#[test]
+fn every_rule_has_its_tests() {
+    let text = text_of("docs/rules.md").expect("docs/rules.md");
+    let files = rust_files();
+    let mut wrong = Vec::new();
+    let mut expected = 1..=47;
+    for row in text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| rule")) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        if cells[1].parse::<u32>().ok() != expected.next() {
+            wrong.push(format!("rule {} is out of place", cells[1]));
+        }
+        let named: Vec<&str> = cells[3].split('`').skip(1).step_by(2).collect();
+        if named.is_empty() && !cells[3].starts_with("does not apply: ") {
+            wrong.push(format!("rule {} has no test", cells[1]));
+        }
+        for test in named {
+            let found = test.split_once("::").is_some_and(|(at, name)| files.iter().any(|f| has_test(f, at, name)));
+            if !found {
+                wrong.push(format!("rule {}: there is no test {test}", cells[1]));
+            }
+        }
+    }
+    if let Some(next) = expected.next() {
+        wrong.push(format!("rules from {next} on are not in the table"));
+    }
+    check(wrong);
+}
+
+#[test]
+fn make_chaos_runs_every_long_form() {
+    let makefile = text_of("Makefile").expect("Makefile");
+    let chosen =
+        makefile.split("test(/^(").nth(1).and_then(|rest| rest.split(")::/)").next()).expect("the filter of `chaos`");
+    let chosen: Vec<&str> = chosen.split('|').collect();
+    let mut wrong = Vec::new();
+    for file in rust_files().iter().filter(|file| file.path.starts_with("tests/it/") && file.code.contains("long()")) {
+        let module = file
+            .path
+            .trim_start_matches("tests/it/")
+            .trim_end_matches(".rs")
+            .trim_end_matches("/mod")
+            .replace('/', "::");
+        if !chosen.iter().any(|c| module == *c || module.starts_with(&format!("{c}::"))) {
+            wrong.push(format!("{} has a long form, and `make chaos` does not run it", file.path));
+        }
+    }
+    check(wrong);
+}

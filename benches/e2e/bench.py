@@ -5,6 +5,8 @@ Two stages, because they answer two questions:
 - *free*: throughput and p95 as a user sees them, all CPUs for all. Only the ratios within a round mean anything.
 - *pinned*: server, proxy and load on one CPU, which makes CPU time per query comparable between runs.
 
+And *standby*: the same tables in a group without a standby, and in groups with one, on two servers that log durably ([pair.py]).
+
 ProxySQL would make a third column where the distribution has it; Debian does not.
 
 Targets take turns within each round (direct, haproxy, switchover, haproxy, …), and a ratio is the median of the rounds'
@@ -23,6 +25,7 @@ import time
 
 import gauges
 import load
+import pair
 import report
 from stage import ROOT, Stage, Trouble
 from turns import take_turns
@@ -41,7 +44,7 @@ class Bench:
         self.bystanders = 400 if quick else 4_000
         self.held = 1_000 if quick else 10_000
         self.figures = {"free": [], "pinned": [], "memory": {}, "held": {}, "bystanders": [], "storm": [], "fairness": [],
-                        "flips": []}
+                        "flips": [], "standby": []}
 
     def say(self, text):
         print(f"  {text}", file=sys.stderr, flush=True)
@@ -50,7 +53,7 @@ class Bench:
         return Stage(cpu, None if self.options.without_proxy else self.options.binary)
 
     def run(self):
-        wanted = self.options.only or ["free", "pinned", "connections", "fairness", "flips"]
+        wanted = self.options.only or ["free", "pinned", "connections", "fairness", "flips", "standby"]
         if {"free", "connections", "flips"} & set(wanted):
             with self.stage() as stage:
                 load.prepare(stage)
@@ -72,6 +75,20 @@ class Bench:
                     self.among_idle(stage)
                 if "fairness" in wanted:
                     self.fairness(stage)
+
+        if "standby" in wanted and not self.options.without_proxy:
+            with pair.Pair(proxy_binary=self.options.binary) as stage:
+                self.standby(stage)
+
+    def standby(self, stage):
+        """Throughput, and CPU µs per query of the threads that serve clients, of groups with and without a standby."""
+        for workload, groups in pair.WORKLOADS.items():
+            for threads in self.threads[:2]:
+                self.say(f"standby: {workload}, {threads} threads")
+                rounds, _ = take_turns(stage, groups, workload, threads, 2 * self.rounds, self.seconds)
+                rows = [{group: (window.queries / window.seconds, window.cpu / window.queries * 1e6)
+                         for group, window in row.items()} for row in rounds]
+                self.figures["standby"].append({"workload": workload, "threads": threads, "rounds": rows})
 
     def free(self, stage):
         for workload in list(load.WORKLOADS)[:5]:
@@ -224,7 +241,8 @@ def main():
     parser.add_argument("--quick", action="store_true", help="the short form: minutes instead of half an hour")
     parser.add_argument("--rounds", type=int, help="rounds per cell")
     parser.add_argument("--seconds", type=int, help="seconds of load per target and round")
-    parser.add_argument("--only", action="append", choices=["free", "pinned", "connections", "fairness", "flips"])
+    parser.add_argument("--only", action="append", 
+                        choices=["free", "pinned", "connections", "fairness", "flips", "standby"])
     parser.add_argument("--without-proxy", action="store_true", help="HAProxy and direct only")
     parser.add_argument("--binary", type=pathlib.Path, default=target / "dist" / "switchover")
     parser.add_argument("--json", type=pathlib.Path, default=target / "bench-e2e.json", help="where the figures go")

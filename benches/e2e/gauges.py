@@ -8,11 +8,16 @@ import subprocess
 TICK = os.sysconf("SC_CLK_TCK")
 
 
-def cpu_seconds(pid):
-    """CPU time of all threads that still run, from the scheduler's own clock (ns): for programs whose threads stay."""
+def cpu_seconds(pid, threads=""):
+    """CPU time of all threads that still run, from the scheduler's own clock (ns): for programs whose threads stay.
+
+    `threads`: only of those whose names begin so.
+    """
     total = 0
     for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
         try:
+            if threads and not (task / "comm").read_text().startswith(threads):
+                continue
             total += int((task / "schedstat").read_text().split()[0])
         except OSError:  # the thread has just ended
             pass

@@ -9,7 +9,7 @@ import struct
 import subprocess
 import sys
 
-from stage import DATABASE, PASSWORD, USER, Trouble, found
+from stage import DATABASE, PASSWORD, USER, Trouble, found, own_database
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROWS = 10_000
@@ -23,6 +23,8 @@ WORKLOADS = {
     "read write": ("oltp_read_write", ["--db-ps-mode=auto"]),
     "100,000 rows": (HERE / "big_result.lua", ["--db-ps-mode=disable"]),
     "connect, login, leave": (HERE / "storm.lua", []),
+    "update by key, text": ("oltp_update_non_index", ["--db-ps-mode=disable"]),
+    "update by key, prepared": ("oltp_update_non_index", ["--db-ps-mode=auto"]),
 }
 
 
@@ -81,11 +83,6 @@ class Running:
         text, _ = self.process.communicate()
         if early or self.process.returncode or "FATAL" in text:
             raise Trouble(f"sysbench {self.what} {'ended early' if early else 'failed'}:\n{text[-2000:]}")
-
-
-def own_database(target):
-    """The database of a load that must not meet the others' locks while they rest."""
-    return f"{DATABASE}_{target}"
 
 
 def prepare(stage):

@@ -48,6 +48,8 @@ def text(bench):
                          shown(flip_ratio(flips))])
         parts.append(table("Flips under load (point select, 16 threads)",
                            ["a flip every", "flips", "p99 at rest", "p99 while flipping", "ratio"], rows))
+    if figures["standby"]:
+        parts.append(standby(figures["standby"]))
     parts.append(goals(bench))
     return "\n".join(part for part in parts if part) + "\n"
 
@@ -109,6 +111,21 @@ def connections(bench):
         cells = [beside(rounds, target) for target in ("haproxy", "switchover")]
         rows.append([f"CPU per query beside {bench.bystanders} idle connections ÷ without", "", *cells, ""])
     return table("Connections", ["", "direct", "HAProxy", "Switchover", "Switchover ÷ HAProxy"], rows)
+
+
+def standby(cells):
+    """Groups with a standby against the one without, in the same rounds."""
+    rows = []
+    for cell in cells:
+        rounds = cell["rounds"]
+        for group in list(rounds[0])[1:]:
+            rows.append([
+                cell["workload"], str(cell["threads"]), group, middle(rounds, "plain"), middle(rounds, group),
+                shown(ratios(rounds, group, "plain")), middle(rounds, "plain", 1, "{:.1f}"), middle(rounds, group, 1, "{:.1f}"),
+                shown(ratios(rounds, group, "plain", lambda figures: figures[1]))])
+    return table("A standby's cost: kept (`ack: authority`), auto (also `fallback: auto`), acked (also `ack: standby`) ÷ plain", [
+        "workload", "threads", "group", "queries/s plain", "with a standby", "ratio", "CPU µs per query plain", "with a standby",
+        "ratio"], rows)
 
 
 def flip_ratio(flips):

@@ -23,6 +23,11 @@ MARIADB_SETTINGS = [
 ]
 
 
+def own_database(target):
+    """The database of one target's load."""
+    return f"{DATABASE}_{target}"
+
+
 class Trouble(Exception):
     """The bench cannot go on; the text says why."""
 
@@ -48,6 +53,9 @@ class Stage:
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="so-bench-"))
         self.processes = {}
         self.ports = {}
+        # threads of a proxy whose CPU time counts, by the beginning of their names
+        self.counted = ""
+        self.asked = 0
         self.proxy_binary = proxy_binary
 
     def __enter__(self):
@@ -102,36 +110,44 @@ class Stage:
         raise Trouble(f"{name} did not start:\n{log}")
 
     def start_mariadb(self):
-        user = ["--user=root"] if os.getuid() == 0 else []
-        folders = [f"--datadir={self.folder}/data", f"--tmpdir={self.folder}/tmp"]
-        (self.folder / "tmp").mkdir()
-        install = [found("mariadb-install-db"), "--no-defaults", "--auth-root-authentication-method=normal",
-                   "--skip-test-db", *user, *folders]
-        made = subprocess.run(install, capture_output=True, text=True, check=False)
-        if made.returncode:
-            raise Trouble(f"mariadb-install-db:\n{made.stderr}")
-        port = free_port()
         # A second address of the same server is the second store: a flip changes the way, and nothing else.
-        self.start("direct", [found("mariadbd"), "--no-defaults", *user, *folders, f"--port={port}",
-                              "--bind-address=127.0.0.1,127.0.0.2", f"--socket={self.folder}/s",
-                              f"--pid-file={self.folder}/pid", *MARIADB_SETTINGS])
-        self.wait_for("direct", port)
-        self.ports["direct"] = port
+        self.run_mariadb("direct", ["--bind-address=127.0.0.1,127.0.0.2", f"--socket={self.folder}/s", *MARIADB_SETTINGS])
         accounts = "".join(
             f"CREATE USER {name}@'%' IDENTIFIED BY '{name}'; GRANT ALL ON *.* TO {name}@'%' WITH GRANT OPTION;"
             for name in (USER, "switchover"))
         self.sql(f"CREATE DATABASE {DATABASE}; {accounts}")
 
-    def sql(self, text):
-        command = [found("mariadb"), "--no-defaults", "-S", f"{self.folder}/s", "-uroot", "-N", "-B", "-e", text]
+    def run_mariadb(self, name, settings):
+        """A server of that name, on data of its own."""
+        user = ["--user=root"] if os.getuid() == 0 else []
+        folder, port = self.folder / f"{name}.server", free_port()
+        folders = [f"--datadir={folder}/data", f"--tmpdir={folder}/tmp"]
+        (folder / "tmp").mkdir(parents=True)
+        install = [found("mariadb-install-db"), "--no-defaults", "--auth-root-authentication-method=normal",
+                   "--skip-test-db", *user, *folders]
+        made = subprocess.run(install, capture_output=True, text=True, check=False)
+        if made.returncode:
+            raise Trouble(f"mariadb-install-db:\n{made.stderr}")
+        self.start(name, [found("mariadbd"), "--no-defaults", *user, *folders, f"--port={port}",
+                          f"--pid-file={folder}/pid", *settings])
+        self.wait_for(name, port)
+        self.ports[name] = port
+
+    def sql(self, text, socket_name="s"):
+        command = [found("mariadb"), "--no-defaults", "-S", f"{self.folder}/{socket_name}", "-uroot", "-N", "-B", "-e", text]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise Trouble(f"{text[:100]}: {done.stderr}")
         return done.stdout
 
     def questions(self):
-        """Statements that the server has executed for all its clients."""
-        return int(self.sql("SHOW GLOBAL STATUS LIKE 'Questions'").split()[1])
+        """Statements that the server has executed for all its clients, but for these questions."""
+        self.asked += 1
+        return int(self.sql("SHOW GLOBAL STATUS LIKE 'Questions'").split()[1]) - self.asked
+
+    def database(self, target, workload):
+        """Where a target's load works: what writes must not meet the others' locks while they rest."""
+        return own_database(target) if workload == "read write" else DATABASE
 
     def start_haproxy(self):
         port = free_port()

@@ -12,7 +12,7 @@ import time
 
 import gauges
 import load
-from stage import DATABASE, Trouble
+from stage import Trouble
 
 # For the answers of the last statements to leave the proxy, after the clients have stopped.
 SETTLE = 0.05
@@ -34,7 +34,7 @@ class Load:
 
     def __init__(self, stage, target, workload, threads, seconds):
         self.stage, self.target, self.workload = stage, target, workload
-        database = load.own_database(target) if workload == "read write" else DATABASE
+        database = stage.database(target, workload)
         command = load.command_line(stage, stage.ports[target], workload, threads, seconds, database=database)
         self.process = subprocess.Popen([*command, "run"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                         cwd=stage.folder)
@@ -46,7 +46,7 @@ class Load:
     def work(self, seconds):
         """A window of about so many seconds."""
         pid = self.stage.pid(self.target)
-        before = self.stage.questions(), gauges.cpu_seconds(pid), gauges.user_share(pid)
+        before = self.stage.questions(), gauges.cpu_seconds(pid, self.stage.counted), gauges.user_share(pid)
         started = time.monotonic()
         self.process.send_signal(signal.SIGCONT)
         time.sleep(seconds)
@@ -54,9 +54,8 @@ class Load:
         took = time.monotonic() - started
         time.sleep(SETTLE)
         user, system = gauges.user_share(pid, before[2])
-        cpu = gauges.cpu_seconds(pid) - before[1]
-        # the question itself counts too
-        queries = self.stage.questions() - before[0] - 1
+        cpu = gauges.cpu_seconds(pid, self.stage.counted) - before[1]
+        queries = self.stage.questions() - before[0]
         if self.process.poll() is not None or queries <= 0:
             text = self.end()
             raise Trouble(f"sysbench {self.workload} through {self.target} stopped early:\n{text[-2000:]}")

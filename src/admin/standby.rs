@@ -15,10 +15,12 @@ use super::protocol::{
 use super::show::unexpected;
 use super::table::number;
 use crate::backend::{StoreHandle, control};
-use crate::config::model::{Group, Store};
+use crate::changes::journal::schema as journal;
+use crate::config::model::{ChangeLog, Group, Store};
 use crate::config::{self, Config, GroupId};
 use crate::entry::{Position, quoted};
 use crate::routing::Snapshot;
+use crate::standby::journal_start::application_grants;
 use crate::standby::{GroupTables, init, schema};
 
 /// What `switchover init` is asked.
@@ -176,9 +178,27 @@ fn printed(config: &Config, group: &Group) -> String {
         for statement in schema::STATEMENTS {
             let _ = writeln!(text, "{statement};");
         }
+        if store.change_log == ChangeLog::Journal {
+            text.push_str(&printed_journal());
+        }
         // triggers beside a binlog need SUPER, or this
         text.push_str("SET GLOBAL log_bin_trust_function_creators = 1;\n-- and in its my.cnf: log_bin_trust_function_creators = 1\n");
         let _ = writeln!(text, "{}", grants(store, group));
+    }
+    text
+}
+
+/// The journal's tables, and what the application's accounts may do with them.
+fn printed_journal() -> String {
+    let mut text = "-- the journal; where the store has no sequences the first statement fails, and may\n".to_owned();
+    let _ = writeln!(text, "{};", journal::SEQUENCE);
+    for statement in journal::STATEMENTS {
+        let _ = writeln!(text, "{statement};");
+    }
+    // (the secret is made by `init`, and seen by nobody)
+    text.push_str("-- for each account of the application that writes tables of the group\n");
+    for grant in application_grants("ACCOUNT") {
+        let _ = writeln!(text, "-- {grant};");
     }
     text
 }
@@ -190,6 +210,9 @@ fn grants(store: &Store, group: &Group) -> String {
         "GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO {account};\n\
          GRANT SELECT, INSERT, UPDATE, DELETE, CREATE ON switchover.* TO {account};\n"
     );
+    if store.change_log == ChangeLog::Journal {
+        let _ = writeln!(text, "GRANT TRIGGER ON switchover.journal TO {account};");
+    }
     for pattern in &group.tables {
         let databases = match &pattern.database {
             Some(database) => vec![database.clone()],

@@ -11,6 +11,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
+use crate::config::model::{Ack, Fallback, Keeping};
+
 /// How the message of a sealed store's refusal begins: error 1644, SQLSTATE 45000.
 pub const SEALED: &str = "switchover: sealed: ";
 /// How the names of the triggers begin that a sealed store has.
@@ -37,6 +39,10 @@ pub struct Gate {
     acks: Acks,
     /// Times that the authority answered its watcher.
     proofs: AtomicU64,
+    /// What the group's settings say, for those who ask with each statement.
+    asks_standby: AtomicBool,
+    falls_back: AtomicBool,
+    hold_millis: AtomicU64,
 }
 
 /// Acknowledgements that wait for the standby, numbered; they are settled in order.
@@ -184,7 +190,35 @@ impl Gate {
             longest_micros: AtomicU64::new(0),
             acks: Acks::new(),
             proofs: AtomicU64::new(0),
+            asks_standby: AtomicBool::new(false),
+            falls_back: AtomicBool::new(false),
+            hold_millis: AtomicU64::new(0),
         }
+    }
+
+    /// Takes the group's settings over.
+    pub fn keep(&self, keeping: &Keeping) {
+        self.asks_standby.store(keeping.ack == Ack::Standby, Ordering::Relaxed);
+        self.falls_back.store(keeping.fallback == Fallback::Auto, Ordering::Relaxed);
+        self.hold_millis.store(u64::try_from(keeping.hold_max.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Whether its writes are acknowledged when the standby has them.
+    #[must_use]
+    pub fn asks_standby(&self) -> bool {
+        self.asks_standby.load(Ordering::Relaxed)
+    }
+
+    /// Whether its authority may be given up without an operator.
+    #[must_use]
+    pub fn falls_back(&self) -> bool {
+        self.falls_back.load(Ordering::Relaxed)
+    }
+
+    /// How long a statement waits at it.
+    #[must_use]
+    pub fn hold_max(&self) -> Duration {
+        Duration::from_millis(self.hold_millis.load(Ordering::Relaxed))
     }
 
     /// Its acknowledgements.

@@ -118,7 +118,11 @@ impl Authorities {
         let mut known = lock(&self.gates);
         let gate = |g: &Group| {
             let fresh = || Arc::new(Gate::new(&g.name));
-            g.standby.map(|_| Arc::clone(known.entry(g.name.clone()).or_insert_with(fresh)))
+            g.standby.map(|_| {
+                let gate = known.entry(g.name.clone()).or_insert_with(fresh);
+                gate.keep(&g.keeping);
+                Arc::clone(gate)
+            })
         };
         Gates::new(config.groups.iter().map(gate).collect())
     }

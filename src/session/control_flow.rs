@@ -41,6 +41,9 @@ pub(crate) enum Fatal {
     /// The proxy ends the session.
     #[error("{0}")]
     Closed(ErrPacket),
+    /// The same, and the client has heard of it as the answer to its command.
+    #[error("{0}")]
+    Told(ErrPacket),
     /// Nothing came for `idle_timeout`.
     #[error("idle for too long")]
     Idle,

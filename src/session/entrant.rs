@@ -75,6 +75,7 @@ impl Session {
             transaction: Transaction::default(),
             statements: Statements::default(),
             gathered: Vec::new(),
+            kept: Vec::new(),
             journal: super::kept::Journaling::default(),
             passes: Vec::new(),
             info,

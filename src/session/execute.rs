@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::Session;
-use super::control_flow::Failure;
+use super::control_flow::{Failure, Fatal};
 use super::guard::{Attempts, Recorded, Sent, Ticket};
 use super::prepared::{asked_tables, expected, insert_types, remember_types, with_asked};
 use super::query::Plan;
@@ -16,6 +16,29 @@ use crate::wire::Command;
 use crate::wire::packet;
 
 impl Session {
+    /// A read of the hot path, whose leg was lost.
+    pub(super) async fn execute_again(
+        &mut self,
+        id: u32,
+        plan: &Plan,
+        fatal: Fatal,
+        command: Command,
+        started: Instant,
+    ) -> Result<(), Fatal> {
+        let framed = std::mem::take(&mut self.kept);
+        let Some(facts) = plan.single() else { return Err(fatal) };
+        let passes = self.passes.len();
+        let again = async {
+            self.survive(facts, (passes, true), fatal.into(), &mut Attempts::default()).await?;
+            self.execute_with_care(framed, id, command, started).await
+        };
+        match Box::pin(again).await {
+            Ok(()) => Ok(()),
+            Err(Failure::Session(fatal)) => Err(fatal.during(Some(facts))),
+            Err(Failure::Statement(error)) => self.refuse(&error).await,
+        }
+    }
+
     pub(crate) async fn execute_with_care(
         &mut self,
         framed: Vec<u8>,

@@ -54,6 +54,19 @@ impl Ticket {
     }
 }
 
+/// What a statement has to do with the gates of its groups, by its text and the configuration alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Care {
+    /// No group of its has a gate.
+    None,
+    /// It only reads,
+    Reads,
+    /// and may be asked again where its store fails.
+    Rescued,
+    /// It may write.
+    Writes,
+}
+
 /// How often, and until when, a statement is routed again.
 #[derive(Debug, Default)]
 pub(crate) struct Attempts {
@@ -123,9 +136,40 @@ impl Session {
         if self.live.gates.is_empty() || facts.tables.is_empty() {
             return false;
         }
+        self.has_to_pass(facts) || self.is_rescued(facts)
+    }
+
+    fn has_to_pass(&self, facts: &Facts) -> bool {
         let gates = self.gates_of(facts);
         let writes = facts.tables.iter().any(|t| may_write(t.access, &facts.kind));
-        gates.iter().any(|(_, gate)| writes || !self.passes.iter().any(|p| p.is_for(gate))) || self.is_rescued(facts)
+        gates.iter().any(|(_, gate)| writes || !self.passes.iter().any(|p| p.is_for(gate)))
+    }
+
+    /// What a statement has to do with gates, whatever the session's state.
+    pub(crate) fn care_of(&self, facts: &Facts) -> Care {
+        if self.live.gates.is_empty() || facts.tables.is_empty() {
+            return Care::None;
+        }
+        let gates = self.gates_where(facts, |_| true);
+        if gates.is_empty() {
+            Care::None
+        } else if facts.tables.iter().any(|t| may_write(t.access, &facts.kind)) {
+            Care::Writes
+        } else if gates.iter().any(|(_, gate)| gate.falls_back()) {
+            Care::Rescued
+        } else {
+            Care::Reads
+        }
+    }
+
+    /// Whether a plain statement goes the hot path, and with its bytes kept; nothing, where it does not.
+    pub(crate) fn hot_care(&self, facts: &Facts, care: Care) -> Option<bool> {
+        let free = match care {
+            Care::None => true,
+            Care::Writes => false,
+            Care::Reads | Care::Rescued => !self.binds() || !self.has_to_pass(facts),
+        };
+        free.then(|| care == Care::Rescued && !self.binds())
     }
 
     /// Takes the passes that a statement needs; waits where a gate is closed.
@@ -147,7 +191,7 @@ impl Session {
                 ticket.fresh |= !pass.is_used();
                 continue;
             }
-            self.may_owe(gate.group(), gate.acks().standby())?;
+            Session::may_owe(&gate)?;
             self.enter(&gate).await?;
             ticket.fresh = true;
             adopted.push(group);
@@ -164,7 +208,7 @@ impl Session {
 
     async fn enter(&mut self, gate: &Arc<Gate>) -> Result<(), Failure> {
         let begun = Instant::now();
-        let limit = self.hold_max(gate.group());
+        let limit = gate.hold_max();
         loop {
             if let Some(pass) = gate.enter() {
                 if begun.elapsed() > Duration::ZERO {

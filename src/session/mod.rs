@@ -35,6 +35,7 @@ mod pooled;
 mod prepared;
 mod query;
 mod recorded;
+mod recorded_alone;
 mod recorded_execute;
 mod registry;
 mod relay;
@@ -90,6 +91,8 @@ pub(crate) struct Session {
     statements: Statements,
     /// A command that did not fit the read buffer, framed.
     gathered: Vec<u8>,
+    /// A command that went the hot path, and may be sent again.
+    kept: Vec<u8>,
     /// What it keeps of writes that were recorded in a journal.
     journal: kept::Journaling,
     /// What it has open in groups with a standby.

@@ -240,8 +240,7 @@ impl Session {
         if let Sent::Answered(outcome) = &sent {
             self.after_part(at, several, outcome).await?;
             if owes {
-                self.pay(outcome).await?;
-                self.client.write(&held).await.map_err(Fatal::client)?;
+                self.pay_and_answer(outcome, &held).await?;
             }
         }
         Ok(sent)

@@ -10,11 +10,13 @@ use super::Session;
 use super::control_flow::{Failure, Fatal};
 use super::guard::Sent;
 use super::relay::{Part, relay_part};
-use crate::config::model::{Ack, Fallback};
+use crate::config::model::Fallback;
+use crate::routing::Gate;
 use crate::routing::gate::Standby;
 use crate::sql::Facts;
 use crate::sql::facts::Kind;
 use crate::wire::ErrPacket;
+use crate::wire::packet::HEADER;
 use crate::wire::reply::{Expect, Outcome};
 
 /// Whether its end may be that of a transaction. What only reads ends none, and its rows are not kept back.
@@ -23,20 +25,17 @@ pub(crate) fn may_commit(facts: &Facts) -> bool {
 }
 
 impl Session {
-    fn asks_standby(&self, group: &str) -> bool {
-        self.live.config().group_by_name(group).is_some_and(|g| g.keeping.ack == Ack::Standby)
-    }
-
     /// Whether something is open that is acknowledged only when the standby has it.
     pub(crate) fn owes(&self) -> bool {
-        self.passes.iter().any(|p| self.asks_standby(p.gate().group()))
+        self.passes.iter().any(|p| p.gate().asks_standby())
     }
 
     /// A statement of a group whose standby is away is not begun, where nobody could acknowledge it.
-    pub(crate) fn may_owe(&self, group: &str, standby: Standby) -> Result<(), Failure> {
-        if standby != Standby::Away || !self.asks_standby(group) {
+    pub(crate) fn may_owe(gate: &Gate) -> Result<(), Failure> {
+        if !gate.asks_standby() || gate.acks().standby() != Standby::Away {
             return Ok(());
         }
+        let group = gate.group();
         let text = format!(
             "switchover: group {group} acknowledges writes with its standby (ack: standby, fallback: auto), and the standby is away; \
              nothing was done: try again"
@@ -73,9 +72,22 @@ impl Session {
         };
         let Sent::Answered(outcome) = sent else { return Ok(sent) };
         self.after_part(at, several, &outcome).await?;
-        self.pay(&outcome).await?;
-        self.client.write(&held).await.map_err(Fatal::client)?;
+        self.pay_and_answer(&outcome, &held).await?;
         Ok(Sent::Answered(outcome))
+    }
+
+    /// Gives the client the answer that was kept from it, when the standby has what it stands for; else the error in its place.
+    pub(crate) async fn pay_and_answer(&mut self, outcome: &Outcome, held: &[u8]) -> Result<(), Fatal> {
+        match self.pay(outcome).await {
+            Ok(()) => self.client.write(held).await.map_err(Fatal::client),
+            Err(Fatal::Closed(error)) => {
+                let mut out = Vec::new();
+                error.put(&mut out, held.get(HEADER - 1).copied().unwrap_or(1));
+                self.client.write(&out).await.map_err(Fatal::client)?;
+                Err(Fatal::Told(error))
+            }
+            Err(fatal) => Err(fatal),
+        }
     }
 
     /// Waits for the standby, where the statement has committed something.
@@ -84,7 +96,7 @@ impl Session {
             return Ok(());
         }
         let owed: Vec<_> = self.passes.iter().map(|p| std::sync::Arc::clone(p.gate())).collect();
-        for gate in owed.into_iter().filter(|g| self.asks_standby(g.group())) {
+        for gate in owed.into_iter().filter(|g| g.asks_standby()) {
             let Some(keeping) = self.live.config().group_by_name(gate.group()).map(|g| g.keeping) else { continue };
             if gate.acks().standby() == Standby::Degraded {
                 gate.acks().was_alone();

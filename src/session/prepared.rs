@@ -269,26 +269,30 @@ impl Session {
     }
 
     /// The hot path's condition: the statement's leg is ready for it, and it ran there last; the leg, its id there, and its plan.
-    fn executes_in_place(&self, id: u32) -> Option<(usize, u32, Rc<Plan>)> {
+    fn executes_in_place(&self, id: u32) -> Option<(usize, u32, bool, Rc<Plan>)> {
         let statement = self.statements.by_id.get(&id)?;
         let odd = statement.untyped || statement.under.is_elsewhere(&self.state);
         if odd || !(statement.long_data.is_empty() && statement.asked.is_empty()) {
             return None;
         }
-        let at = self.hot_leg(&statement.plan)?;
+        let (at, keeps) = self.hot_leg(&statement.plan)?;
         let here = self.legs.get(at)?.generation;
         let (_, there) = statement.legs.iter().find(|(g, _)| *g == here)?;
-        (statement.last == here && statement.columns_of == here).then(|| (at, *there, Rc::clone(&statement.plan)))
+        (statement.last == here && statement.columns_of == here)
+            .then(|| (at, *there, keeps, Rc::clone(&statement.plan)))
     }
 
     async fn execute_in_place(
         &mut self,
         frame: Frame,
         id: u32,
-        (at, there, plan): (usize, u32, Rc<Plan>),
+        (at, there, keeps, plan): (usize, u32, bool, Rc<Plan>),
         command: Command,
         started: Instant,
     ) -> Result<(), Fatal> {
+        if keeps {
+            self.keep(frame, at);
+        }
         let bytes = match frame {
             Frame::Buffered(n) => self.client.buffered_mut().get_mut(..n).unwrap_or_default(),
             Frame::Gathered => self.gathered.as_mut_slice(),
@@ -302,7 +306,11 @@ impl Session {
         }
         let expect = expected(payload, command);
         let facts = plan.single();
-        let outcome = self.forward(frame, at, expect).await.map_err(|e| e.during(facts))?;
+        let outcome = match self.forward(frame, at, expect).await {
+            Ok(outcome) => outcome,
+            Err(fatal) if !keeps => return Err(fatal.during(facts)),
+            Err(fatal) => return Box::pin(self.execute_again(id, &plan, fatal, command, started)).await,
+        };
         if self.lease.is_some() {
             self.note_cursor(id, outcome.status.filter(|_| outcome.result_set && outcome.rows == 0));
         }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::Session;
 use super::control_flow::{Failure, Fatal};
 use super::effects::{is_plain, may_assign_unseen, writes};
+use super::guard::Care;
 use super::leg::Leg;
 use super::recorded::Place;
 use super::relay::{self, relay, rolls_back};
@@ -27,8 +28,8 @@ pub(crate) struct Plan {
     pub(crate) analysis: Analysis,
     /// Its only statement needs nothing but its store.
     plain: bool,
-    /// (epoch, database, store).
-    decided: Cell<Option<(u64, u64, StoreId)>>,
+    /// (epoch, database, store, what it has to do with gates).
+    decided: Cell<Option<(u64, u64, StoreId, Care)>>,
     /// Its text may ask for CONNECTION_ID(), which `pool: transaction` answers.
     pub(crate) own_id: bool,
 }
@@ -131,12 +132,11 @@ impl Session {
     /// The store of a statement that the facts decide; the session's own state has its say before.
     pub(crate) fn decide(&self, facts: &Facts, plan: Option<&Plan>) -> Result<StoreId, ErrPacket> {
         let snapshot = &self.live.snapshot;
-        let own = self.live.snapshot.epoch == super::guard::MIXED;
-        let cacheable = !own && self.state.temporary.is_empty() && self.transaction.written.is_empty();
+        let cacheable = self.remembers();
         let database = if snapshot.depends_on_database() { hash(self.state.database.as_deref()) } else { 0 };
         if let Some(plan) = plan
             && cacheable
-            && let Some((epoch, db, store)) = plan.decided.get()
+            && let Some((epoch, db, store, _)) = plan.decided.get()
             && epoch == snapshot.epoch
             && db == database
         {
@@ -150,7 +150,7 @@ impl Session {
         match decide(facts, snapshot, &view) {
             Decision::Store { store, .. } => {
                 if let (Some(plan), true) = (plan, cacheable) {
-                    plan.decided.set(Some((snapshot.epoch, database, store)));
+                    plan.decided.set(Some((snapshot.epoch, database, store, self.care_of(facts))));
                 }
                 Ok(store)
             }
@@ -191,18 +191,24 @@ impl Session {
     }
 
     /// The hot path's condition: a plain statement whose leg is there. Nothing is done before it, and its bytes go on as they came.
-    /// In a session of several legs that holds for reads outside transactions, while nothing is left to be brought in step.
-    pub(crate) fn hot_leg(&self, plan: &Plan) -> Option<usize> {
+    /// In a session of several legs that holds for reads outside transactions, while nothing is left to be brought in step. Also
+    /// whether its bytes are to be kept: it may be asked again where its store fails.
+    pub(crate) fn hot_leg(&self, plan: &Plan) -> Option<(usize, bool)> {
         if !plan.plain {
             return None;
         }
         let facts = plan.single()?;
-        if !self.live.gates.is_empty() && (self.is_gated(facts) || self.journal.has_pending()) {
-            return None;
-        }
         let store = self.decide(facts, Some(plan)).ok()?;
+        let mut keeps = false;
+        if !self.live.gates.is_empty() {
+            if self.journal.has_pending() {
+                return None;
+            }
+            let known = plan.decided.get().filter(|known| known.0 == self.live.snapshot.epoch && self.remembers());
+            keeps = self.hot_care(facts, known.map_or_else(|| self.care_of(facts), |known| known.3))?;
+        }
         if let [home] = self.legs.as_slice() {
-            return (home.store() == store).then_some(0);
+            return (home.store() == store).then_some((0, keeps));
         }
         let settled = !(self.transaction.used
             || self.in_transaction()
@@ -215,7 +221,14 @@ impl Session {
         let in_step = leg.synced == self.state.version
             && self.state.one_shots.is_empty()
             && (self.state.database.is_none() || leg.database == self.state.database);
-        (at == 0 || in_step).then_some(at)
+        (at == 0 || in_step).then_some((at, keeps))
+    }
+
+    /// Whether decisions are those of the snapshot alone, and so the plan's.
+    fn remembers(&self) -> bool {
+        self.live.snapshot.epoch != super::guard::MIXED
+            && self.state.temporary.is_empty()
+            && self.transaction.written.is_empty()
     }
 
     /// COM_QUERY.
@@ -223,18 +236,26 @@ impl Session {
         let started = Instant::now();
         let plan = self.plan_of(frame);
         if !self.state.dialect_unknown
-            && let Some(at) = self.hot_leg(&plan)
+            && let Some((at, keeps)) = self.hot_leg(&plan)
             && let Some(facts) = plan.single()
         {
-            let outcome = self.forward(frame, at, Expect::Results).await.map_err(|e| e.during(Some(facts)))?;
-            self.finish(facts, at, &outcome, started);
-            return Ok(());
+            if keeps {
+                self.keep(frame, at);
+            }
+            match self.forward(frame, at, Expect::Results).await {
+                Ok(outcome) => {
+                    self.finish(facts, at, &outcome, started);
+                    return Ok(());
+                }
+                Err(fatal) if !keeps => return Err(fatal.during(Some(facts))),
+                Err(fatal) => {
+                    let again = Box::pin(self.query_again(&plan, fatal, started)).await;
+                    return self.ended(again, &plan).await;
+                }
+            }
         }
-        match Box::pin(self.query_with_care(frame, Rc::clone(&plan), started)).await {
-            Ok(()) => Ok(()),
-            Err(Failure::Session(fatal)) => Err(fatal.during(plan.single())),
-            Err(Failure::Statement(error)) => self.refuse(&error).await,
-        }
+        let done = Box::pin(self.query_with_care(frame, Rc::clone(&plan), started)).await;
+        self.ended(done, &plan).await
     }
 
     async fn query_with_care(&mut self, frame: Frame, plan: Rc<Plan>, started: Instant) -> Result<(), Failure> {
@@ -251,7 +272,13 @@ impl Session {
         self.run_text(&framed, &plan, sql, started).await
     }
 
-    async fn run_text(&mut self, framed: &[u8], plan: &Rc<Plan>, sql: &[u8], started: Instant) -> Result<(), Failure> {
+    pub(crate) async fn run_text(
+        &mut self,
+        framed: &[u8],
+        plan: &Rc<Plan>,
+        sql: &[u8],
+        started: Instant,
+    ) -> Result<(), Failure> {
         let Some(facts) = plan.single() else {
             return Box::pin(self.multi(framed, plan, sql, started)).await;
         };
@@ -492,7 +519,10 @@ impl Session {
         leg.busy = true;
         match frame {
             Frame::Buffered(n) => {
-                client.pass(&mut leg.backend.stream, n).await.map_err(|e| leg.lost(e))?;
+                if let Err(error) = client.pass(&mut leg.backend.stream, n).await {
+                    client.consume(n);
+                    return Err(leg.lost(error));
+                }
             }
             Frame::Gathered => {
                 let bytes = std::mem::take(gathered);
@@ -526,28 +556,6 @@ impl Session {
             relay::finish(client, leg, &mut reply).await?;
         }
         Ok(*reply.outcome())
-    }
-
-    /// An error in a transaction over several stores, held back: whether its store has still got the transaction is asked there
-    /// (1205 under innodb_rollback_on_timeout, and other engines' own codes), before the client hears of it (RULES.md 6).
-    async fn doubtful_error(&mut self, at: usize, reply: Reply) -> Result<Outcome, Fatal> {
-        let Some(leg) = self.legs.get_mut(at) else { return Err(Fatal::Quit) };
-        let error = leg.backend.stream.read_message(packet::MAX_PAYLOAD).await;
-        let (sequence, payload) = error.map_err(|e| leg.lost(e))?;
-        leg.busy = false;
-        if !self.still_in_transaction(at).await? {
-            self.roll_back_all_but(at).await?;
-        }
-        self.client.write_message(sequence, &payload).await.map_err(Fatal::client)?;
-        Ok(*reply.outcome())
-    }
-
-    /// Whether a leg that was in a transaction is in it after an error; the question leaves ROW_COUNT and SHOW WARNINGS alone.
-    pub(crate) async fn still_in_transaction(&mut self, at: usize) -> Result<bool, Fatal> {
-        match self.ask(at, "SELECT 1").await {
-            Ok(_) | Err(Failure::Statement(_)) => Ok(self.legs.get(at).is_some_and(Leg::in_transaction)),
-            Err(Failure::Session(fatal)) => Err(fatal),
-        }
     }
 
     /// After a statement: figures, effects, slow log.

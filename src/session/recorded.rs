@@ -20,6 +20,7 @@ use super::control_flow::{Failure, Fatal};
 use super::guard::is_seal;
 use super::journaled::{Recorder, refused};
 use super::query::Plan;
+use super::recorded_alone::AloneJob;
 use super::relay::rolls_back;
 use crate::changes::journal::Ids;
 use crate::changes::journal::record::{self, After, Before, Did, How};
@@ -70,6 +71,12 @@ pub(crate) struct Place {
 impl Place {
     /// That of the only answer.
     pub(crate) const ALONE: Place = Place { sequence: 1, more: false };
+}
+
+/// How a write is asked about.
+enum Planned {
+    Together(record::Plan),
+    Alone(record::Alone),
 }
 
 /// One write on its way.
@@ -131,7 +138,11 @@ impl Session {
             return Err(ErrPacket::new(1046, b"3D000", "No database selected").into());
         };
         let table = self.recorded_table(&recorder, at, &group, (&database, &read.name)).await?;
-        let plan = record::plan(&read, sql, &table).map_err(|why| refused(&group, &why))?;
+        let plan = match table.transactional {
+            true => record::plan(&read, sql, &table).map(Planned::Together),
+            false => record::alone(&read, sql, &table).map(Planned::Alone),
+        };
+        let plan = plan.map_err(|why| refused(&group, &why))?;
         let write = match recording.sending {
             Sending::Text(text, together) => Write::Text(text.to_vec(), together),
             Sending::Execute(id, payload) => {
@@ -143,16 +154,17 @@ impl Session {
             self.still_in_transaction(at).await?;
         }
         let auto = self.begins_alone(at);
-        let job = Job {
-            at,
-            group: &group,
-            recorder: &recorder,
-            table: &table,
-            plan: &plan,
-            write: &write,
-            place: recording.place,
-            auto,
+        let place = recording.place;
+        let (recorder, table, write, group) = (&*recorder, &*table, &write, group.as_str());
+        let plan = match plan {
+            Planned::Together(plan) => plan,
+            Planned::Alone(alone) => {
+                let job = AloneJob { at, group, recorder, table, alone: &alone, write, place, auto };
+                let outcome = Box::pin(self.record_alone(&job)).await?;
+                return Ok((at, Some(outcome)));
+            }
         };
+        let job = Job { at, group, recorder, table, plan: &plan, write, place, auto };
         let mut why = String::new();
         for _ in 0..ATTEMPTS {
             match self.attempt(&job).await? {
@@ -241,7 +253,7 @@ impl Session {
         if job.auto && self.owes() {
             self.pay(&Outcome::default()).await?;
         }
-        self.answer_client(job, &ok).await.map(Tried::Done)
+        self.answer_client(job.at, &ok, job.auto, job.place).await.map(Tried::Done)
     }
 
     /// What is asked before and after the write in one attempt.
@@ -377,8 +389,14 @@ impl Session {
     }
 
     /// The store's OK to the write, with the flags that it has without what surrounds it (RULES.md 45).
-    async fn answer_client(&mut self, job: &Job<'_>, ok: &[u8]) -> Result<Outcome, Failure> {
-        let Some(leg) = self.legs.get_mut(job.at) else { return Err(Fatal::Quit.into()) };
+    pub(super) async fn answer_client(
+        &mut self,
+        at: usize,
+        ok: &[u8],
+        auto: bool,
+        place: Place,
+    ) -> Result<Outcome, Failure> {
+        let Some(leg) = self.legs.get_mut(at) else { return Err(Fatal::Quit.into()) };
         let read = OkPacket::read(ok).map_err(|e| leg.nonsense(e))?;
         let mut payload = ok.to_vec();
         if read.status.contains(Status::SESSION_STATE_CHANGED) {
@@ -389,15 +407,15 @@ impl Session {
             }
         }
         let mut drop = Status::MORE_RESULTS;
-        drop.set(Status::IN_TRANS, job.auto);
+        drop.set(Status::IN_TRANS, auto);
         super::answers::clear_status(&mut payload, drop);
         super::answers::plain_info(&mut payload);
         let status = OkPacket::read(&payload).map_or(read.status, |ok| ok.status);
         leg.backend.status = status;
-        if job.place.more {
+        if place.more {
             super::answers::set_status(&mut payload, Status::MORE_RESULTS);
         }
-        self.client.write_message(job.place.sequence, &payload).await.map_err(Fatal::client)?;
+        self.client.write_message(place.sequence, &payload).await.map_err(Fatal::client)?;
         Ok(Outcome {
             status: Some(status),
             ok: Some(OkPacket { status, ..read }),
@@ -409,7 +427,7 @@ impl Session {
 }
 
 /// A number of an UPDATE's OK: `Rows matched: 3  Changed: 1  Warnings: 0`.
-fn said(ok: &[u8], words: &[u8]) -> Option<u64> {
+pub(super) fn said(ok: &[u8], words: &[u8]) -> Option<u64> {
     let rest = ok.get(memchr::memmem::find(ok, words)? + words.len()..)?;
     let digits: Vec<u8> = rest.iter().copied().take_while(u8::is_ascii_digit).collect();
     String::from_utf8(digits).ok()?.parse().ok()

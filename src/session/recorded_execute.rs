@@ -167,7 +167,7 @@ impl Session {
     }
 
     /// Before a question of the proxy's own that answers with rows.
-    async fn keep_found_rows(&mut self, at: usize) -> Result<(), Failure> {
+    pub(super) async fn keep_found_rows(&mut self, at: usize) -> Result<(), Failure> {
         if self.journal.found_rows.is_none() {
             let rows = self.ask(at, "SELECT FOUND_ROWS()").await?;
             let number = rows.first(0).and_then(|v| std::str::from_utf8(v).ok()).and_then(|v| v.parse().ok());

@@ -7,32 +7,69 @@
 //! In `pool: transaction` the lost connection may be the session's only one: it goes on where nothing pins it and its variables
 //! are known by value. What a write left on it (LAST_INSERT_ID(), ROW_COUNT()) is lost with it, as in `pool: session`.
 
+use std::rc::Rc;
+
 use tokio::time::{Duration, Instant};
 
 use super::Session;
 use super::control_flow::{Failure, Fatal};
 use super::guard::Attempts;
 use super::pins::Pin;
-use super::query::Frame;
+use super::query::{Frame, Plan};
 use crate::backend::StoreHandle;
 use crate::config::model::Fallback;
 use crate::sql::Facts;
 use crate::sql::facts::{Access, Kind};
-use crate::wire::{Command, Status};
+use crate::wire::{Command, Status, packet};
 
 /// Between two looks.
 const AGAIN: Duration = Duration::from_millis(50);
 /// The store has answered its watcher so often since: it lives.
 const PROOFS: u64 = 2;
 
+/// So many bytes are left to the session of what it kept of a command.
+const KEPT: usize = 1024;
+
 impl Session {
+    /// Keeps the bytes of a command that goes the hot path to a leg.
+    pub(crate) fn keep(&mut self, frame: Frame, at: usize) {
+        let mut kept = std::mem::take(&mut self.kept);
+        kept.clear();
+        kept.shrink_to(KEPT);
+        kept.extend_from_slice(self.framed(frame));
+        self.kept = kept;
+        if let Some(leg) = self.legs.get_mut(at) {
+            leg.answered = false;
+        }
+    }
+
+    /// A statement's end, for the session.
+    pub(crate) async fn ended(&mut self, done: Result<(), Failure>, plan: &Plan) -> Result<(), Fatal> {
+        match done {
+            Ok(()) => Ok(()),
+            Err(Failure::Session(fatal)) => Err(fatal.during(plan.single())),
+            Err(Failure::Statement(error)) => self.refuse(&error).await,
+        }
+    }
+
+    /// A read of the hot path, whose leg was lost.
+    pub(crate) async fn query_again(
+        &mut self,
+        plan: &Rc<Plan>,
+        fatal: Fatal,
+        started: std::time::Instant,
+    ) -> Result<(), Failure> {
+        let framed = std::mem::take(&mut self.kept);
+        let Some(facts) = plan.single() else { return Err(fatal.into()) };
+        let passes = self.passes.len();
+        self.survive(facts, (passes, true), fatal.into(), &mut Attempts::default()).await?;
+        let payload = packet::payload(&framed);
+        self.run_text(&framed, plan, payload.get(1..).unwrap_or_default(), started).await
+    }
+
     /// Whether a statement of these facts is one that may survive its store: it goes with its bytes kept.
     pub(crate) fn is_rescued(&self, facts: &Facts) -> bool {
-        let config = self.live.config();
-        let auto = |(id, _): &(crate::config::GroupId, _)| {
-            config.groups.get(usize::from(id.0)).is_some_and(|g| g.keeping.fallback == Fallback::Auto)
-        };
-        self.gates_where(facts, |_| true).iter().any(auto)
+        self.gates_where(facts, |_| true).iter().any(|(_, gate)| gate.falls_back())
     }
 
     /// After a failure of the statement's store: waits until the group has another authority, and says that it can be tried again;
@@ -54,7 +91,7 @@ impl Session {
         };
         let before = authority(&self.live);
         self.passes.truncate(passes);
-        let limit = self.hold_max(gate.group());
+        let limit = gate.hold_max();
         let deadline = *attempts.deadline.get_or_insert_with(|| Instant::now() + limit);
         let proofs = gate.proofs();
         gate.look();

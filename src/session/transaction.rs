@@ -6,12 +6,14 @@
 
 use super::Session;
 use super::control_flow::{Failure, Fatal};
+use super::leg::Leg;
 use super::relay::swallow;
 use crate::sql::facts::{Characteristics, Facts, Flags, Kind};
 use crate::wire::ErrPacket;
 use crate::wire::Status;
 use crate::wire::command::COM_QUERY;
-use crate::wire::reply::Expect;
+use crate::wire::packet;
+use crate::wire::reply::{Expect, Outcome, Reply};
 
 /// What is known of the open transaction.
 #[derive(Debug, Default)]
@@ -75,6 +77,28 @@ impl Session {
             return Err(leg.lost(e));
         }
         swallow(leg, Expect::Results).await
+    }
+
+    /// An error in a transaction over several stores, held back: whether its store has still got the transaction is asked there
+    /// (1205 under innodb_rollback_on_timeout, and other engines' own codes), before the client hears of it (RULES.md 6).
+    pub(crate) async fn doubtful_error(&mut self, at: usize, reply: Reply) -> Result<Outcome, Fatal> {
+        let Some(leg) = self.legs.get_mut(at) else { return Err(Fatal::Quit) };
+        let error = leg.backend.stream.read_message(packet::MAX_PAYLOAD).await;
+        let (sequence, payload) = error.map_err(|e| leg.lost(e))?;
+        leg.busy = false;
+        if !self.still_in_transaction(at).await? {
+            self.roll_back_all_but(at).await?;
+        }
+        self.client.write_message(sequence, &payload).await.map_err(Fatal::client)?;
+        Ok(*reply.outcome())
+    }
+
+    /// Whether a leg that was in a transaction is in it after an error; the question leaves ROW_COUNT and SHOW WARNINGS alone.
+    pub(crate) async fn still_in_transaction(&mut self, at: usize) -> Result<bool, Fatal> {
+        match self.ask(at, "SELECT 1").await {
+            Ok(_) | Err(Failure::Statement(_)) => Ok(self.legs.get(at).is_some_and(Leg::in_transaction)),
+            Err(Failure::Session(fatal)) => Err(fatal),
+        }
     }
 
     /// Brings a leg other than home into the open transaction, if there is one.

@@ -20,7 +20,8 @@ use crate::backend::{StoreHandle, control};
 
 /// Until there is something to say.
 const SOON: Duration = Duration::from_millis(5);
-/// Between two attempts to connect, or to be let.
+/// Between two attempts that fail: to connect, and to write what the store refuses (it has no such table before `switchover init`,
+/// and the first cutover after that is to know of this proxy).
 const AGAIN: Duration = Duration::from_millis(100);
 /// For connecting.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -123,8 +124,7 @@ async fn beat(store: Arc<StoreHandle>, state: Rc<State>) {
         let patience = PATIENCE * (1 << unheard.min(DOUBLED));
         let answer = timeout(patience, connection.execute(sql.as_bytes())).await;
         state.begun.set(None);
-        // (refused: the table is not there yet, and a cutover may begin as soon as it is)
-        let heard = matches!(answer, Ok(Ok(_)));
+        let done = matches!(answer, Ok(Ok(_)));
         match answer {
             Ok(Ok(_)) => {
                 unheard = 0;
@@ -141,6 +141,6 @@ async fn beat(store: Arc<StoreHandle>, state: Rc<State>) {
                 backend = None;
             }
         }
-        sleep(if heard { state.period.get() } else { AGAIN }).await;
+        sleep(if done { state.period.get() } else { AGAIN }).await;
     }
 }

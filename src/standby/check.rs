@@ -1,7 +1,7 @@
 //! Whether a pair of stores can be authority and standby of a group, and what is missing, each with what mends it.
 
 use super::catalog::{Catalog, Description};
-use crate::entry::{Column, Kind};
+use crate::entry::{Column, Kind, TableName};
 
 /// What is wrong, and what mends it.
 pub type Problem = (String, String);
@@ -58,11 +58,6 @@ pub fn differences(authority: &Catalog, standby: &Catalog) -> Vec<Problem> {
             let what = format!("{name} has another primary key on the standby");
             problems.push((what, "make it the same on both".to_owned()));
         }
-        if !ours.engine.eq_ignore_ascii_case("innodb") {
-            let what =
-                format!("{name} has the engine {} on the authority: what is rolled back there stays", ours.engine);
-            problems.push((what, format!("on the authority: ALTER TABLE {} ENGINE = InnoDB", name.quoted())));
-        }
     }
     for name in standby.keys().filter(|name| !authority.contains_key(*name)) {
         let what = format!("{name} is on the standby only");
@@ -86,6 +81,17 @@ fn same_type(ours: &Description, a: &Column, theirs: &Description, b: &Column) -
 /// ENUM and SET: which of their words is meant may depend on the collation.
 fn is_listed(column: &Column) -> bool {
     matches!(column.kind, Kind::Enum | Kind::Set)
+}
+
+/// Tables of which a binlog's authority keeps what is rolled back; a journal records them by another way.
+#[must_use]
+pub fn authority_engines(authority: &Catalog) -> Vec<Problem> {
+    let without = authority.values().filter(|ours| !ours.engine.eq_ignore_ascii_case("innodb"));
+    let problem = |name: &TableName, engine: &str| {
+        let what = format!("{name} has the engine {engine} on the authority: what is rolled back there stays");
+        (what, format!("on the authority: ALTER TABLE {} ENGINE = InnoDB", name.quoted()))
+    };
+    without.map(|ours| problem(&ours.name, &ours.engine)).collect()
 }
 
 fn column_differences(ours: &Description, theirs: &Description) -> Vec<Problem> {

@@ -240,6 +240,7 @@ impl Cutover<'_> {
         let group = pair.group.clone();
         let (old, new) = pair.side(from)?;
         let mut problems = check::differences(&old.catalog, &new.catalog);
+        problems.extend(check::authority_engines(&old.catalog));
         // the old authority will be a standby: what a standby's tables may not have, it may not have
         problems.extend(check::standby_tables(&old.catalog));
         problems.extend(check::standby_tables(&new.catalog));

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! hold ─► the standby's applier has applied what it holds ─► one transaction on the standby:
-//!         nobody applies any more (the lease's term), how far it came (P), where its own log is (Q), its row: open, epoch + 1
+//!         nobody applies any more (the lease's term), how far it came (P), where its own log is (Q), its row: open, epoch + 2
 //!      ─► unseal ─► routing follows ─► release
 //!
-//! the old authority returns, open still: seal it ─► what it has behind P is settled ([`super::settle`]) ─► its row: standby
+//! the old authority returns, open still: its row: sealed ─► seal it ─► what it has behind P is settled ([`super::settle`])
+//!      ─► its row: standby
 //! ```
 //!
 //! A dead store cannot be fenced by a row on it. What fences it is the lease: with `ack: standby` nobody acknowledges a write on
@@ -37,6 +38,8 @@ use crate::entry::Position;
 const STILL: Duration = Duration::from_millis(250);
 /// or at the latest after this.
 const DRAINED: Duration = Duration::from_secs(2);
+/// Epochs up: the next is that of a cutover, which the old authority may have begun ([`super::record`]).
+const SKIPPED: u64 = 2;
 /// For the seal's triggers.
 const UNSEAL: Duration = Duration::from_secs(5);
 
@@ -64,7 +67,7 @@ pub async fn open(shared: &Shared, from: &str, to: &Arc<StoreHandle>, why: &str)
     };
     stand_still(&mut side, group).await?;
     let new = Record {
-        epoch: record.epoch + 1,
+        epoch: record.epoch + SKIPPED,
         authority: side.name().to_owned(),
         standing: Standing::Open,
         ..record.clone()
@@ -76,6 +79,21 @@ pub async fn open(shared: &Shared, from: &str, to: &Arc<StoreHandle>, why: &str)
     side.unseal(group, Some((new.epoch, Standing::Open)), Instant::now() + UNSEAL).await?;
     side.execute(&format!("DELETE FROM switchover.intents WHERE group_name = {}", literal(group))).await?;
     Ok(Some(Opened { authority: new.authority, epoch: new.epoch }))
+}
+
+/// Takes the seal off a store whose own row says that it serves: whoever opened it may have died before he did, and the other
+/// store cannot be asked.
+///
+/// # Errors
+/// As the store's.
+pub async fn unseal(shared: &Shared, authority: &str) -> Result<(), PairError> {
+    let settings = &shared.settings;
+    let Some(store) = settings.stores.iter().find(|s| s.name() == authority) else { return Ok(()) };
+    let mut side = Side::connect(store, &settings.tables).await?;
+    let rows = side.rows(&settings.group).await?;
+    let record = rows.record.filter(|r| r.standing == Standing::Open && r.authority == authority);
+    let Some(record) = record.filter(|_| !rows.intent.is_some_and(|i| i.is_live())) else { return Ok(()) };
+    side.unseal(&settings.group, Some((record.epoch, Standing::Open)), Instant::now() + UNSEAL).await.map(drop)
 }
 
 /// Waits until the applier, wherever it runs, has applied what it holds.
@@ -163,12 +181,19 @@ pub async fn take_back(shared: &Shared, authority: &str) -> Result<Report, PairE
     let unclear = |text: String| PairError::Unclear(text);
     let epoch = new.rows(group).await?.record.map(|r| r.epoch);
     let record = old.rows(group).await?.record;
-    let (Some(epoch), Some(record)) = (epoch, record) else {
+    let (Some(epoch), Some(mut record)) = (epoch, record) else {
         return Err(unclear(format!("{group} has no row in switchover.groups")));
     };
     let noted = noted(new, group, old.name()).await?;
     let noted =
         noted.ok_or_else(|| unclear(format!("{authority} has no note of how it took over from {}", old.name())))?;
+    let shut = Record { epoch: epoch.saturating_sub(1), standing: Standing::Sealed, ..record.clone() };
+    if record != shut {
+        if !old.replace(group, (record.epoch, record.standing), &shut).await? {
+            return Err(unclear(format!("the row of {} has changed meanwhile", old.name())));
+        }
+        record = shut;
+    }
     if !old.seal(group, &record.token, (record.epoch, record.standing), Instant::now() + UNSEAL).await? {
         return Err(unclear(format!("the row of {} has changed meanwhile", old.name())));
     }

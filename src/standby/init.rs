@@ -114,7 +114,7 @@ pub async fn init(request: &Request) -> Result<Report, InitError> {
     for store in [&mut authority, &mut standby] {
         make_schema(store, &mut report).await?;
         if store.log == ChangeLog::Journal {
-            journal_start::make(store, &mut report).await?;
+            journal_start::make(store, &request.group, &mut report).await?;
         }
     }
     let ours = catalog::read(&mut authority.backend, &request.tables).await.map_err(|e| authority.failed(e))?;
@@ -129,6 +129,9 @@ pub async fn init(request: &Request) -> Result<Report, InitError> {
     report.problems.extend(check::differences(&ours, &theirs));
     let problems = journal_start::tables(&mut authority, &ours).await?;
     report.problems.extend(problems);
+    if authority.log == ChangeLog::Binlog {
+        report.problems.extend(check::authority_engines(&ours));
+    }
     let warnings = journal_start::tables(&mut standby, &theirs).await?;
     report.warnings.extend(warnings);
     report.problems.extend(check::standby_tables(&theirs));
@@ -179,6 +182,9 @@ pub async fn end(request: &Request) -> Result<(), PairError> {
             side.execute(&format!("DELETE FROM switchover.{table} WHERE group_name = {}", literal(&request.group)))
                 .await?;
         }
+        // (where there is a journal: it waits for this group no longer)
+        let reader = format!("DELETE FROM switchover.journal_readers WHERE group_name = {}", literal(&request.group));
+        let _ = side.execute(&reader).await;
         side.unseal(&request.group, None, tokio::time::Instant::now() + LIMIT).await?;
     }
     Ok(())

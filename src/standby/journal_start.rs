@@ -9,6 +9,7 @@ use super::catalog::Catalog;
 use super::check::Problem;
 use super::init::{InitError, Report, Store};
 use crate::backend::connection::QueryError;
+use crate::changes::journal::entry::put_hex;
 use crate::changes::journal::schema::{self, HAS_GATE, HAS_SEQUENCE, READ_SECRET, SEQUENCE, STATEMENTS};
 use crate::changes::journal::table::{Table, TableError};
 use crate::config::model::ChangeLog;
@@ -34,26 +35,44 @@ pub(super) async fn settings(store: &mut Store, report: &mut Report) -> Result<(
 /// What of the journal is not there: then nothing can be entered.
 pub(super) async fn missing(store: &mut Store) -> Result<Vec<Problem>, InitError> {
     let tables = "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'switchover' \
-                  AND TABLE_NAME IN ('journal', 'journal_next', 'secrets', 'barriers')";
-    let there = store.one(tables).await? == "4"
+                  AND TABLE_NAME IN ('journal', 'journal_next', 'journal_open', 'journal_readers', 'secrets', 'barriers')";
+    let there = store.one(tables).await? == "6"
         && store.one(HAS_GATE).await? == "1"
         && !store.run(READ_SECRET).await?.is_empty();
     let what = format!("{} has no journal, or not all of it", store.name);
     Ok(if there { Vec::new() } else { vec![(what, "switchover init".to_owned())] })
 }
 
+/// What an account of the application may do with the journal, and no more.
+#[must_use]
+pub fn application_grants(account: &str) -> Vec<String> {
+    let grant = |rights: &str, table: &str| format!("GRANT {rights} ON switchover.{table} TO {account}");
+    vec![
+        grant("INSERT", "journal"),
+        grant("INSERT, SELECT", "journal_ids"),
+        grant("UPDATE, SELECT", "journal_next"),
+        grant("INSERT, SELECT, DELETE", "journal_open"),
+    ]
+}
+
 /// Makes the tables of the journal, its ids, its secret and its gate.
-pub(super) async fn make(store: &mut Store, report: &mut Report) -> Result<(), InitError> {
+pub(super) async fn make(store: &mut Store, group: &str, report: &mut Report) -> Result<(), InitError> {
     let secret: String = (0..2).map(|_| crate::changes::journal::new_uuid().to_string()).collect();
     let secret = format!("INSERT IGNORE INTO switchover.secrets VALUES ('journal', X'{secret}')");
-    if matches!(missing(store).await, Ok(missing) if missing.is_empty()) {
-        return Ok(());
-    }
-    let gate = schema::gate(super::seal::JOURNAL_REFUSAL);
     // the sequence before anybody can write: whether it is there decides where ids come from
     let mut statements = vec!["USE switchover", SEQUENCE];
     statements.extend(STATEMENTS);
     statements.push(&secret);
+    // nothing may go that this group has not read, from here on
+    let mut name = String::new();
+    put_hex(&mut name, group.as_bytes());
+    let reader = format!("INSERT IGNORE INTO switchover.journal_readers VALUES ({name}, 0)");
+    if matches!(missing(store).await, Ok(missing) if missing.is_empty()) {
+        store.run(&reader).await?;
+        return Ok(());
+    }
+    let gate = schema::gate(super::seal::JOURNAL_REFUSAL);
+    statements.push(&reader);
     if store.one(HAS_GATE).await? == "0" {
         statements.push(&gate);
     }
@@ -81,10 +100,7 @@ pub(super) async fn make(store: &mut Store, report: &mut Report) -> Result<(), I
             "on the default store, whose setting sessions have everywhere: SET GLOBAL tx_isolation = 'READ-COMMITTED'";
         report.warnings.push((what, mend.to_owned()));
     }
-    let mend = format!(
-        "GRANT INSERT, SELECT ON switchover.journal, switchover.journal_ids and switchover.journal_next, on {}",
-        store.name
-    );
+    let mend = format!("on {}, for each of them: {}", store.name, application_grants("ACCOUNT").join("; "));
     report.warnings.push((
         "the application's accounts enter what they write themselves: they need to be allowed to".to_owned(),
         mend,

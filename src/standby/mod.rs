@@ -35,7 +35,7 @@ pub mod fallback;
 pub mod health;
 pub mod images;
 pub mod init;
-mod journal_start;
+pub mod journal_start;
 pub mod lease;
 pub mod left_behind;
 pub mod log;

@@ -355,7 +355,7 @@ impl Pair {
                 }
                 Verdict::Returned { authority, .. } => {
                     let text = format!(
-                        "both stores are open, {authority} is the newer authority: what the other has of its own is to be settled first"
+                        "{authority} has taken over from the other store: what that has of its own is to be settled first"
                     );
                     return Err(PairError::Unclear(text));
                 }

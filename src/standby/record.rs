@@ -7,8 +7,14 @@
 //! decided     sealed   E+1         open     E+1      the only decision: this one row
 //! settled     standby  E+1         open     E+1
 //! given up    sealed   E+1         standby  E+2      then: open E+2 on the old one
-//! fallen back open     E           open     E+1      the old one could not be asked: it is sealed when it returns
+//! fallen back open     E           open     E+2      the old one could not be asked,
+//!             sealed   E+1         open     E+2      whatever had begun there
+//! returned    sealed   E+1         open     E+2      it is sealed, and what it had alone is settled; then standby  E+2
 //! ```
+//!
+//! A fallback skips an epoch: at E+1 an old authority that had been sealed for a cutover would look as if the new one had caught up
+//! with it. And the row of a returned authority moves on before its seal is touched: who looked at it before the fallback, and acts
+//! only now, finds another than he saw.
 //!
 //! [`verdict`] reads both rows and nothing else (RULES.md 46): what a restart does follows from it.
 
@@ -211,7 +217,7 @@ pub enum Verdict {
         /// The epoch that both are to have.
         epoch: u64,
     },
-    /// Both are open: a standby was opened while the old authority could not be asked.
+    /// A standby was opened while the old authority could not be asked: that has something alone, perhaps.
     Returned {
         /// The newer authority.
         authority: String,
@@ -264,12 +270,13 @@ fn one_way((name, one): (&str, &Record), (other_name, other): (&str, &Record)) -
     let (authority, epoch) = (name.to_owned(), one.epoch);
     match (one.standing, other.standing) {
         (Open, Standby) if one.epoch == other.epoch => Some(Verdict::Settled { authority, epoch }),
-        (Open, Standby | Sealed) if one.epoch >= other.epoch => Some(Verdict::Decided { authority, epoch }),
+        (Open, Standby) if one.epoch > other.epoch => Some(Verdict::Decided { authority, epoch }),
+        (Open, Sealed) if one.epoch == other.epoch => Some(Verdict::Decided { authority, epoch }),
         (Open | Sealed, Standby) if one.epoch < other.epoch => Some(Verdict::GivenUp { authority, epoch: other.epoch }),
         (Sealed, Standby) if one.epoch == other.epoch + 1 => {
             Some(Verdict::Undecided { from: authority, to: other_name.to_owned(), epoch: other.epoch })
         }
-        (Open, Open) if one.epoch > other.epoch => Some(Verdict::Returned { authority, epoch }),
+        (Open, Open | Sealed) if one.epoch > other.epoch => Some(Verdict::Returned { authority, epoch }),
         _ => None,
     }
 }
@@ -301,8 +308,10 @@ mod tests {
         assert_eq!(of((Sealed, 6), (Standby, 7)), Verdict::GivenUp { authority: a(), epoch: 7 });
         assert_eq!(of((Open, 5), (Standby, 7)), Verdict::GivenUp { authority: a(), epoch: 7 });
         assert_eq!(of((Open, 7), (Standby, 7)), Verdict::Settled { authority: a(), epoch: 7 });
-        assert_eq!(of((Open, 5), (Open, 6)), Verdict::Returned { authority: b(), epoch: 6 });
-        assert_eq!(of((Sealed, 5), (Open, 6)), Verdict::Decided { authority: b(), epoch: 6 });
+        for fallen in [(Open, 5), (Sealed, 5), (Sealed, 6)] {
+            assert_eq!(of(fallen, (Open, 7)), Verdict::Returned { authority: b(), epoch: 7 });
+        }
+        assert_eq!(of((Standby, 7), (Open, 7)), Verdict::Settled { authority: b(), epoch: 7 });
         for pair in [
             ((Open, 5), (Open, 5)),
             ((Standby, 5), (Standby, 5)),

@@ -15,8 +15,11 @@ use super::partition::split;
 use super::reader::{Read, Reader};
 use super::rounds::{self, Failed, Part, Stamp};
 use super::schema::{PARTS, literal};
+use crate::backend::connection::QueryError;
 use crate::backend::control::{self, ControlError};
 use crate::backend::{Backend, StoreHandle};
+use crate::changes::journal::intent::{self, SettleError};
+use crate::changes::journal::purge;
 use crate::changes::{Item, LogError, Stop};
 use crate::entry::{Position, Transaction, Uuid};
 
@@ -27,6 +30,8 @@ const ROUND_TRANSACTIONS: usize = 2_000;
 pub(super) const BEAT: Duration = Duration::from_secs(1);
 /// Beats between two writes of a position alone.
 const POSITION_BEATS: u32 = 5;
+/// Beats between two looks at what of a journal may go, and at what dead writers left in it.
+const TIDY_BEATS: u32 = 10;
 /// Transactions that go alone after a round did not fit.
 const CAREFUL: usize = ROUND_TRANSACTIONS;
 
@@ -43,6 +48,8 @@ pub(super) struct Tenure {
     carried: Option<Position>,
     /// When the newest transaction that is applied committed.
     latest: Option<u32>,
+    /// What keeps the authority's journal small, while it runs.
+    tidying: Option<tokio::task::JoinHandle<()>>,
 }
 
 /// What the log had ready.
@@ -100,7 +107,7 @@ impl Tenure {
             workers.push(rounds::connect(standby, group).await?);
         }
         let (catalog, beat) = (Catalog::new(), Instant::now());
-        Ok(Tenure { own, term, resume, catalog, workers, beats: 0, beat, carried: None, latest: None })
+        Ok(Tenure { own, term, resume, catalog, workers, beats: 0, beat, carried: None, latest: None, tidying: None })
     }
 
     /// Round after round, until trouble.
@@ -280,6 +287,14 @@ impl Tenure {
         if self.carried.is_some() && self.beats.is_multiple_of(POSITION_BEATS) {
             self.write_position(applier).await?;
         }
+        // (only what is written on the standby counts as applied)
+        if let (Position::Journal { id, .. }, None) = (&self.resume.position, &self.carried)
+            && self.beats.is_multiple_of(TIDY_BEATS)
+            && self.tidying.as_ref().is_none_or(tokio::task::JoinHandle::is_finished)
+        {
+            let (authority, group) = (Arc::clone(&applier.settings.authority), applier.settings.group.clone());
+            self.tidying = Some(tokio::task::spawn_local(tidy(authority, group, *id)));
+        }
         let entries = lag(&applier.settings.authority, &self.resume.position).await;
         let entries = entries.unwrap_or(0);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
@@ -336,6 +351,24 @@ impl Tenure {
             literal(&skip.by)
         );
         self.mark_alone(applier, skip.after.clone(), Some(&further)).await
+    }
+}
+
+/// Takes away what of a journal every group has applied, and settles what writers that are gone left half-way.
+async fn tidy(authority: Arc<StoreHandle>, group: String, applied: u64) {
+    match purge::step(&authority, &group, applied, purge::KEEP).await {
+        Ok(0) => {}
+        Ok(gone) => tracing::debug!(group, gone, "entries of the journal that are applied were taken away"),
+        Err(error) => tracing::debug!(group, %error, "the journal is not purged"),
+    }
+    match intent::settle(&authority, None).await {
+        Ok(0) => {}
+        Ok(settled) => {
+            tracing::warn!(group, settled, "writes whose writer was gone were entered from the rows that are there")
+        }
+        // a journal of before there were intents has none
+        Err(SettleError::Query(QueryError::Refused(e))) if e.code == 1146 => {}
+        Err(error) => tracing::warn!(group, %error, "a write whose writer is gone is not settled"),
     }
 }
 

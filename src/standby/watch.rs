@@ -310,6 +310,7 @@ impl Watcher {
             }
             Verdict::Unclear(_) => {
                 self.unsettled = None;
+                self.unseal().await;
                 TICK
             }
             Verdict::Undecided { .. } | Verdict::Decided { .. } | Verdict::GivenUp { .. } => {
@@ -567,6 +568,16 @@ impl Watcher {
         let states = self.health.iter().zip(stores).map(|(h, s)| (s.name().to_owned(), h.state()));
         view.health = states.collect();
         view.unreachable = errors.filter_map(|(seen, s)| Some((s.name().to_owned(), seen.error.clone()?))).collect();
+    }
+
+    /// The other store cannot be asked, and sessions meet a seal: whoever gave that store up died before this one was open.
+    async fn unseal(&mut self) {
+        let gate = &self.shared.settings.gate;
+        let seals = gate.seals();
+        if seals > self.seals && fallback::unseal(&self.shared, &self.authority).await.is_ok() {
+            self.seals = seals;
+            gate.changed();
+        }
     }
 
     /// Brings to its end what nobody conducts.

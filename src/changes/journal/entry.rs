@@ -113,6 +113,12 @@ impl Entry {
         mac
     }
 
+    /// Its HMAC.
+    #[must_use]
+    pub fn tag(&self, secret: &Secret) -> Vec<u8> {
+        self.mac(secret).finalize().into_bytes().to_vec()
+    }
+
     /// Whether `tag` is its HMAC; takes as long for any.
     #[must_use]
     pub fn is_signed_by(&self, secret: &Secret, tag: &[u8]) -> bool {
@@ -121,7 +127,7 @@ impl Entry {
 
     /// `(id, …)` for VALUES: hexadecimal literals only, which mean the same under every sql_mode and character set.
     pub fn put(&self, out: &mut String, id: &str, secret: &Secret) {
-        let tag = self.mac(secret).finalize().into_bytes();
+        let tag = self.tag(secret);
         out.push('(');
         out.push_str(id);
         for bytes in [&self.uuid.0, self.group.as_bytes(), &self.transaction.0] {

@@ -14,6 +14,8 @@
 //! | [`entry`] | the grammar of an entry, its HMAC, the SQL that writes it |
 //! | [`codec`] | row changes ⇄ an entry's payload |
 //! | [`table`] | a table of the authority: what is selected of it, and how it is read |
+//! | [`intent`] | tables whose engine has no transactions: an intent before the write, settled where its writer is gone |
+//! | [`purge`] | takes away what every group has applied |
 //! | [`record`] | a write → what is read before and after it → what changed |
 //! | [`log`] | entries → whole transactions, in commit order |
 //!
@@ -37,7 +39,9 @@
 
 pub mod codec;
 pub mod entry;
+pub mod intent;
 pub mod log;
+pub mod purge;
 pub mod record;
 pub mod schema;
 pub mod table;

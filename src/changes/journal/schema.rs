@@ -5,6 +5,9 @@
 //! - `journal_ids`, a sequence, gives them ids; `journal_next`, a row, where the store has no sequences. Never AUTO_INCREMENT:
 //!   the client would see it in LAST_INSERT_ID (RULES.md 45).
 //! - `secrets`: what entries are signed with. The control account's alone.
+//! - `journal_open`: intents of writes of tables whose engine has no transactions. The application's accounts may SELECT, INSERT and
+//!   DELETE.
+//! - `journal_readers`: how far each group's standby is. The control account's.
 //! - `barriers`: a row per group, written between reading entries and applying them (RULES.md 30).
 //! - the trigger `journal_gate`: an entry is let in while the store's own row of `switchover.groups` says that it serves the group.
 //!
@@ -16,7 +19,7 @@
 use super::entry::Kind;
 
 /// The statements that make it; running them again changes nothing.
-pub const STATEMENTS: [&str; 5] = [
+pub const STATEMENTS: [&str; 7] = [
     "CREATE TABLE IF NOT EXISTS switchover.journal (
   id BIGINT UNSIGNED NOT NULL PRIMARY KEY,
   uuid BINARY(16) NOT NULL,
@@ -43,7 +46,25 @@ pub const STATEMENTS: [&str; 5] = [
   group_name VARBINARY(64) NOT NULL PRIMARY KEY,
   written BIGINT UNSIGNED NOT NULL
 ) ENGINE = InnoDB",
+    OPEN,
+    READERS,
 ];
+
+/// Writes under way of tables whose engine has no transactions.
+pub const OPEN: &str = "CREATE TABLE IF NOT EXISTS switchover.journal_open (
+  uuid BINARY(16) NOT NULL PRIMARY KEY,
+  lock_name VARBINARY(64) NOT NULL,
+  group_name VARBINARY(64) NOT NULL,
+  payload LONGBLOB NOT NULL,
+  mac BINARY(32) NOT NULL,
+  KEY (lock_name)
+) ENGINE = InnoDB";
+
+/// Up to which entry each group's standby has applied.
+pub const READERS: &str = "CREATE TABLE IF NOT EXISTS switchover.journal_readers (
+  group_name VARBINARY(64) NOT NULL PRIMARY KEY,
+  id BIGINT UNSIGNED NOT NULL
+) ENGINE = InnoDB";
 
 /// Where the store knows sequences: cheaper than a row that every writer changes, and no conflict under snapshot isolation
 /// (RULES.md 37 and 38). Elsewhere it is a syntax error, and the row it is.

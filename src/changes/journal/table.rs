@@ -25,6 +25,8 @@ pub struct Table {
     pub uniques: Option<Vec<Vec<usize>>>,
     /// The column that has AUTO_INCREMENT.
     pub auto: Option<usize>,
+    /// Whether what is written of it can be undone.
+    pub transactional: bool,
 }
 
 /// Why the rows of a table cannot be recorded.
@@ -72,8 +74,10 @@ impl Table {
         if cell(about, 2) != "BASE TABLE" {
             return Err(unfit("is no plain table"));
         }
-        if !["innodb", "oceanbase"].iter().any(|engine| cell(about, 3).eq_ignore_ascii_case(engine)) {
-            return Err(unfit("has an engine without transactions"));
+        let is = |engines: &[&str]| engines.iter().any(|engine| cell(about, 3).eq_ignore_ascii_case(engine));
+        let transactional = is(&["innodb", "oceanbase"]);
+        if !transactional && !is(&["myisam", "aria", "memory"]) {
+            return Err(unfit("has an engine that is not known"));
         }
         let table = TableName { database: cell(about, 0).to_owned(), name: cell(about, 1).to_owned() };
         let (columns, auto) = columns(backend, &of).await?;
@@ -99,7 +103,15 @@ impl Table {
             return Err(unfit(what));
         }
         let types = columns.iter().map(logged).collect();
-        Ok(Table { columns, shape: Arc::new(Shape { name: table, types }), key, only_key, uniques, auto })
+        Ok(Table {
+            columns,
+            shape: Arc::new(Shape { name: table, types }),
+            key,
+            only_key,
+            uniques,
+            auto,
+            transactional,
+        })
     }
 
     /// Its name.
@@ -382,6 +394,7 @@ pub(crate) mod testing {
             only_key,
             uniques,
             auto: auto.then_some(0),
+            transactional: true,
         }
     }
 }

@@ -1,8 +1,6 @@
-//! The 27 rules that real servers taught (a file per section of the list), each a test that fails if it is broken.
+//! The rules that real servers taught (a file per section of the list), each a test that fails if it is broken.
 //!
-//! `drivers` holds what drivers' own test suites found.
-//!
-//! Where a rule is tested elsewhere, the header of its section's file says where.
+//! `drivers` holds what drivers' own test suites found. `docs/rules.md` says which test proves which rule, wherever it stands.
 
 mod cached_columns;
 mod drivers;
@@ -14,5 +12,6 @@ mod prepared;
 mod retries;
 mod session_state;
 mod session_tracking;
+mod standby;
 mod transactions;
 mod two_stores;

@@ -210,7 +210,7 @@ async fn an_open_transaction_makes_it_give_up() {
     let kept = Kept::start(TABLES, &[]);
     kept.authority.sql("CREATE DATABASE o");
     kept.authority.sql("CREATE TABLE o.other (id INT PRIMARY KEY)");
-    kept.proxy.edit_config(|text| text.replace("    standby: new\n", "    standby: new\n    drain_timeout: 700ms\n"));
+    kept.proxy.edit_config(|text| text.replace("    standby: new\n", "    standby: new\n    drain_timeout: 1500ms\n"));
     eventually("it is read", || kept.proxy.status()["epoch"] == 2);
     let connect =
         || async { Conn::new(crate::support::mariadb::opts(kept.proxy.port).db_name(Some("d"))).await.unwrap() };
@@ -223,7 +223,7 @@ async fn an_open_transaction_makes_it_give_up() {
         let binary = env!("CARGO_BIN_EXE_switchover");
         std::process::Command::new(binary).arg("--config").arg(config_path).args(["flag", "analytics", "new"]).output()
     });
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
     // a write of the group waits meanwhile, one of another table does not
     let held = tokio::spawn(async move {
         let began = Instant::now();

@@ -125,8 +125,13 @@ async fn reads(port: u16, over: Arc<AtomicBool>, ledger: Arc<Ledger>) {
 
 /// Runs clients while `fail` does its work on the authority, until writes have gone on at the standby for a while.
 async fn through(kept: &mut Kept, fail: impl FnOnce(&mut Kept)) -> Arc<Ledger> {
+    through_from(kept, 1, fail).await
+}
+
+/// The same, with ids from `first` on.
+async fn through_from(kept: &mut Kept, first: u64, fail: impl FnOnce(&mut Kept)) -> Arc<Ledger> {
     let (over, ledger, start) = (Arc::new(AtomicBool::new(false)), Arc::new(Ledger::default()), Instant::now());
-    ledger.next.store(1, Ordering::Relaxed);
+    ledger.next.store(first, Ordering::Relaxed);
     let port = kept.proxy.port;
     let mut tasks: Vec<_> =
         (1..=4).map(|n| tokio::spawn(writes(port, n, Arc::clone(&over), Arc::clone(&ledger), start))).collect();
@@ -198,6 +203,26 @@ pub(super) async fn is_given_up(mut kept: Kept) {
     eventually("both are the same again", || same(&kept.authority, &kept.standby));
 }
 
+/// Again and again: killed, given up, back, and forward again by an operator.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_authority_may_be_given_up_again_and_again() {
+    let mut kept = moved(AUTO);
+    let mut gaps = Vec::new();
+    let rounds = if long() { 30 } else { 2 };
+    for round in 0..rounds {
+        let ledger = through_from(&mut kept, 1 + round * 1_000_000, |kept| kept.standby.kill()).await;
+        nothing_is_lost(&kept, &ledger);
+        gaps.push(ledger.gap.load(Ordering::Relaxed));
+        kept.standby.restart();
+        eventually("it can go forward", || kept.proxy.cli(&["flag", "analytics", "new"]).ok);
+        eventually("legacy follows", || kept.show()["state"] == "applying");
+    }
+    gaps.sort_unstable();
+    eprintln!("{rounds} fallbacks, longest time without an acknowledgement of each, ms: {gaps:?}");
+    let same = |a: &Server, b: &Server| a.sql("CHECKSUM TABLE d.t EXTENDED") == b.sql("CHECKSUM TABLE d.t EXTENDED");
+    eventually("both are the same", || same(&kept.authority, &kept.standby));
+}
+
 /// The same with `pool: transaction`; and a session that only waited, whatever it had last done there, goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_share_connections_survive_a_killed_authority() {
@@ -251,6 +276,8 @@ async fn nothing_fails_that_could_wait() {
         }
         conns[1].query_drop("BEGIN").await.unwrap();
         kept.standby.kill();
+        // (what is sent in the moment of its death is under way, for all that anybody knows)
+        tokio::time::sleep(Duration::from_millis(100)).await;
         let texts = [
             "INSERT INTO t VALUES (1, 1)",
             "INSERT INTO t VALUES (2, 1)",
@@ -302,6 +329,33 @@ async fn a_frozen_authority_is_given_up() {
     let same = |a: &Server, b: &Server| a.sql("CHECKSUM TABLE d.t EXTENDED") == b.sql("CHECKSUM TABLE d.t EXTENDED");
     eventually("both are the same", || same(&kept.authority, &kept.standby));
     assert_eq!(authority(&kept.proxy)["store"], "legacy");
+}
+
+/// A proxy that dies as soon as it has decided leaves a store that serves, and is sealed: the next one opens it, without the other.
+#[test]
+fn a_fallback_whose_proxy_died_is_ended_by_the_next() {
+    let mut kept = moved(AUTO);
+    kept.proxy.kill();
+    kept.standby.kill();
+    // what the decision is, without what follows it
+    let decided = "UPDATE switchover.groups SET epoch = epoch + 2, authority = 'legacy', state = 'open'";
+    let note = "INSERT INTO switchover.fallbacks \
+                SELECT group_name, epoch + 2, 'new', '0-12-1', '', '0-11-1', NOW(6), 'open' FROM switchover.groups";
+    for sql in
+        [note, decided, "UPDATE switchover.leases SET term = term + 1", "UPDATE switchover.marks SET term = term + 1"]
+    {
+        kept.authority.sql(sql);
+    }
+    assert!(
+        kept.authority.try_sql(Some("d"), "INSERT INTO t VALUES (1, 1)").unwrap_err().to_string().contains("sealed")
+    );
+    kept.proxy.restart();
+    // (until that is known a write is not acknowledged)
+    eventually("it knows that it goes on alone", || authority(&kept.proxy)["acks"] == "degraded");
+    let began = Instant::now();
+    let written = clients::mariadb(kept.proxy.port, &["-Dd", "-e", "INSERT INTO t VALUES (2, 1)"]);
+    assert!(written.ok && began.elapsed() < Duration::from_secs(9), "{}\n{}", written.stderr, kept.proxy.log());
+    assert_eq!(kept.authority.sql("SELECT id FROM d.t")[0][0], "2");
 }
 
 /// `fallback: manual`: nothing moves by itself; `--force` gives the authority up, and what it had alone is settled on its return.

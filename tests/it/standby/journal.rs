@@ -429,27 +429,35 @@ async fn init_begins_a_journal() {
         statements(server, SCHEMA);
         server.sql("CREATE TABLE d.plain (id INT PRIMARY KEY) ENGINE = InnoDB");
     }
-    authority.sql("ALTER TABLE d.plain ENGINE = Aria");
+    authority.sql("ALTER TABLE d.plain DROP PRIMARY KEY");
     authority.sql("CREATE TRIGGER d.x BEFORE INSERT ON d.t FOR EACH ROW SET NEW.n = 1");
     let proxy = Proxy::start(|port| journaled(port, &authority, &standby, &["legacy"]));
     let mut c = proxy.connect("d").await;
     let early = c.query_drop("INSERT INTO t VALUES (1, 1, 'early')").await.unwrap_err();
     assert!(early.to_string().contains("switchover init analytics"), "{early}");
     let refused = proxy.cli(&["init"]);
-    for words in
-        ["innodb_flush_log_at_trx_commit = 2", "d.plain has an engine without transactions", "d.t has triggers"]
-    {
+    for words in ["innodb_flush_log_at_trx_commit = 2", "d.plain has no primary key", "d.t has triggers"] {
         assert!(!refused.ok && refused.stdout.contains(words), "{words}: {}", refused.stdout);
     }
-    for sql in
-        ["SET GLOBAL innodb_flush_log_at_trx_commit = 1", "ALTER TABLE d.plain ENGINE = InnoDB", "DROP TRIGGER d.x"]
-    {
+    for sql in [
+        "SET GLOBAL innodb_flush_log_at_trx_commit = 1",
+        "ALTER TABLE d.plain ADD PRIMARY KEY (id), ENGINE = Aria",
+        "DROP TRIGGER d.x",
+    ] {
         authority.sql(sql);
     }
     authority.sql("INSERT INTO d.t VALUES (1, 1, 'a')");
     let differs = proxy.cli(&["init"]);
     assert!(!differs.ok && differs.stdout.contains("d.t differs: 1 rows on legacy, 0 on new"), "{}", differs.stdout);
     standby.sql("INSERT INTO d.t VALUES (1, 1, 'a')");
+    let printed = proxy.cli(&["init", "--print"]).text();
+    for words in [
+        "TABLE IF NOT EXISTS switchover.journal (",
+        "switchover.journal_open (",
+        "GRANT INSERT, SELECT, DELETE ON switchover.journal_open",
+    ] {
+        assert!(printed.contains(words), "{words}: {printed}");
+    }
     let begun = proxy.cli(&["init"]);
     assert!(begun.ok && begun.stdout.contains("the copy begins at journal/0/"), "{}{}", begun.stdout, begun.stderr);
     let kept = Kept { authority, standby, proxy };
@@ -460,4 +468,30 @@ async fn init_begins_a_journal() {
     kept.assert_same();
     let again = kept.proxy.cli(&["init"]);
     assert!(again.ok && again.stdout.contains("has begun already"), "{}", again.stdout);
+}
+
+/// What every group has applied goes, when it is old; the entry that a position names stays, and what a transaction in flight needs.
+#[tokio::test]
+async fn what_is_applied_is_purged() {
+    let mut kept = kept(Ids::Sequence, START);
+    let mut c = kept.proxy.connect("d").await;
+    for n in 0..20 {
+        c.query_drop(format!("INSERT INTO t VALUES ({n}, {n}, 'a')")).await.unwrap();
+    }
+    catch_up(&kept);
+    let count = || kept.authority.sql("SELECT COUNT(*) FROM switchover.journal")[0][0].clone();
+    let mut late = kept.authority.connect().await;
+    // a group that reads later keeps what it has not read
+    kept.authority.sql(journal::schema::READERS);
+    kept.authority.sql("INSERT INTO switchover.journal_readers VALUES ('slow', 10)");
+    late.query_drop("UPDATE switchover.journal SET made_at = made_at - 3600").await.unwrap();
+    eventually("those below the slower group's position go", || count() == "11");
+    kept.authority.sql("DELETE FROM switchover.journal_readers WHERE group_name = 'slow'");
+    eventually("one is left", || count() == "1");
+    kept.proxy.restart();
+    let mut c = kept.proxy.connect("d").await;
+    c.query_drop("DELETE FROM t WHERE id < 10").await.unwrap();
+    catch_up(&kept);
+    kept.assert_same();
+    assert_eq!(kept.authority.sql("SELECT COUNT(*) FROM switchover.journal")[0][0], "2", "a young entry has gone");
 }

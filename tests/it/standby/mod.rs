@@ -10,6 +10,7 @@ mod journal;
 mod journal_cutover;
 mod lease;
 mod recorded;
+mod recorded_alone;
 mod recorded_forms;
 mod recorded_prepared;
 mod seekdb;

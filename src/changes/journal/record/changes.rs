@@ -115,7 +115,8 @@ fn all_that_changed(did: Did, list: Vec<Change>) -> Result<Vec<Change>, &'static
 }
 
 /// The change of all rows together, by key: deletes first.
-fn net(table: &Table, before: Vec<Row>, after: Vec<Row>) -> Vec<Change> {
+#[must_use]
+pub fn net(table: &Table, before: Vec<Row>, after: Vec<Row>) -> Vec<Change> {
     let mut there = keyed(table, before);
     let mut list = Vec::new();
     for row in after {

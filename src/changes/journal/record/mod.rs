@@ -20,8 +20,8 @@
 mod changes;
 mod questions;
 
-pub use changes::changes;
-pub use questions::{by_keys, later, plan};
+pub use changes::{changes, net};
+pub use questions::{Alone, Rows, afterwards, alone, by_keys, later, plan};
 
 use crate::entry::Row;
 

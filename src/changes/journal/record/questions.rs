@@ -38,6 +38,50 @@ pub fn plan(write: &Write, sql: &[u8], table: &Table) -> Result<Plan, String> {
     }
 }
 
+/// How the rows after a write without a transaction are found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rows {
+    /// By the keys of those before it.
+    ByKeys,
+    /// By this condition.
+    By(Vec<u8>),
+    /// By this condition, if there is one, or a key of this column that is greater than any before.
+    Above(Option<Vec<u8>>, String),
+}
+
+/// What to ask around a write of a table whose engine has no transactions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alone {
+    /// The question before it; none where no row can be there.
+    pub before: Option<Vec<u8>>,
+    /// Which rows are to be looked for afterwards.
+    pub rows: Rows,
+}
+
+/// What to ask around a write that cannot be undone: only what is certain to find its rows.
+///
+/// # Errors
+/// Why they cannot be told.
+pub fn alone(write: &Write, sql: &[u8], table: &Table) -> Result<Alone, String> {
+    let of = Statement { write, sql, table };
+    if let Some(why) = write.loose {
+        return Err(format!(
+            "its table has no transactions to undo it, should its rows be others than were read before ({why})"
+        ));
+    }
+    if write.select.is_some() {
+        return Err("its table has no transactions, and its rows come from a query".to_owned());
+    }
+    let key = |a: &Assigned| table.column(&a.column).is_none_or(|at| table.key.contains(&at));
+    if write.assigned.iter().any(key) {
+        return Err("its table has no transactions, and it changes the primary key".to_owned());
+    }
+    match write.verb {
+        Verb::Update | Verb::Delete => Ok(Alone { before: Some(of.select(of.condition(), false)), rows: Rows::ByKeys }),
+        Verb::Insert { .. } | Verb::Replace => of.insert_alone(),
+    }
+}
+
 /// The question for the rows of these keys after the write.
 #[must_use]
 pub fn by_keys(table: &Table, rows: &[Row]) -> Vec<u8> {
@@ -48,6 +92,24 @@ fn where_(table: &Table, condition: &str) -> Vec<u8> {
     let mut sql = format!("SELECT {} FROM {} WHERE {condition}", table.selected(), table.name().quoted()).into_bytes();
     sql.extend(ALL);
     sql
+}
+
+/// The question for the rows after a write without a transaction; `greatest` is the greatest key before it.
+#[must_use]
+pub fn afterwards(rows: &Rows, table: &Table, before: &[Row], greatest: &str) -> Option<Vec<u8>> {
+    let condition = match rows {
+        Rows::ByKeys if before.is_empty() => return None,
+        Rows::ByKeys => return Some(by_keys(table, before)),
+        Rows::By(found) => found.clone(),
+        Rows::Above(found, name) => {
+            let above = format!("{name} > {greatest}").into_bytes();
+            found.iter().chain([&above]).cloned().collect::<Vec<_>>().join(b" OR ".as_slice())
+        }
+    };
+    let mut sql = format!("SELECT {} FROM {} WHERE ", table.selected(), table.name().quoted()).into_bytes();
+    sql.extend(condition);
+    sql.extend(ALL);
+    Some(sql)
 }
 
 /// The question for the rows after the write, where it depends on what the write did; none where there are no such rows.
@@ -376,6 +438,39 @@ impl Statement<'_> {
         };
         let found = found.join(b" OR ".as_slice());
         Ok(Plan::new(how, Some(self.select(Some(&found), true)), After::Read(self.select(Some(&found), false))))
+    }
+
+    /// An INSERT or REPLACE of a table without transactions.
+    fn insert_alone(&self) -> Result<Alone, String> {
+        self.fits()?;
+        let any = !matches!(self.write.verb, Verb::Insert { ignore: false, upsert: false });
+        let (mut found, mut made) = (Vec::new(), false);
+        let uniques = match (&self.table.uniques, any) {
+            (_, false) => Vec::new(),
+            (Some(uniques), true) => uniques.clone(),
+            (None, true) => return Err("the table has a unique key of parts of columns, or of expressions".to_owned()),
+        };
+        let repeats = |e: &Expr| matches!(e, Expr::Repeats(_));
+        for row in &self.write.rows {
+            for key in std::iter::once(&self.table.key).chain(&uniques) {
+                if key.iter().any(|at| self.place(*at).and_then(|place| row.get(place)).is_some_and(repeats)) {
+                    return Err("its table has no transactions, and its keys are no literals".to_owned());
+                }
+                match self.names(row, key)? {
+                    Names::By(condition) => found.push(condition),
+                    Names::Made => made = true,
+                    Names::Nothing => {}
+                }
+            }
+        }
+        let found = (!found.is_empty()).then(|| found.join(b" OR ".as_slice()));
+        let before = found.as_ref().map(|found| self.select(Some(found), false));
+        let rows = match (made, found, self.table.auto) {
+            (true, found, Some(auto)) if self.table.key == [auto] => Rows::Above(found, self.key_name(auto)),
+            (false, Some(found), _) => Rows::By(found),
+            _ => return Err("its table has no transactions, and its keys cannot be told".to_owned()),
+        };
+        Ok(Alone { before, rows })
     }
 
     fn insert_select(&self, select: &Select, ignore: bool) -> Result<Plan, String> {
