@@ -277,6 +277,8 @@ impl Cutover<'_> {
         self.shared.look();
         self.done(self.report.cutover.clone());
         let cutover = self.report.cutover.clone();
+        // when it may be decided, whoever ends it takes the intent away: this conductor too, in the middle of a beat
+        let decided = std::sync::atomic::AtomicBool::new(false);
         let pulse = async {
             let mut own =
                 crate::backend::control::connect(&old, Duration::from_secs(3)).await.map_err(PairError::from)?;
@@ -290,6 +292,7 @@ impl Cutover<'_> {
                 let beat = own.execute(sql.as_bytes()).await;
                 match beat {
                     Ok(ok) if ok.affected_rows == 1 => {}
+                    Ok(_) if decided.load(std::sync::atomic::Ordering::Relaxed) => return std::future::pending().await,
                     Ok(_) => return Err::<(), Failed>(Failed::TakenOver),
                     Err(e) => return Err(Failed::Store(PairError::Query(old.name().to_owned(), e))),
                 }
@@ -297,12 +300,19 @@ impl Cutover<'_> {
         };
         tokio::select! {
             biased;
-            done = self.steps(pair, from, epoch, token) => done,
+            done = self.steps(pair, from, epoch, token, &decided) => done,
             lost = pulse => lost,
         }
     }
 
-    async fn steps(&mut self, pair: &mut Pair, from: &str, epoch: u64, token: &str) -> Result<(), Failed> {
+    async fn steps(
+        &mut self,
+        pair: &mut Pair,
+        from: &str,
+        epoch: u64,
+        token: &str,
+        decided: &std::sync::atomic::AtomicBool,
+    ) -> Result<(), Failed> {
         let patience = self.shared.settings.keeping.drain_timeout;
         self.step = "hold";
         self.hold(pair, from, Instant::now() + patience).await?;
@@ -340,6 +350,7 @@ impl Cutover<'_> {
         }
         self.done(format!("{from} will follow from {start}"));
         self.step = "open";
+        decided.store(true, std::sync::atomic::Ordering::Relaxed);
         if !self.decide(new, &group, epoch, &open).await? {
             return Err(Failed::TakenOver);
         }
