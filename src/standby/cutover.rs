@@ -278,6 +278,7 @@ impl Cutover<'_> {
         self.shared.look();
         self.done(self.report.cutover.clone());
         let cutover = self.report.cutover.clone();
+        // when it may be decided, whoever ends it takes the intent away: this conductor too, in the middle of a beat
         let ending = Cell::new(false);
         let pulse = async {
             let mut own =
@@ -292,7 +293,6 @@ impl Cutover<'_> {
                 let beat = own.execute(sql.as_bytes()).await;
                 match beat {
                     Ok(ok) if ok.affected_rows == 1 => {}
-                    // it is this conductor that has ended it
                     _ if ending.get() => std::future::pending().await,
                     Ok(_) => return Err::<(), Failed>(Failed::TakenOver),
                     Err(e) => return Err(Failed::Store(PairError::Query(old.name().to_owned(), e))),
@@ -348,12 +348,12 @@ impl Cutover<'_> {
         }
         self.done(format!("{from} will follow from {start}"));
         self.step = "open";
+        ending.set(true);
         if !self.decide(new, &group, epoch, &open).await? {
             return Err(Failed::TakenOver);
         }
         self.done(format!("{} is the authority, epoch {}", open.authority, open.epoch));
         self.step = "release";
-        ending.set(true);
         let own = self.report.cutover.clone();
         pair.finish_own(&own, Instant::now() + patience).await?;
         self.shared.look();

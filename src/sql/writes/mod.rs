@@ -144,8 +144,10 @@ pub fn read(sql: &[u8], dialect: &Dialect) -> Result<Write, Unrecordable> {
     if tokens.iter().any(|t| t.lexeme == Lexeme::Op(b';')) {
         return Err(Form("it is several statements"));
     }
-    let variables = tokens.array_windows::<2>();
-    let assigns = variables.clone().any(|[v, to]| v.lexeme == Lexeme::UserVariable && to.lexeme == Lexeme::Assign);
+    let assigns = tokens
+        .iter()
+        .zip(tokens.iter().skip(1))
+        .any(|(v, to)| v.lexeme == Lexeme::UserVariable && to.lexeme == Lexeme::Assign);
     let mut cursor = Cursor { sql, tokens: &tokens, at: 0, assigns };
     match () {
         () if cursor.eat("INSERT") => cursor.insert(false),
