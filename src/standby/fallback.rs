@@ -31,7 +31,6 @@ use crate::backend::StoreHandle;
 use crate::backend::connection::QueryError;
 use crate::backend::control::ControlError;
 use crate::backend::login::LoginError;
-use crate::changes::journal;
 use crate::entry::Position;
 
 /// The standby has applied what it holds when its marks have stood still for so long,
@@ -197,9 +196,6 @@ pub async fn take_back(shared: &Shared, authority: &str) -> Result<Report, PairE
     if !old.seal(group, &record.token, (record.epoch, record.standing), Instant::now() + UNSEAL).await? {
         return Err(unclear(format!("the row of {} has changed meanwhile", old.name())));
     }
-    // (with a journal the seal is not all: nobody enters anything any more)
-    let returned = Record { cutover: journal::schema::RETURNED.to_owned(), ..record.clone() };
-    old.replace(group, (record.epoch, record.standing), &returned).await?;
     let request = settle::Request {
         group: group.clone(),
         tables: settings.tables.clone(),

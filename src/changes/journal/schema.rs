@@ -9,7 +9,7 @@
 //!   DELETE.
 //! - `journal_readers`: how far each group's standby is. The control account's.
 //! - `barriers`: a row per group, written between reading entries and applying them (RULES.md 30).
-//! - the trigger `journal_gate`: an entry is let in while the store's own row of `switchover.groups` says that it serves the group.
+//! - the trigger `journal_gate`: an entry is let in unless the store's own row of `switchover.groups` says that it does not serve the group.
 //!
 //! The gate is part of the seal (DESIGN.md 4). The locking read in it is what a cutover waits for: the row becomes `sealed` when
 //! every transaction that has entered something has ended, and whoever comes later cannot commit. It stands at the entry and not
@@ -75,24 +75,23 @@ pub const SEQUENCE: &str =
 pub const HAS_SEQUENCE: &str =
     "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'switchover' AND TABLE_NAME = 'journal_ids'";
 
-/// Makes the gate. Tombstones and signals, which are no writes of a group, pass.
+/// Makes the gate. Tombstones and signals, which are no writes of a group, pass; so does a group whose standby has ended.
 #[must_use]
 pub fn gate(refusal: &str) -> String {
     format!(
         "CREATE TRIGGER switchover.journal_gate BEFORE INSERT ON switchover.journal FOR EACH ROW BEGIN \
-         DECLARE serves VARCHAR(16) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin; IF NEW.kind NOT IN ({TOMBSTONE}, {SIGNAL}) THEN \
+         DECLARE serves VARCHAR(16) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin; \
+         DECLARE CONTINUE HANDLER FOR NOT FOUND SET serves = NULL; \
+         IF NEW.kind NOT IN ({TOMBSTONE}, {SIGNAL}) THEN \
          SELECT g.state INTO serves FROM switchover.groups g WHERE g.group_name = CONVERT(NEW.group_name USING utf8mb4) \
-         AND g.cutover <> '{RETURNED}' LOCK IN SHARE MODE; \
-         IF serves IS NULL OR serves <> 'open' THEN \
+         LOCK IN SHARE MODE; \
+         IF serves IS NOT NULL AND serves <> 'open' THEN \
          SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 1644, MESSAGE_TEXT = '{refusal}'; END IF; END IF; END"
     )
 }
 
 const TOMBSTONE: u8 = Kind::Tombstone.number();
 const SIGNAL: u8 = Kind::Signal.number();
-
-/// What `cutover` says in the row of an authority that was given up and is back: it is open still, and takes no entries.
-pub const RETURNED: &str = "returned";
 
 /// Whether the gate is there.
 pub const HAS_GATE: &str = "SELECT COUNT(*) FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = 'switchover' AND TRIGGER_NAME = 'journal_gate'";

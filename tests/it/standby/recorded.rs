@@ -306,7 +306,8 @@ async fn large_writes_are_recorded_in_parts() {
     assert!(parts[0][0].parse::<u32>().unwrap() > 10 && parts[0][1] == "1", "{parts:?}");
 }
 
-/// Counts how often what is sent changes its direction from the store to the proxy and back.
+/// Counts how often what is sent changes its direction from the store to the proxy and back, on connections of `app`: others watch
+/// the store.
 fn counting(port: u16) -> (u16, Arc<AtomicU64>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = listener.local_addr().unwrap().port();
@@ -317,12 +318,17 @@ fn counting(port: u16) -> (u16, Arc<AtomicU64>) {
             let Ok(client) = client else { return };
             let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else { continue };
             let last = Arc::new(AtomicU8::new(0));
+            let counts = Arc::new(AtomicBool::new(false));
             let pass = |mut from: TcpStream, mut to: TcpStream, way: u8| {
-                let (last, counter) = (Arc::clone(&last), Arc::clone(&counter));
+                let (last, counter, counts) = (Arc::clone(&last), Arc::clone(&counter), Arc::clone(&counts));
                 std::thread::spawn(move || {
                     let mut buffer = [0u8; 65_536];
                     while let Ok(n) = from.read(&mut buffer) {
-                        if last.swap(way, Ordering::SeqCst) != way && way == 1 {
+                        if way == 1 && buffer[..n].windows(5).any(|bytes| bytes == b"\0app\0") {
+                            counts.store(true, Ordering::SeqCst);
+                        }
+                        let turned = last.swap(way, Ordering::SeqCst) != way;
+                        if turned && way == 1 && counts.load(Ordering::SeqCst) {
                             counter.fetch_add(1, Ordering::SeqCst);
                         }
                         if n == 0 || to.write_all(&buffer[..n]).is_err() {
@@ -361,7 +367,6 @@ fn a_write_takes_two_round_trips() {
         };
         let counts: Vec<u64> = (0..3)
             .map(|_| {
-                // its reader looks for entries through the same port
                 let before = trips.load(Ordering::SeqCst);
                 raw.send(command, &bytes);
                 raw.response(Expect::Results);
