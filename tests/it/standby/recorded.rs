@@ -502,6 +502,39 @@ async fn under_load(kept: &mut Kept, isolation: &str, rounds: u64, kill: bool) {
     kept.assert_same();
 }
 
+/// RULES.md 38: a write that leaves a row as it is sees what others have committed; the snapshot of its transaction does not. The
+/// rows after it are not read from that.
+#[tokio::test]
+async fn rows_after_a_write_are_no_snapshot() {
+    let kept = kept_with(Ids::Sequence, START, SCHEMA, WITHOUT_BINLOG);
+    let (mut a, mut b) = (kept.proxy.connect("d").await, kept.proxy.connect("d").await);
+    a.query_drop("INSERT INTO m VALUES (1, 'x', 'old', 1), (2, 'x', 'old', 2), (3, 'x', 'old', 3)").await.unwrap();
+    a.query_drop("INSERT INTO k VALUES ('a', 1), ('b', 1)").await.unwrap();
+    a.query_drop("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ").await.unwrap();
+    for (n, write) in [
+        "UPDATE m SET v = 'new' WHERE a = 1 AND b = 'x\\0\\0'",
+        "UPDATE m SET v = 'new' WHERE u < 10",
+        "UPDATE m SET v = 'new' ORDER BY u LIMIT 2",
+        "INSERT INTO k VALUES ('a', 9) ON DUPLICATE KEY UPDATE n = 5",
+        "INSERT INTO m VALUES (7, 'q', NULL, 1) ON DUPLICATE KEY UPDATE v = 'new'",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        b.query_drop("UPDATE m SET v = 'old'").await.unwrap();
+        b.query_drop("UPDATE k SET n = 1").await.unwrap();
+        a.query_drop("BEGIN").await.unwrap();
+        let _: Vec<(i64, i64)> = a.query("SELECT a, u FROM m").await.unwrap();
+        b.query_drop("UPDATE m SET v = 'new'").await.unwrap();
+        b.query_drop("UPDATE k SET n = 5").await.unwrap();
+        a.query_drop(write).await.unwrap();
+        a.query_drop(format!("INSERT INTO counters VALUES ({n}, 0)")).await.unwrap();
+        a.query_drop("COMMIT").await.unwrap();
+        catch_up(&kept);
+        kept.assert_same();
+    }
+}
+
 /// In both isolation levels, whatever phantoms come between a reading and its write.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_stores_hold_what_clients_wrote() {

@@ -166,7 +166,7 @@ mod tests {
         let locked = |sql: &str| format!("{sql} FOR UPDATE");
         assert_eq!(
             asked("UPDATE t SET n = 1 WHERE id = 5 AND n > 2", &t),
-            told(How::Update, &locked("t WHERE id = 5 AND n > 2"), "t WHERE `id` IN (5)")
+            told(How::Update, &locked("t WHERE id = 5 AND n > 2"), &locked("t WHERE `id` IN (5)"))
         );
         assert_eq!(
             asked("UPDATE d.t x SET n = 1 WHERE n > 2", &t),
@@ -191,10 +191,13 @@ mod tests {
                 .contains("BETWEEN LAST_INSERT_ID() AND LAST_INSERT_ID() + 1 * @@auto")
         );
         let keyed = "t WHERE (`id` = 5)";
-        assert_eq!(asked("REPLACE INTO t VALUES (5, 1, 'x')", &t), told(How::Replace(1), &locked(keyed), keyed));
+        assert_eq!(
+            asked("REPLACE INTO t VALUES (5, 1, 'x')", &t),
+            told(How::Replace(1), &locked(keyed), &locked(keyed))
+        );
         assert_eq!(
             asked("INSERT INTO t VALUES (5, 1, 'x') ON DUPLICATE KEY UPDATE n = 2", &t),
-            told(How::Put(1), &locked(keyed), keyed)
+            told(How::Put(1), &locked(keyed), &locked(keyed))
         );
         assert_eq!(
             asked("INSERT IGNORE INTO t VALUES (5, 1, 'x')", &t),

@@ -85,12 +85,15 @@ pub fn alone(write: &Write, sql: &[u8], table: &Table) -> Result<Alone, String> 
 /// The question for the rows of these keys after the write.
 #[must_use]
 pub fn by_keys(table: &Table, rows: &[Row]) -> Vec<u8> {
-    where_(table, &table.by_keys(rows))
+    where_(table, &table.by_keys(rows), LOCKED)
 }
 
-fn where_(table: &Table, condition: &str) -> Vec<u8> {
+/// Rows that were there before the write are looked at with a lock, which is theirs already: under REPEATABLE READ the transaction's
+/// snapshot shows one that the write left as it was as somebody else had it before (RULES.md 38).
+fn where_(table: &Table, condition: &str, lock: &[u8]) -> Vec<u8> {
     let mut sql = format!("SELECT {} FROM {} WHERE {condition}", table.selected(), table.name().quoted()).into_bytes();
     sql.extend(ALL);
+    sql.extend(lock);
     sql
 }
 
@@ -120,11 +123,11 @@ pub fn later(plan: &Plan, table: &Table, before: &Before, did: Did) -> Result<Op
     match plan.how {
         How::InsertMade if did.affected > 0 => {
             let name = table.auto.map(|at| key_name(table, at)).unwrap_or_default();
-            Ok(Some(where_(table, &made_keys(&name, &did.insert_id.to_string(), did.affected))))
+            Ok(Some(where_(table, &made_keys(&name, &did.insert_id.to_string(), did.affected), b"")))
         }
         How::InsertMade => Ok(None),
         _ if before.rows.is_empty() => Ok(None),
-        How::Move => Ok(Some(where_(table, &moved_to(plan, table, before)?))),
+        How::Move => Ok(Some(where_(table, &moved_to(plan, table, before)?, LOCKED))),
         _ => Ok(Some(by_keys(table, &before.rows))),
     }
 }
@@ -168,6 +171,7 @@ fn made_keys(name: &str, first: &str, rows: u64) -> String {
 }
 
 const FIRST: &str = "LAST_INSERT_ID()";
+const LOCKED: &[u8] = b" FOR UPDATE";
 
 /// What a row of VALUES says of a key.
 enum Names {
@@ -207,7 +211,7 @@ impl Statement<'_> {
         }
         out.extend(tail);
         if lock {
-            out.extend(b" FOR UPDATE");
+            out.extend(LOCKED);
         }
         out
     }
@@ -228,7 +232,7 @@ impl Statement<'_> {
             (Verb::Delete, true) => Plan::new(How::DeleteSome, before, After::Later),
             (_, true) => Plan::new(How::UpdateSome, before, After::Later),
             (_, false) => {
-                let after = self.fixed_keys().map_or(After::Later, |keys| After::Read(self.select(Some(&keys), false)));
+                let after = self.fixed_keys().map_or(After::Later, |keys| After::Read(self.select(Some(&keys), true)));
                 Plan::new(How::Update, before, after)
             }
         }
@@ -376,8 +380,9 @@ impl Statement<'_> {
         let keys: Vec<Vec<u8>> =
             primary.into_iter().filter_map(|n| if let Names::By(c) = n { Some(c) } else { None }).collect();
         let keys = keys.join(b" OR ".as_slice());
-        let after = After::Read(self.select(Some(&keys), false));
         let locked = || Some(self.select(Some(&keys), true));
+        // (rows that have come are the transaction's own, in any snapshot of it)
+        let after = After::Read(self.select(Some(&keys), put.is_some()));
         Ok(match (put, ignore) {
             (Some(put), _) => Plan::new(put(rows), locked(), after),
             (None, true) => Plan::new(How::InsertIgnore(rows), locked(), after),
@@ -437,7 +442,8 @@ impl Statement<'_> {
             None => How::InsertAny,
         };
         let found = found.join(b" OR ".as_slice());
-        Ok(Plan::new(how, Some(self.select(Some(&found), true)), After::Read(self.select(Some(&found), false))))
+        let asked = self.select(Some(&found), true);
+        Ok(Plan::new(how, Some(asked.clone()), After::Read(asked)))
     }
 
     /// An INSERT or REPLACE of a table without transactions.
