@@ -9,7 +9,7 @@
 //!   DELETE.
 //! - `journal_readers`: how far each group's standby is. The control account's.
 //! - `barriers`: a row per group, written between reading entries and applying them (RULES.md 30).
-//! - the trigger `journal_gate`: an entry is let in unless the store's own row of `switchover.groups` says that it does not serve the group.
+//! - the trigger `journal_gate`: an entry is let in while the store's own row of `switchover.groups` says that it serves the group.
 //!
 //! The gate is part of the seal (DESIGN.md 4). The locking read in it is what a cutover waits for: the row becomes `sealed` when
 //! every transaction that has entered something has ended, and whoever comes later cannot commit. It stands at the entry and not
@@ -75,7 +75,7 @@ pub const SEQUENCE: &str =
 pub const HAS_SEQUENCE: &str =
     "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'switchover' AND TABLE_NAME = 'journal_ids'";
 
-/// Makes the gate. Tombstones and signals, which are no writes of a group, pass; so does a group whose standby has ended.
+/// Makes the gate. Tombstones and signals, which are no writes of a group, pass.
 #[must_use]
 pub fn gate(refusal: &str) -> String {
     format!(
@@ -85,11 +85,14 @@ pub fn gate(refusal: &str) -> String {
          IF NEW.kind NOT IN ({TOMBSTONE}, {SIGNAL}) THEN \
          SELECT g.state INTO serves FROM switchover.groups g WHERE g.group_name = CONVERT(NEW.group_name USING utf8mb4) \
          LOCK IN SHARE MODE; \
-         IF serves IS NOT NULL AND serves <> 'open' THEN \
+         IF serves IS NULL THEN SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 1644, MESSAGE_TEXT = '{NO_ROW}'; END IF; \
+         IF serves <> 'open' THEN \
          SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 1644, MESSAGE_TEXT = '{refusal}'; END IF; END IF; END"
     )
 }
 
+/// What it says of a group that nobody has begun, or that has ended: never is one let in by a row that is missing (RULES.md 29).
+const NO_ROW: &str = "switchover: the group has no row in switchover.groups on this store: switchover init";
 const TOMBSTONE: u8 = Kind::Tombstone.number();
 const SIGNAL: u8 = Kind::Signal.number();
 

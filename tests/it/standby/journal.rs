@@ -41,9 +41,10 @@ pub(super) fn kept_with(ids: Ids, from: &str, schema: &str, arguments: &[&str]) 
     authority.sql(&format!("INSERT INTO switchover.secrets VALUES ('journal', REPEAT(CHAR({}), 32))", SECRET.0[0]));
     authority.sql(&journal::schema::gate("switchover: sealed: by hand"));
     for (server, state) in [(&authority, "open"), (&standby, "standby")] {
-        server.sql(&format!(
-            "INSERT INTO switchover.groups VALUES ('analytics', 1, 'legacy', '{state}', 't', '', NOW(6))"
-        ));
+        for group in ["analytics", "another"] {
+            let row = format!("('{group}', 1, 'legacy', '{state}', 't', '', NOW(6))");
+            server.sql(&format!("INSERT INTO switchover.groups VALUES {row}"));
+        }
     }
     standby.sql("INSERT INTO switchover.leases VALUES ('analytics', 1, '', '1970-01-02')");
     standby.sql(&format!(

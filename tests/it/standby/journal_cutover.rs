@@ -48,6 +48,21 @@ fn a_store_that_is_left_takes_no_entries() {
     eventually("legacy follows", || kept.authority.sql("SELECT COUNT(*) FROM d.t")[0][0] == "2");
 }
 
+/// RULES.md 29: a row that is missing lets nobody in; the client is told so at once, and its write is undone.
+#[test]
+fn rule_29_a_missing_gate_row_is_an_error() {
+    let kept = Kept::start_without(cutover::TABLES, &[], BOTH);
+    let write = |n: u32| {
+        let sql = format!("INSERT INTO t (writer, n) VALUES (1, {n})");
+        clients::mariadb(kept.proxy.port, &["-Dd", "-N", "-e", &sql])
+    };
+    assert!(write(1).ok);
+    kept.authority.sql("DELETE FROM switchover.groups");
+    let refused = write(2);
+    assert!(!refused.ok && refused.stderr.contains("no row in switchover.groups"), "{}", refused.stderr);
+    assert_eq!(kept.authority.sql("SELECT COUNT(*) FROM d.t")[0][0], "1");
+}
+
 /// `kill -9` of an authority without a binlog: with `ack: standby` no acknowledged write is lost, and it follows again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_authority_with_a_journal_is_given_up() {

@@ -178,7 +178,8 @@ async fn it_is_given_up(pair: &mut Pair) {
         acknowledged.push(n.to_string());
     }
     pair.new.kill();
-    // what was not sent yet waits for the store that takes over
+    // what is not sent to a store that is known to be gone waits for the one that takes over
+    tokio::time::sleep(Duration::from_millis(300)).await;
     conn.query_drop("INSERT INTO t (writer, n) VALUES (99, 1000)")
         .await
         .unwrap_or_else(|e| panic!("{e}\n{}", pair.proxy.log()));
