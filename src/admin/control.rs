@@ -15,10 +15,13 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::digest::{DigestRequest, Digests};
+use super::log::{LogLevel, LogRequest};
 use super::protocol::{
     Cause, DrainRequest, ExplainRequest, Explained, Failure, FailureKind, FlagRequest, Flagged, MAX_LINE, Reloaded,
     Reply, Request, SessionInfo, StandbyRequest, StandbyStatus, Status,
 };
+use super::readiness::{Readiness, ReadinessRequest};
 use crate::config::edit::{self, EditError};
 
 /// Connections served at once; more wait in the listener's queue.
@@ -73,6 +76,24 @@ pub trait Running: Send + Sync + 'static {
     fn standby(&self, request: &StandbyRequest) -> Result<StandbyStatus, Failure> {
         Err(Failure::new(FailureKind::Request, format!("no group {} with a standby", request.group)))
     }
+
+    /// The statements that were seen.
+    fn digests(&self, request: &DigestRequest) -> Digests;
+
+    /// What would become of the statements that were seen, if a flag moved.
+    ///
+    /// # Errors
+    /// Where the request names no group, or it is not clear which store.
+    fn readiness(&self, request: ReadinessRequest) -> BoxFuture<'_, Result<Readiness, Failure>> {
+        let text = format!("no group {}", request.group);
+        Box::pin(async move { Err(Failure::new(FailureKind::Request, text)) })
+    }
+
+    /// What is logged, changed where the request says so.
+    ///
+    /// # Errors
+    /// Where it names no level, and no filter.
+    fn log(&self, request: &LogRequest) -> Result<LogLevel, Failure>;
 
     /// Where a statement would go.
     ///
@@ -264,6 +285,12 @@ async fn dispatch(request: Request, uid: Option<u32>, running: &Arc<dyn Running>
         Request::Status => Reply::Status(Box::new(running.status())),
         Request::Sessions => Reply::Sessions(running.sessions()),
         Request::Explain(request) => Reply::Explained(running.explain(&request)?),
+        Request::Digests(request) => Reply::Digests(Box::new(running.digests(&request))),
+        Request::Readiness(request) => Reply::Readiness(Box::new(running.readiness(request).await?)),
+        Request::Log(mut request) => {
+            request.cause = signed(request.cause, uid);
+            Reply::Log(running.log(&request)?)
+        }
         Request::Standby(mut request) => {
             request.cause = signed(request.cause, uid);
             Reply::Standby(running.standby(&request)?)

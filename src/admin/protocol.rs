@@ -8,6 +8,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::digest::{DigestRequest, Digests};
+use super::log::{LogLevel, LogRequest};
+use super::readiness::{Readiness, ReadinessRequest};
 use crate::config::Problem;
 use crate::config::diff::Flip;
 
@@ -32,6 +35,12 @@ pub enum Request {
     Sessions,
     /// A stopped standby goes on.
     Standby(StandbyRequest),
+    /// The statements that were seen, with figures.
+    Digests(DigestRequest),
+    /// What would become of statements if a flag moved.
+    Readiness(ReadinessRequest),
+    /// What is logged.
+    Log(LogRequest),
 }
 
 /// Who wants something, and why: for the log and the history.
@@ -132,6 +141,12 @@ pub enum Reply {
     Sessions(Vec<SessionInfo>),
     /// To [`Request::Standby`]: how it was when it was told.
     Standby(StandbyStatus),
+    /// To [`Request::Digests`].
+    Digests(Box<Digests>),
+    /// To [`Request::Readiness`].
+    Readiness(Box<Readiness>),
+    /// To [`Request::Log`].
+    Log(LogLevel),
     /// To any: it was not done.
     Failed(Failure),
 }

@@ -7,7 +7,8 @@ use std::time::Instant;
 use super::Session;
 use super::control_flow::{Failure, Fatal};
 use super::guard::{Attempts, Recorded, Sent, Ticket};
-use super::prepared::{asked_tables, expected, insert_types, remember_types, with_asked};
+use super::insight::Ran;
+use super::prepared::{asked_tables, came, expected, insert_types, remember_types, with_asked};
 use super::query::Plan;
 use super::reprepare::Here;
 use crate::sql::Facts;
@@ -35,7 +36,7 @@ impl Session {
         match Box::pin(again).await {
             Ok(()) => Ok(()),
             Err(Failure::Session(fatal)) => Err(fatal.during(Some(facts))),
-            Err(Failure::Statement(error)) => self.refuse(&error).await,
+            Err(Failure::Statement(error)) => self.refuse_one(plan, came(command), &error).await,
         }
     }
 
@@ -70,8 +71,10 @@ impl Session {
             {
                 let (ticket, write) = (ticket.as_ref(), (facts, group));
                 match Box::pin(self.execute_recorded(&payload, (id, command), write, ticket, &mut attempts)).await? {
-                    (Recorded::Done(at, outcome), true) => self.finish(facts, at, &outcome, started),
-                    (Recorded::Done(at, outcome), false) => self.executed(id, at, &outcome, started),
+                    (Recorded::Done(at, outcome), true) => {
+                        self.finish(Ran::new(Some(&plan), came(command), started), facts, at, &outcome);
+                    }
+                    (Recorded::Done(at, outcome), false) => self.executed((id, command), at, &outcome, started),
                     (Recorded::Again, _) => continue,
                 }
                 return Ok(());
@@ -112,7 +115,7 @@ impl Session {
                 }
                 (Err(fatal), None, _) => return Err(fatal.into()),
             };
-            self.executed(id, at, &outcome, started);
+            self.executed((id, command), at, &outcome, started);
             return Ok(());
         }
     }

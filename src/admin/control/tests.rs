@@ -51,6 +51,18 @@ impl Running for Fake {
         Box::pin(async { Ok(()) })
     }
 
+    fn digests(&self, request: &DigestRequest) -> Digests {
+        Digests { on: true, kept: request.limit.into(), ..Digests::default() }
+    }
+
+    fn log(&self, request: &LogRequest) -> Result<LogLevel, Failure> {
+        Ok(LogLevel {
+            level: request.level.clone().unwrap_or_default(),
+            said_by: request.cause.by.clone(),
+            ..LogLevel::default()
+        })
+    }
+
     fn explain(&self, request: &ExplainRequest) -> Result<Explained, Failure> {
         Ok(Explained { store: Some("new".into()), text: request.sql.clone(), ..Explained::default() })
     }
