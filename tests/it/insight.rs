@@ -48,6 +48,7 @@ async fn executions_are_counted_by_statement_store_and_the_way_they_came() {
     conn.query_drop("UPDATE hits SET name = 'x' WHERE id > 1").await.unwrap();
     conn.query_drop("INSERT INTO hits VALUES (1, 1, 'secret')").await.unwrap_err();
     conn.query_drop("SELECT * FROM hits JOIN names USING (id)").await.unwrap_err();
+    conn.ping().await.unwrap();
     let found = digests(&proxy, &["--limit", "0"]);
     let read = one(&found, "SELECT id, name FROM hits WHERE id <= ?");
     assert_eq!((&read["calls"], &read["as_text"], &read["rows"]), (&4.into(), &4.into(), &8.into()), "{read:#}");
@@ -86,6 +87,8 @@ async fn they_are_asked_for_by_group_store_word_and_order_and_begin_anew() {
     conn.query_drop("SELECT SLEEP(0.3) FROM names LIMIT 1").await.unwrap();
     conn.query_drop("SELECT SLEEP(0.3)").await.unwrap();
     conn.query_drop("SELECT server FROM hits").await.unwrap();
+    // what was answered is counted before the session's next command
+    conn.ping().await.unwrap();
     let texts = |more: &[&str]| -> Vec<String> {
         let found = digests(&proxy, more);
         found["digests"].as_array().unwrap().iter().map(|d| d["text"].as_str().unwrap().to_owned()).collect()
@@ -100,6 +103,7 @@ async fn they_are_asked_for_by_group_store_word_and_order_and_begin_anew() {
     assert!(people.contains("STATEMENT") && people.contains("SELECT ? FROM names"), "{people}");
     assert!(texts(&["--reset", "--limit", "0"]).len() >= 4);
     conn.query_drop("SELECT server FROM hits").await.unwrap();
+    conn.ping().await.unwrap();
     let found = digests(&proxy, &["--limit", "0"]);
     assert_eq!(one(&found, "SELECT server FROM hits")["calls"], 1);
     assert_eq!(found["kept"], 1, "{found:#}");
@@ -118,6 +122,7 @@ async fn of_too_many_statements_the_sums_stay_exact() {
         conn.query_drop(format!("SELECT id AS c{n} FROM hits WHERE name <> 'the secret'")).await.unwrap();
         conn.query_drop("SELECT name FROM hits").await.unwrap();
     }
+    conn.ping().await.unwrap();
     let found = digests(&proxy, &["--limit", "0"]);
     assert_eq!((&found["kept"], &found["calls"]), (&50.into(), &600.into()));
     let all = found["digests"].as_array().unwrap().iter().chain([&found["others"]]);
@@ -146,6 +151,7 @@ async fn one_statement_in_two_databases_is_two_rows() {
         let next = if n % 2 == 0 { &other.name } else { &one_db.name };
         conn.query_drop(format!("USE {next}")).await.unwrap();
     }
+    conn.ping().await.unwrap();
     let found = digests(&proxy, &["--group", "analytics"]);
     let mut rows: Vec<_> =
         found["digests"].as_array().unwrap().iter().map(|d| (d["database"].clone(), d["calls"].clone())).collect();
@@ -163,6 +169,7 @@ fn several_statements_in_a_text_and_a_text_that_is_prepared() {
     raw.query("SET @a = 1");
     raw.query("EXECUTE s USING @a");
     raw.query("EXECUTE s USING @a");
+    raw.query("DEALLOCATE PREPARE s");
     let found = digests(&proxy, &["--limit", "0"]);
     let inner = one(&found, "SELECT server FROM hits WHERE id = ?");
     assert_eq!((&inner["prepared"], &inner["rows"]), (&2.into(), &2.into()), "{found:#}");

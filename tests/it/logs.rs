@@ -147,7 +147,7 @@ async fn no_literal_gets_into_the_log_of_a_proxy() {
             "SET sql_mode = '~'",
             "SET SESSION lc_messages = '~'",
             "SET NAMES '~'",
-            "SET PASSWORD = PASSWORD('~')",
+            "SET PASSWORD FOR nobody_of_that_name@'%' = PASSWORD('~')",
             "PREPARE s FROM 'SELECT ''~'' FROM hits'",
             "EXECUTE s",
             "EXECUTE IMMEDIATE 'SELECT ''~'' FROM hits'",

@@ -51,6 +51,7 @@ async fn each_verdict_is_what_happens_then() {
     }
     let statement = conn.prep("SELECT name FROM hits WHERE id = ? LIMIT ?").await.unwrap();
     let _: Vec<Option<String>> = conn.exec(&statement, (1, 1)).await.unwrap();
+    conn.ping().await.unwrap();
     let found = readiness(&proxy, 6);
     assert_eq!((&found["from"], &found["to"]), (&"legacy".into(), &"new".into()));
     for text in ["GROUP BY", "INSERT INTO hits", "UPDATE hits", "DECIMAL", "LIMIT ?"] {
@@ -87,12 +88,15 @@ async fn the_exit_status_tells_ready_from_untested() {
     let mut conn = proxy.connect(&database.name).await;
     readiness(&proxy, 0);
     conn.query_drop("SELECT id FROM hits WHERE name = 'x'").await.unwrap();
+    conn.ping().await.unwrap();
     assert_eq!(readiness(&proxy, 0)["summary"]["ready"]["statements"], 1);
     conn.query_drop("ALTER TABLE hits ADD COLUMN more INT").await.unwrap();
+    conn.ping().await.unwrap();
     let found = readiness(&proxy, 7);
     assert_eq!(verdict(&found, "ALTER TABLE hits")["verdict"], "untested");
     // what both refuse is the text's fault, or the application's own: it says nothing of the move
     conn.query_drop("SELECT nothing FROM hits").await.unwrap_err();
+    conn.ping().await.unwrap();
     assert_eq!(verdict(&readiness(&proxy, 7), "SELECT nothing")["verdict"], "untested");
     // a group that names another store, one that there is not, and no group
     for (more, word) in [
@@ -115,6 +119,7 @@ async fn a_store_that_cannot_be_asked_leaves_them_untested() {
     });
     let mut conn = proxy.connect(&database.name).await;
     conn.query_drop("SELECT id FROM hits").await.unwrap();
+    conn.ping().await.unwrap();
     let found = readiness(&proxy, 7);
     let reason = verdict(&found, "FROM hits")["reason"].as_str().unwrap().to_owned();
     assert!(reason.contains("control"), "{reason}");
