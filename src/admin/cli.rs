@@ -11,16 +11,18 @@ use super::client::{ClientError, ask};
 use super::digest::{DEFAULT_LIMIT, DigestOrder, DigestRequest};
 use super::log::LogRequest;
 use super::outcome::{Code, Outcome};
-use super::protocol::{Cause, DrainRequest, ExplainRequest, Explained, FlagRequest, Reply, Request, StandbyAction};
+use super::protocol::{
+    Cause, DrainRequest, EventQuery, ExplainRequest, Explained, FlagRequest, KillRequest, Reply, Request, StandbyAction,
+};
 use super::readiness::{self, ReadinessRequest};
-use super::{check, digest, flag, left_behind, log, show, standby};
+use super::{check, digest, flag, left_behind, log, show, standby, steer};
 use crate::config::{self, Config, load};
 
 /// A MySQL proxy that routes groups of tables to the legacy or the new store, by a flag that changes while traffic flows.
 #[derive(Debug, Parser)]
 #[command(name = "switchover", version, propagate_version = true, arg_required_else_help = true)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 refused or something is wrong, 2 wrong usage, 3 no proxy runs, 4 timed out, 5 failed."
+    after_help = "Exit codes: 0 done, 1 refused or something is wrong, 2 wrong usage, 3 no proxy runs, 4 timed out, 5 failed; `readiness` has 6 and 7."
 )]
 struct Cli {
     /// The configuration file.
@@ -139,6 +141,48 @@ enum Command {
         #[arg(long, value_name = "TEXT")]
         why: Option<String>,
     },
+    /// Make what would write to a group wait, at this proxy; each statement waits `hold_max` at most. Reads go on.
+    Pause {
+        /// The group.
+        group: String,
+        /// For the log of changes.
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
+    },
+    /// Let a paused group go on.
+    Resume {
+        /// The group.
+        group: String,
+        /// For the log of changes.
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
+    },
+    /// End a session of the running proxy.
+    Kill {
+        /// Its id, as `sessions` shows it.
+        session: u64,
+        /// Only its statement.
+        #[arg(long)]
+        query: bool,
+        /// For the log of changes.
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
+    },
+    /// Show what was changed, by whom, and what happened.
+    Events {
+        /// How many, the newest first.
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        limit: usize,
+        /// Only these: action, flip, step, config, health, standby.
+        #[arg(long, value_name = "KIND")]
+        kind: Option<String>,
+    },
+    /// Show the configuration in force, or what the file says otherwise.
+    Config {
+        /// Only what the file says otherwise.
+        #[arg(long)]
+        diff: bool,
+    },
     /// Prepare both stores of a group for a standby, and write down where its copy begins.
     Init {
         /// The group; without it, every group with a standby.
@@ -255,13 +299,22 @@ fn outcome(config: &std::path::Path, json: bool, command: Command, explain: Opti
         Command::Status => show::status(&socket, json),
         Command::Sessions => show::sessions(&socket, json),
         Command::Digests { group, store, filter, sort, limit, full, reset } => {
-            let request = DigestRequest { order: sort, limit, group, store, filter, reset };
+            let cause = flag::cause(None);
+            let request = DigestRequest { order: sort, limit, group, store, filter, reset, cause };
             digest::digests(&socket, request, full, json)
         }
         Command::Readiness { group, to, full } => {
             readiness::readiness(&socket, ReadinessRequest { group, to }, full, json)
         }
         Command::Log { level, why } => log::log(&socket, LogRequest { level, cause: flag::cause(why) }, json),
+        Command::Pause { group, why } => steer::pause(&socket, group, true, flag::cause(why), json),
+        Command::Resume { group, why } => steer::pause(&socket, group, false, flag::cause(why), json),
+        Command::Kill { session, query, why } => {
+            let request = KillRequest { session, query, cause: flag::cause(why) };
+            steer::kill(&socket, request, json)
+        }
+        Command::Events { limit, kind } => steer::events(&socket, EventQuery { after: 0, limit, kind }, json),
+        Command::Config { diff } => steer::config(&socket, diff, json),
         Command::Reload { why } => show::reload(&socket, flag::cause(why), json),
         Command::Drain { timeout, why } => {
             let timeout_ms = timeout.map(|seconds| seconds.saturating_mul(1_000));

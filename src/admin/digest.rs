@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::client::ask;
 use super::outcome::{Code, Outcome};
-use super::protocol::{Reply, Request};
+use super::protocol::{Cause, Reply, Request};
 use super::show;
 use super::table::{Table, number};
 
@@ -32,6 +32,9 @@ pub struct DigestRequest {
     /// All figures begin anew, after this answer.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub reset: bool,
+    /// Who wants a reset, and why.
+    #[serde(flatten)]
+    pub cause: Cause,
 }
 
 /// What comes first: the most of it.
@@ -270,7 +273,6 @@ mod tests {
             kept: 40,
             calls: 1_241,
             micros: 1,
-            ..Digests::default()
         };
         let text = render(&found, false);
         for part in [

@@ -11,12 +11,14 @@ mod authority;
 mod digests;
 mod learn;
 mod listen;
+mod observe;
 mod post;
 mod readiness;
 mod reindex;
 mod running;
 mod standby;
 mod status;
+mod steer;
 mod takeover;
 mod ties;
 mod worker;
@@ -127,6 +129,7 @@ async fn serve(path: PathBuf, config: Config, levels: telemetry::Levels, takeove
         () = &mut accepting => false,
         () = operate(&proxy, &mut changes, &mut signals, draining.clone()) => false,
         () = learn::learn(&proxy) => false,
+        () = observe::observe(&proxy) => false,
         end = post.until_taken_over(&duplicates) => end.map(|()| true)?,
     };
     // closes the listeners; sessions may finish what they have begun

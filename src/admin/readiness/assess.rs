@@ -55,7 +55,7 @@ fn sum_up(found: &mut Readiness) {
     let share = |calls: u64| if all == 0 { 0.0 } else { calls as f64 / all as f64 };
     for s in &mut found.statements {
         s.share = share(s.calls);
-        let part = found.summary.entry(s.verdict.word().to_owned()).or_insert_with(Part::default);
+        let part = found.summary.entry(s.verdict.word().to_owned()).or_default();
         part.statements += 1;
         part.calls += s.calls;
         part.share = share(part.calls);
