@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::digest::{DigestRequest, Digests};
 use super::events::Event;
+pub use super::explain::{ExplainRequest, Explained};
 use super::log::{LogLevel, LogRequest};
 use super::readiness::{Readiness, ReadinessRequest};
 use crate::config::Problem;
@@ -227,18 +228,6 @@ pub struct DrainRequest {
     pub timeout_ms: Option<u64>,
 }
 
-/// A statement to explain, not to run.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ExplainRequest {
-    /// The statement.
-    pub sql: String,
-    /// The session's database.
-    pub db: Option<String>,
-    /// The session's account.
-    pub user: Option<String>,
-}
-
 /// The answer to a request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -344,18 +333,6 @@ pub struct Flagged {
     pub file: PathBuf,
     /// What the operator should know beside.
     pub notes: Vec<String>,
-}
-
-/// Where a statement would go, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Explained {
-    /// The store; none where it would be refused.
-    pub store: Option<String>,
-    /// The whole explanation for people: facts, decision, reason, caret.
-    pub text: String,
-    /// The facts and the decision for programs.
-    pub details: serde_json::Value,
 }
 
 /// A running proxy, whole.

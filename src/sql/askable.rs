@@ -74,6 +74,8 @@ enum Before {
     /// A value of any other kind.
     Value,
     Op(u8),
+    /// A name that cannot be a keyword.
+    Name,
     Other,
 }
 
@@ -188,9 +190,18 @@ impl Writer {
             }
             Lexeme::Word => {
                 let word = word(bytes);
+                // JSON_TABLE(doc, 'path' COLUMNS (…)
+                if self.before == Before::Text && self.out.ends_with('?') && bytes.eq_ignore_ascii_case(b"COLUMNS") {
+                    self.out.pop();
+                    self.out.push_str("'$'");
+                }
                 self.plain(token, bytes);
                 self.clause(word, bytes);
                 self.before = Before::Word(word);
+            }
+            Lexeme::Quoted | Lexeme::Member => {
+                self.plain(token, bytes);
+                self.before = Before::Name;
             }
             _ => {
                 self.plain(token, bytes);
@@ -306,7 +317,8 @@ impl Writer {
             Before::Word(Word::Introducer) => "''",
             Before::Word(Word::Wait) => "1",
             Before::Word(Word::Like) if self.shows => "'%'",
-            Before::Word(Word::As) if text => {
+            // (also `c 'alias'`, without AS)
+            Before::Word(Word::As) | Before::Name | Before::Op(b')') if text => {
                 self.aliases += 1;
                 return Some(format!("a{}", self.aliases));
             }
@@ -377,6 +389,11 @@ mod tests {
             (
                 "SELECT a, COUNT(*) FROM t GROUP BY 1, 2 ORDER BY 2 DESC, 99999 LIMIT 3",
                 "SELECT a, COUNT(*) FROM t GROUP BY 1, 2 ORDER BY 2 DESC, ? LIMIT ?",
+            ),
+            ("SELECT COUNT(*) 'n', t.a 'b', @x := 'y' FROM t", "SELECT COUNT(*) a1, t.a a2, @x := ? FROM t"),
+            (
+                "SELECT a FROM JSON_TABLE(d, '$[*]' COLUMNS (a INT PATH '$.a')) AS j",
+                "SELECT a FROM JSON_TABLE(d, '$' COLUMNS (a INT PATH '$')) AS j",
             ),
             ("SHOW COLUMNS FROM t LIKE 'secret'", "SHOW COLUMNS FROM t LIKE '%'"),
             (

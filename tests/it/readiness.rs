@@ -8,6 +8,7 @@ use crate::support::proxy::pair_config;
 use crate::support::{Database, Proxy, stores};
 use switchover::sql::askable::askable;
 use switchover::sql::dialect::{Dialect, Engine};
+use switchover::sql::{Flags, Kind};
 
 /// `hits` is on both; `names` on legacy alone; on new, `hits` lacks a column and `old` is not there.
 fn tables() -> Database {
@@ -161,8 +162,13 @@ async fn texts_without_literals_parse_wherever_the_statements_do() {
             continue;
         }
         let facts = switchover::sql::analyze(sql.as_bytes(), &dialect);
-        use switchover::sql::Kind;
         if !facts.statements.iter().all(|f| matches!(f.kind, Kind::Read | Kind::Write | Kind::Call | Kind::Show)) {
+            continue;
+        }
+        // nobody is asked about these: files, and what is no statement on tables
+        let files = Flags::INTO_FILE | Flags::LOCAL_INFILE;
+        let words = ["LOAD ", "HELP ", "SHOW GRANTS", "SHOW BINLOG"];
+        if facts.statements.iter().any(|f| f.flags.intersects(files)) || words.iter().any(|w| sql.starts_with(w)) {
             continue;
         }
         tried += 1;
@@ -173,6 +179,5 @@ async fn texts_without_literals_parse_wherever_the_statements_do() {
         }
     }
     assert!(tried > 200, "{tried}");
-    // what is left is `untested`: the store that runs such a statement now does not take its text either
-    assert!(worse.len() * 100 <= tried, "{} of {tried}:\n{}", worse.len(), worse.join("\n"));
+    assert!(worse.is_empty(), "{} of {tried}:\n{}", worse.len(), worse.join("\n"));
 }
