@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::ask::{Asker, Heard, Question};
 use super::verdict::{Move, Routed};
-use super::{Judged, Part, Readiness, Verdict};
+use super::{Judged, Readiness, Verdict};
 use crate::backend::Fleet;
 use crate::config::StoreId;
 use crate::config::model::ChangeLog;
