@@ -7,7 +7,7 @@ const COLUMNS = ["Store", "Health", "Queries/s", "Errors/s", "p50", "p95", "p99"
 export function render(parent, model) {
   if (!parent.firstElementChild) {
     const heads = COLUMNS.map((name, at) => h("th", { scope: "col", class: at > 1 ? "number" : null }, name));
-    parent.append(h("table", { class: "grid stores" }, h("caption", { class: "unseen" }, "Stores"), h("tbody", { "data-key": "" }, h("tr", { class: "heads" }, heads))));
+    parent.append(h("table", { class: "grid stores", "aria-label": "Stores" }, h("tbody", { "data-key": "" }, h("tr", { class: "heads" }, heads))));
   }
   const stores = [{ name: "" }, ...model.status.stores];
   keyed(parent.querySelector("table"), stores, (store) => store.name, (store) => rows(store, model), (element, store) => store.name && update(element, store, model));
@@ -32,9 +32,10 @@ function update(element, store, model) {
   say(queries, rate(live?.queries_per_s));
   say(errors, rate(live?.errors_per_s));
   errors.classList.toggle("bad", (live?.errors_per_s ?? 0) > 0);
-  say(p50, micros(live?.p50_us));
-  say(p95, micros(live?.p95_us));
-  say(p99, micros(live?.p99_us));
+  const latency = live?.queries_per_s > 0 ? live : null;
+  say(p50, micros(latency?.p50_us));
+  say(p95, micros(latency?.p95_us));
+  say(p99, micros(latency?.p99_us));
   say(used, number(live?.leases ?? store.leases));
   say(idle, number(live?.idle ?? store.idle));
 }
