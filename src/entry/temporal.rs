@@ -105,9 +105,12 @@ pub fn unix(text: &str) -> Option<Box<str>> {
 
 /// Seconds since 1970 as a date and time of the Gregorian calendar; none at all is the zero date.
 fn utc(seconds: u64, micros: u64) -> String {
-    if seconds == 0 && micros == 0 {
-        return "0000-00-00 00:00:00".to_owned();
-    }
+    if seconds == 0 && micros == 0 { "0000-00-00 00:00:00".to_owned() } else { civil(seconds) }
+}
+
+/// Seconds since 1970 as a date and time of the Gregorian calendar, UTC.
+#[must_use]
+pub fn civil(seconds: u64) -> String {
     let (days, time) = (seconds / 86_400, seconds % 86_400);
     // Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days; years start in March
     let z = days + 719_468;
