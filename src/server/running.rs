@@ -33,6 +33,7 @@ use crate::telemetry::Levels;
 use crate::wire::Capabilities;
 
 use super::authority::Authorities;
+use super::metrics::Exporter;
 use super::observe::Samples;
 use super::ties::KnownTies;
 
@@ -67,6 +68,7 @@ pub(super) struct Proxy {
     pub(super) events: Events,
     /// What happens now.
     pub(super) samples: Samples,
+    exporter: Exporter,
     pub(super) flips: Mutex<Vec<FlipRecord>>,
     pub(super) flip_count: AtomicU64,
     /// The cause that was announced for the next change of the file.
@@ -120,6 +122,7 @@ impl Proxy {
             restart: Mutex::default(),
             events,
             samples: Samples::default(),
+            exporter: Exporter::install(),
             flips: Mutex::default(),
             flip_count: AtomicU64::new(0),
             announced: Mutex::default(),
@@ -465,6 +468,10 @@ impl Running for Proxy {
 
     fn kill(&self, request: &KillRequest) -> Result<(), Failure> {
         Proxy::kill(self, request)
+    }
+
+    fn metrics(&self) -> String {
+        self.exporter.render(self)
     }
 
     fn admin(&self) -> Admin {

@@ -67,6 +67,7 @@ export const sessions = () => call("GET", "sessions");
 export const pins = () => call("GET", "pins");
 export const digests = (parameters) => call("GET", `digests${query(parameters)}`);
 export const events = (parameters) => call("GET", `events${query(parameters)}`);
+export const samples = () => call("GET", "samples");
 export const jobs = () => call("GET", "jobs");
 export const config = () => call("GET", "config");
 export const configDiff = () => call("GET", "config/diff");

@@ -89,6 +89,11 @@ class Page {
       this.tabs.open(name);
     };
     this.catchUp();
+    // the proxy remembers five minutes; without them the charts begin now
+    for (const sample of await api.samples().catch(() => [])) this.model.history.add(sample);
+    this.model.sample = this.model.history.samples.at(-1) ?? null;
+    this.draw();
+    this.drawCharts();
     this.live = new api.Live({
       onsample: (sample) => this.sample(sample),
       onevent: (event) => this.event(event),

@@ -162,20 +162,27 @@ export function announce(text) {
   requestAnimationFrame(() => { element.textContent = text; });
 }
 
-/** A message of several lines as a list: what does not hold, and below each the command that mends it. */
+/**
+ * A message of several lines as a list: what does not hold, and below each what mends it (`help:` or `→`). A first line that ends with
+ * a colon stands above the list, and lines that are indented below it are its items.
+ */
 export function problems(message) {
+  const lines = String(message).split("\n").filter((line) => line.trim());
+  const lead = lines.length > 1 && lines[0].trim().endsWith(":") ? lines.shift().trim() : null;
   const items = [];
-  for (const line of String(message).split("\n")) {
-    const help = /^\s*(?:help|mend):\s*(.*)$/.exec(line);
-    if (help && items.length) items.at(-1).help.push(help[1]);
-    else if (/^\s+\S/.test(line) && items.length) items.at(-1).more.push(line.trim());
-    else if (line.trim()) items.push({ what: line.trim(), help: [], more: [] });
+  for (const line of lines) {
+    const help = /^\s*(?:help:|→)\s*(.*)$/.exec(line);
+    const general = lead && /^\s*help:/.test(line);
+    if (help && items.length && !general) items.at(-1).help.push(help[1]);
+    else if (help) items.push({ what: null, help: [help[1]], more: [] });
+    else if (!lead && /^\s/.test(line) && items.length) items.at(-1).more.push(line.trim());
+    else items.push({ what: line.trim(), help: [], more: [] });
   }
-  return h("ul", { class: "problems" }, items.map((item) => h("li", {},
-    h("span", {}, item.what),
+  return h("div", { class: "told" }, lead && h("p", {}, lead), h("ul", { class: "problems" }, items.map((item) => h("li", {},
+    item.what && h("span", {}, item.what),
     item.more.map((line) => h("span", { class: "more" }, line)),
     item.help.map(mend),
-  )));
+  ))));
 }
 
 /** A mend's text, with its command to copy where it has one: between backticks, or behind a colon. */

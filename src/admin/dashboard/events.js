@@ -31,9 +31,12 @@ export function panel() {
 function item(one) {
   const bad = one.outcome === "failed" || one.outcome === "refused";
   const by = one.by ? `by ${one.by}${one.from ? ` from ${one.from}` : ""} (${one.surface})` : one.surface;
-  const moved = one.before || one.after ? `${one.before ?? "–"} → ${one.after ?? "–"}` : null;
-  const change = moved && !one.what.includes(moved) ? moved : null;
-  const [first, ...rest] = String(one.what).split("\n");
+  // of what was not done, `after` says why
+  // of what somebody changed `before` and `after` are states; of what was not done, or happened, `after` says why
+  const asked = !bad && ["action", "flip"].includes(one.kind);
+  const moved = `${one.before || "–"} → ${one.after || "–"}`;
+  const change = !asked ? one.before && `before: ${one.before}` : (one.before || one.after) && !one.what.includes(moved) ? moved : null;
+  const [first, ...rest] = `${one.what.trim()}${!asked && one.after ? `\n${one.after}` : ""}`.split("\n");
   return h("li", {}, h("time", { class: "muted small", datetime: new Date(one.at_ms).toISOString() }, moment(one.at_ms)), h("span", { class: `badge kind-${KINDS.includes(one.kind) ? one.kind : "other"}` }, one.kind),
     h("div", { class: "grow" }, h("p", {}, one.subject && h("strong", {}, `${one.subject} `), first, bad && h("span", { class: "bad" }, ` ${one.outcome}`)),
       rest.length > 0 && h("pre", { class: "small" }, rest.join("\n")),

@@ -100,12 +100,14 @@ class Flip {
   }
 
   step(event) {
-    if (this.seen.has(event.id) || this.done) return;
+    // (a dry run has its look as well)
+    if (!this.begun || this.seen.has(event.id)) return;
     this.seen.add(event.id);
-    const [name] = event.what.split(":");
+    const [, took, name, note] = /^\s*(?:([\d.]+ ms)\s+)?([^:]+):?\s*(.*)$/.exec(event.what) ?? [null, null, event.what, ""];
+    const words = note ? `${name}: ${note}` : name;
     this.steps.append(h("li", {}, mark(event.outcome === "failed" || event.outcome === "refused" ? "bad" : "good"),
-      h("span", {}, event.what, STEPS[name.trim()] && h("span", { class: "muted small more" }, STEPS[name.trim()])),
-      h("time", { class: "muted small" }, clock(event.at_ms))));
+      h("span", {}, words, STEPS[name.trim()] && h("span", { class: "muted small more" }, STEPS[name.trim()])),
+      h("span", { class: "muted small" }, took ?? clock(event.at_ms))));
     this.steps.lastElementChild.scrollIntoView({ block: "nearest" });
   }
 
@@ -149,7 +151,7 @@ export async function preconditions(group, to) {
     return [h("p", { class: "good" }, mark("good"), `Nothing is in the way of moving ${group} to ${to}.`),
       h("ul", { class: "small" }, (flagged.notes ?? []).map((note) => h("li", {}, note)))];
   } catch (error) {
-    return [h("p", { class: "bad" }, mark("bad"), error.status === 409 ? `In the way of moving ${group} to ${to}:` : "The preconditions could not be looked at:"),
+    return [h("p", { class: "bad" }, mark("bad"), [400, 409].includes(error.status) ? `In the way of moving ${group} to ${to}:` : "The preconditions could not be looked at:"),
       problems(error.message)];
   }
 }

@@ -42,9 +42,8 @@ class Card {
   }
 
   makeButtons() {
-    const changes = (label, act) => h("button", { type: "button", "data-changes": true, onclick: act }, label);
-    this.check = changes("Preconditions", () => this.preconditions());
-    this.pause = changes("Pause", () => this.pauseOrResume());
+    this.check = h("button", { type: "button", onclick: () => this.preconditions() }, "Preconditions");
+    this.pause = h("button", { type: "button", "data-changes": true, onclick: () => this.pauseOrResume() }, "Pause …");
     this.buttons.append(this.check, this.pause,
       h("button", { type: "button", onclick: () => this.model.openPanel("Readiness", this.name) }, "Readiness"));
   }
@@ -112,7 +111,7 @@ class Card {
     const notes = [];
     const cutover = this.live?.cutover ?? authority?.cutover;
     if (cutover) notes.push(["turn", `A cutover is under way: ${cutover}`]);
-    if (this.paused()) notes.push(["warn", "Paused: statements of this group wait until somebody resumes it."]);
+    if (this.paused()) notes.push(["warn", "Paused: writes of this group wait until somebody resumes it."]);
     else if (this.live?.held || authority?.held) notes.push(["warn", "Writes are held: they wait for the cutover."]);
     if (authority?.file_says) notes.push(["warn", `The file says ${authority.file_says}, the stores’ rows say ${authority.store}: the rows count.`]);
     if (authority && !authority.settled) notes.push(["warn", `Not settled: ${authority.rows}`]);
@@ -145,7 +144,8 @@ class Card {
       if (authority.seals) facts.push(["Refused by a seal", number(authority.seals)]);
     }
     const queries = Object.entries(group.queries ?? {}).map(([store, count]) => `${store} ${number(count)}`);
-    facts.push(["Statements", queries.join(", ") || "none yet"], ["Tables", group.tables.join(", ")]);
+    if (queries.length) facts.push(["Statements", queries.join(", ")]);
+    facts.push(["Tables", group.tables.join(", ")]);
     if (group.references?.length) facts.push(["References", group.references.join(", ")]);
     keyed(this.facts, facts, ([name]) => name, ([name]) => h("div", {}, h("dt", {}, name), h("dd", {})), (element, [, value]) => {
       say(element.lastElementChild, value);
@@ -185,7 +185,7 @@ class Card {
     const paused = this.paused();
     confirm({
       title: paused ? `Resume ${this.name}?` : `Pause ${this.name}?`,
-      text: paused ? "What waits goes on, on the store that the flag names." : `Statements of ${this.name} that write wait until somebody resumes the group. Those that wait for too long get an error that a retry mends. Other groups feel nothing.`,
+      text: paused ? "What waits goes on, on the store that the flag names." : `New writes of ${this.name} wait until somebody resumes the group; reads go on. Those that wait for too long get an error that a retry mends. Other groups feel nothing.`,
       button: paused ? "Resume" : "Pause",
       act: async (why) => {
         await (paused ? api.resume : api.pause)(this.name, why);

@@ -5,7 +5,9 @@ import { confirm } from "./dialog.js";
 import { h, keyed, mark, number, problems, put, say, show } from "./dom.js";
 import { control, options, select } from "./tabs.js";
 
-const VERDICTS = { same: "good", ready: "good", refused: "bad", fails: "bad", differs: "bad", untested: "warn" };
+const VERDICTS = { same: "good", ready: "good", refused: "bad", fails: "bad", untested: "warn" };
+
+const percent = (share) => `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`;
 
 export function readinessPanel() {
   const group = select([["", ""]], () => look());
@@ -13,7 +15,7 @@ export function readinessPanel() {
   const lead = h("div", { class: "pad", role: "status" }, h("p", { class: "muted" }, "For each statement that was seen: what would happen if the flag moved now."));
   const body = h("tbody");
   const grid = h("div", { class: "scroll", hidden: true }, h("table", { class: "grid" }, h("caption", { class: "unseen" }, "Readiness per statement"),
-    h("thead", {}, h("tr", {}, ["Verdict", "Statement", "Count", "Why"].map((name) => h("th", { scope: "col", class: name === "Count" ? "number" : null }, name)))), body));
+    h("thead", {}, h("tr", {}, ["Verdict", "Statement", "Executions", "Why"].map((name) => h("th", { scope: "col", class: name === "Executions" ? "number" : null }, name)))), body));
   const element = h("div", {}, h("div", { class: "toolbar" }, control("Group", group), button), lead, grid);
   let asked = null;
   let wanted = null;
@@ -35,15 +37,16 @@ export function readinessPanel() {
   }
 
   function draw(report) {
-    const list = report.statements ?? report.digests ?? [];
-    const counts = new Map();
-    for (const one of list) counts.set(one.verdict, (counts.get(one.verdict) ?? 0) + 1);
-    put(lead, h("p", { class: "tallies" }, [...counts].map(([verdict, count]) => h("span", { class: "tally" }, mark(VERDICTS[verdict] ?? "none"), ` ${number(count)} ${verdict} `)),
-      counts.size === 0 && "No statement of this group was seen yet."), report.summary && h("p", {}, report.summary));
+    const list = report.statements;
+    const tally = ([verdict, part]) => h("span", { class: "tally" }, mark(VERDICTS[verdict] ?? "none"), ` ${number(part.statements)} ${verdict}, ${percent(part.share)} of executions`);
+    put(lead, h("p", {}, h("strong", {}, `If ${report.group} moved from ${report.from} to ${report.to} now:`)),
+      h("p", { class: "tallies" }, Object.entries(report.summary).map(tally), list.length === 0 && "no statement on its tables was seen yet."),
+      h("p", { class: "muted small" }, `${number(report.elsewhere)} statements have nothing to do with it${report.dropped ? `; ${number(report.dropped)} made room for others, and are not judged` : ""}.`),
+      report.notes.map((note) => h("p", { class: "small" }, note)));
     show(grid, list.length > 0);
-    keyed(body, list, (one) => one.id ?? one.text, (one) => h("tr", {}, h("td", { "data-label": "Verdict" }, mark(VERDICTS[one.verdict] ?? "none"), ` ${one.verdict}`),
-      h("td", { class: "statement" }, h("code", { class: "text opened" }, one.text)), h("td", { class: "number", "data-label": "Count" }, number(one.count)),
-      h("td", { "data-label": "Why" }, one.why ?? one.reason ?? "")));
+    keyed(body, list, (one) => `${one.id} ${one.database} ${one.verdict} ${one.reason}`, (one) => h("tr", {}, h("td", { "data-label": "Verdict" }, mark(VERDICTS[one.verdict] ?? "none"), ` ${one.verdict}`),
+      h("td", { class: "statement" }, h("code", { class: "text opened" }, one.text)), h("td", { class: "number", "data-label": "Executions" }, number(one.calls)),
+      h("td", { "data-label": "Why" }, one.code && `${one.code}: `, one.reason, one.remedies.length > 0 && h("ul", { class: "small" }, one.remedies.map((line) => h("li", { class: "mend" }, line))))));
   }
 
   return {
@@ -90,15 +93,12 @@ export function configPanel() {
   }) }, "Reload …");
   const path = h("code", { class: "small" });
   const element = h("div", {}, h("div", { class: "toolbar" }, control("Filter", filter), reload, path), waits,
-    h("div", { class: "scroll" }, h("table", { class: "grid" }, h("caption", { class: "unseen" }, "Configuration in force"), h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Key"), h("th", { scope: "col" }, "Value"), h("th", { scope: "col" }, "From"))), body)));
+    h("div", { class: "scroll" }, h("table", { class: "grid" }, h("caption", { class: "unseen" }, "Configuration in force"), h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Key"), h("th", { scope: "col" }, "Value"))), body)));
   function draw() {
     const words = filter.value.trim().toLowerCase();
     keyed(body, list.filter((one) => `${one.key} ${one.value}`.toLowerCase().includes(words)), (one) => one.key,
-      (one) => h("tr", {}, h("th", { scope: "row" }, h("code", {}, one.key)), h("td", { "data-label": "Value" }, h("code")), h("td", { "data-label": "From", class: "muted" })),
-      (row, one) => {
-        say(row.querySelector("td code"), String(one.value));
-        say(row.lastElementChild, one.default ? "default" : "file");
-      });
+      (one) => h("tr", {}, h("th", { scope: "row" }, h("code", {}, one.key)), h("td", { "data-label": "Value" }, h("code"))),
+      (row, one) => say(row.querySelector("td code"), String(one.value)));
   }
   return {
     name: "Configuration", element, every: 10_000,

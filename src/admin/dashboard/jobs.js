@@ -27,7 +27,7 @@ function update(element, job, model) {
   else bar.removeAttribute("value");
   const share = known ? `${Math.floor((job.done / job.total) * 100)} %, ` : "";
   const left = job.eta_s === null || job.eta_s === undefined ? "time left not known" : `${duration(job.eta_s)} left`;
-  say(element.querySelector(".figures"), `${share}${number(job.done)} of ${known ? number(job.total) : "?"}, ${rate(job.rate_per_s)} per second, ${left}, for ${duration((Date.now() - job.started_ms) / 1_000)}`);
+  say(element.querySelector(".figures"), `${share}${number(job.done)} of ${known ? number(job.total) : "?"}, ${rate(job.rate_per_s)} per second, ${left}${job.started_ms ? `, for ${duration((Date.now() - job.started_ms) / 1_000)}` : ""}`);
   attribute(bar, "aria-valuetext", known ? `${share}${left}` : null);
   const button = element.querySelector(".abort");
   show(button, job.abortable);

@@ -7,13 +7,13 @@ import { control, options, select } from "./tabs.js";
 /** Column, what it sorts by, and its cell. */
 const COLUMNS = [
   ["Statement", null, null],
-  ["Store", null, (one) => Object.keys(one.stores).join(", ")],
-  ["Count", "count", (one) => number(one.count)],
-  ["Time", "time", (one) => micros(one.time_us)],
-  ["p50", null, (one) => micros(one.p50_us)],
-  ["p95", null, (one) => micros(one.p95_us)],
-  ["p99", "p99", (one) => micros(one.p99_us)],
-  ["Errors", "errors", (one) => number(one.errors)],
+  ["Store", null, (one) => one.stores.map((of) => of.store).join(", ")],
+  ["Count", "count", (one) => number(one.calls)],
+  ["Time", "time", (one) => micros(one.micros)],
+  ["p50", null, (one) => micros(one.p50_micros)],
+  ["p95", null, (one) => micros(one.p95_micros)],
+  ["p99", "p99", (one) => micros(one.p99_micros)],
+  ["Errors", "errors", (one) => number(one.errors + one.refused)],
 ];
 
 export function panel() {
@@ -36,8 +36,9 @@ export function panel() {
     options(group, [["", "all"], ...model.status.groups.map((one) => [one.name, one.name])]);
     options(store, [["", "all"], ...model.status.stores.map((one) => [one.name, one.name])]);
     COLUMNS.forEach(([, key], at) => attribute(heads[at], "aria-sort", key === sort ? "descending" : null));
-    const list = await api.digests({ sort, limit: 50, group: group.value, store: store.value, filter: filter.value.trim() });
+    const { on, digests: list } = await api.digests({ sort, limit: 50, group: group.value, store: store.value, filter: filter.value.trim() });
     show(none, list.length === 0);
+    say(none, on ? "No statement fits." : "Nothing is counted: `insight: { statements: … }` is 0 in the configuration.");
     keyed(body, list, (one) => one.id, row, update);
   }
   return { name: "Statements", element, refresh, every: 3_000 };
@@ -62,12 +63,15 @@ function row(one) {
 function update(element, one) {
   const cells = element.querySelectorAll("td[data-label]");
   COLUMNS.slice(1).forEach(([, , cell], at) => say(cells[at], cell(one)));
-  element.querySelector("td:last-child").classList.toggle("bad", one.errors > 0);
+  cells[cells.length - 1].classList.toggle("bad", one.errors + one.refused > 0);
+  const on = (of) => [`On ${of.store}`, `${number(of.calls)} times, p50 ${micros(of.p50_micros)}, p95 ${micros(of.p95_micros)}, p99 ${micros(of.p99_micros)}, at most ${micros(of.longest_micros)}, ${number(of.errors)} errors`];
+  const facts = [["Kind", one.kind], ["Groups", one.groups.join(", ") || "none"], ["Tables", one.tables.join(", ") || "none"], ["Database", one.database || "none"],
+    ["Sent", `${number(one.as_text)} as text, ${number(one.prepared)} prepared`], ["Rows", `${number(one.rows)} read, ${number(one.affected)} changed`], ["Bytes", bytes(one.bytes)],
+    ["First seen", moment(one.first_seen_ms)], ["Last seen", moment(one.last_seen_ms)], ...one.stores.map(on)];
+  if (one.refused) facts.push(["Refused by the proxy", number(one.refused)]);
+  if (one.last_error) facts.push(["Newest error", String(one.last_error)]);
+  if (one.example) facts.push(["Example", one.example]);
   const more = element.querySelector(".whole");
-  const facts = [["Kind", one.kind], ["Group", one.group ?? "none"], ["Tables", one.tables.join(", ") || "none"], ["Database", one.db || "none"],
-    ["Rows", number(one.rows)], ["Bytes", bytes(one.bytes)], ["First seen", moment(one.first_seen_ms)], ["Last seen", moment(one.last_seen_ms)],
-    ...Object.entries(one.stores).map(([store, of]) => [`On ${store}`, `${number(of.count)} times, p50 ${micros(of.p50_us)}, p95 ${micros(of.p95_us)}, p99 ${micros(of.p99_us)}, ${number(of.errors)} errors`])];
-  if (one.last_error) facts.push(["Last error", one.last_error]);
   let list = more.querySelector("dl");
   if (!list) more.append(list = h("dl", { class: "facts" }));
   keyed(list, facts, ([name]) => name, ([name]) => h("div", {}, h("dt", {}, name), h("dd", {})), (pair, [, value]) => say(pair.lastElementChild, value));

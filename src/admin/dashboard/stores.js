@@ -7,7 +7,7 @@ const COLUMNS = ["Store", "Health", "Queries/s", "Errors/s", "p50", "p95", "p99"
 export function render(parent, model) {
   if (!parent.firstElementChild) {
     const heads = COLUMNS.map((name, at) => h("th", { scope: "col", class: at > 1 ? "number" : null }, name));
-    parent.append(h("table", { class: "grid stores" }, h("caption", { class: "unseen" }, "Stores"), h("tbody", { "data-key": "" }, h("tr", { class: "heads" }, heads))));
+    parent.append(h("table", { class: "grid stores", "aria-label": "Stores" }, h("tbody", { "data-key": "" }, h("tr", { class: "heads" }, heads))));
   }
   const stores = [{ name: "" }, ...model.status.stores];
   keyed(parent.querySelector("table"), stores, (store) => store.name, (store) => rows(store, model), (element, store) => store.name && update(element, store, model));
@@ -22,7 +22,9 @@ function rows(store, model) {
 function update(element, store, model) {
   const live = model.liveStore(store.name);
   const state = live?.state ?? store.state;
-  const engine = store.version.includes(store.engine) ? store.version : `${store.engine} ${store.version}`;
+  // (MariaDB greets with a prefix for old replicas)
+  const version = store.version.replace(/^5\.5\.5-/, "");
+  const engine = version.includes(store.engine) ? version : `${store.engine} ${version}`;
   const failed = store.connect_errors ? `${number(store.connect_errors)} connections failed` : null;
   say(element.querySelector(".server"), [store.name === model.status.default ? "default" : null, engine.trim() || null, store.addresses.join(", "), failed].filter(Boolean).join(" · "));
   const reason = live?.reason ?? store.reason;
@@ -32,9 +34,10 @@ function update(element, store, model) {
   say(queries, rate(live?.queries_per_s));
   say(errors, rate(live?.errors_per_s));
   errors.classList.toggle("bad", (live?.errors_per_s ?? 0) > 0);
-  say(p50, micros(live?.p50_us));
-  say(p95, micros(live?.p95_us));
-  say(p99, micros(live?.p99_us));
+  const latency = live?.queries_per_s > 0 ? live : null;
+  say(p50, micros(latency?.p50_us));
+  say(p95, micros(latency?.p95_us));
+  say(p99, micros(latency?.p99_us));
   say(used, number(live?.leases ?? store.leases));
   say(idle, number(live?.idle ?? store.idle));
 }
