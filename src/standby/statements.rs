@@ -91,7 +91,7 @@ fn foreign_key_checks(on: bool) -> Statement {
 }
 
 pub(super) fn update(table: &Description, before: &Row, after: &Row) -> Statement {
-    let mut sql = format!("UPDATE {} SET ", table.name.quoted()).into_bytes();
+    let mut sql = format!("UPDATE {} SET ", table.place().quoted()).into_bytes();
     let columns = table.columns.iter().enumerate().filter(|(_, column)| !column.generated);
     for (n, (at, column)) in columns.enumerate() {
         sql.extend(format!("{}{} = ", if n > 0 { ", " } else { "" }, quoted(&column.name)).bytes());
@@ -112,7 +112,7 @@ pub fn statements(net: &Net<'_>) -> Vec<Statement> {
     let mut out = Vec::new();
     let table = net.table.name.to_string();
     if net.clear {
-        let sql = format!("DELETE FROM {}", net.table.name.quoted()).into_bytes();
+        let sql = format!("DELETE FROM {}", net.table.place().quoted()).into_bytes();
         out.push(Statement { sql, rows: None, warnings: 0, table: table.clone(), does: Does::Clear });
     }
     deletes(net, &table, &mut out);
@@ -138,7 +138,7 @@ pub(super) fn empty_enums(columns: &[Column], row: &Row) -> u16 {
 fn deletes(net: &Net<'_>, table: &str, out: &mut Vec<Statement>) {
     let key: Vec<(usize, &Column)> =
         net.table.key.iter().filter_map(|at| Some((*at, net.table.columns.get(*at)?))).collect();
-    let head = format!("DELETE FROM {} WHERE ", net.table.name.quoted());
+    let head = format!("DELETE FROM {} WHERE ", net.table.place().quoted());
     let mut open: Option<Statement> = None;
     for row in &net.removed {
         let statement = open.get_or_insert_with(|| {
@@ -190,7 +190,7 @@ fn inserts(net: &Net<'_>, prefix: &str, rows: &[&Row], does: Does, out: &mut Vec
     };
     let columns: Vec<(usize, &Column)> = net.table.columns.iter().enumerate().filter(|(_, c)| !c.generated).collect();
     let names: Vec<String> = columns.iter().map(|(_, c)| quoted(&c.name)).collect();
-    let head = format!("{prefix}INSERT INTO {} ({}) VALUES ", net.table.name.quoted(), names.join(","));
+    let head = format!("{prefix}INSERT INTO {} ({}) VALUES ", net.table.place().quoted(), names.join(","));
     let mut open: Option<Statement> = None;
     for row in rows {
         let statement = open.get_or_insert_with(|| {
