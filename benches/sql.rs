@@ -121,6 +121,7 @@ fn snapshot() -> Snapshot {
         proxy_protocol_from: Vec::new(),
         tls: ListenTls::default(),
         control_socket: PathBuf::new(),
+        audit: PathBuf::new(),
         admin: Admin::default(),
         stores: vec![store("legacy"), store("new")],
         default: StoreId(0),

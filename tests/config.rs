@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use switchover::config::model::{Ack, Address, Fallback, LogFormat, PoolMode, Secret, TlsMode};
+use switchover::config::model::{Ack, Address, AdminUser, Fallback, LogFormat, PoolMode, Role, Secret, TlsMode};
 use switchover::config::{self, Config, Problem, ProblemKind, StoreId};
 
 fn load(text: &str) -> Result<Config, Vec<Problem>> {
@@ -165,7 +165,8 @@ fn users_have_a_secret_per_store() {
 #[test]
 fn surfaces_limits_and_logs() {
     let config = with(
-        "admin: {sql: 127.0.0.1:6032, http: 127.0.0.1:6080, users: {ops: {password: \"${PASSWORD}\"}}}
+        "admin: {sql: 127.0.0.1:6032, http: 127.0.0.1:6080, audit: /var/log/switchover.audit,
+  users: {ops: {password: \"${PASSWORD}\"}, look: {password: x, role: reader}}}
 proxy_protocol: {from: [10.0.0.0/8, \"::1\"]}
 pool: transaction
 hints: false
@@ -176,7 +177,9 @@ limits: {max_connections: 10_000, max_allowed_packet: 64MiB, connect_timeout: 50
 log: {format: json, level: debug, slow_query: 250ms, literals: true}
 ",
     );
-    assert_eq!(config.admin.users["ops"], "from env");
+    assert_eq!(config.admin.users["ops"], AdminUser { password: "from env".into(), role: Role::Operator });
+    assert_eq!(config.admin.users["look"].role, Role::Reader);
+    assert_eq!(config.audit, Path::new("/var/log/switchover.audit"));
     assert!(!format!("{:?}", config.admin).contains("from env"));
     assert_eq!(config.proxy_protocol_from, ["10.0.0.0/8", "::1/128"]);
     assert_eq!((config.pool, config.hints, config.workers), (PoolMode::Transaction, false, 4));

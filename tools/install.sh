@@ -2,7 +2,7 @@
 # Installs what is missing for one part of the project, by package name, from the distribution's own packages.
 #
 #   tools/install.sh demo      a MariaDB server and its client (no system service is set up)
-#   tools/install.sh test      what `make test` needs: MariaDB, mydumper, PHP, Python and Node clients, cargo-nextest
+#   tools/install.sh test      what `make test` needs: MariaDB, mydumper, PHP, Python and Node clients, Chromium, cargo-nextest
 #   tools/install.sh bench     what `make bench` needs: MariaDB, HAProxy, sysbench
 #   tools/install.sh fuzz      cargo-fuzz
 #
@@ -64,6 +64,8 @@ for part; do
     test)
       # mariadb-server brings the metadata_lock_info plugin: the oracle for table names
       packages mariadb-server mariadb-client mydumper php-cli php-mysql gcc pkg-config libmariadb-dev util-linux
+      command_or_package chromium chromium
+      command_or_package chromedriver chromium-driver
       command_or_package node nodejs
       command_or_package npm npm
       python3 -c 'import ensurepip, venv' 2>/dev/null || packages python3 python3-venv

@@ -2,11 +2,12 @@
 """How fast a standby applies an authority's log, against MariaDB's own replica with two parallel workers on the same log.
 
 Three private servers on loopback: the authority writes a log of small transactions (point updates, index updates, a delete
-and an insert, as sysbench's oltp_write_only has them) and one of large ones; then each applier starts at the beginning of the
-finished log, alone on the machine, and the time until its last transaction is there is taken. Both standbys have the same
-settings, and write a binlog of what they apply, as the way back needs one. Prints transactions per second of each and their ratio, best of RUNS.
+and an insert, as sysbench's oltp_write_only has them) and some of large ones (5,000 rows updated, inserted, deleted); then each
+applier starts at the beginning of the finished log, alone on the machine, and the time until its last transaction is there is taken.
+Both standbys have the same settings, and write a binlog of what they apply, as the way back needs one. Prints transactions per
+second of each and their ratio, best of RUNS; and the CPU time per transaction of both servers and the proxy.
 
-    python3 benches/standby/apply.py [--transactions N] [--runs N] [--binary PATH]
+    python3 benches/standby/apply.py [--transactions N] [--large N] [--runs N] [--only KIND] [--binary PATH]
 """
 import argparse
 import os
@@ -37,6 +38,16 @@ BEGIN
   END WHILE;
 END
 """
+
+
+BATCH = ROWS // 20
+# one transaction of BATCH rows; what is inserted is deleted by the kind behind it
+LARGE = {
+    "updates": "UPDATE t SET k = k + 1 WHERE id % 20 = {part}",
+    "wide updates": "UPDATE t SET c = CONCAT(k, '-', {low}, REPEAT('y', 90)), pad = {part} WHERE id % 20 = {part}",
+    "inserts": "INSERT INTO t SELECT seq, seq % 1000, REPEAT('c', 119), REPEAT('p', 59) FROM seq_{low}_to_{high} WHERE seq > {low}",
+    "deletes": "DELETE FROM t WHERE id > {low} AND id <= {high}",
+}
 
 
 def port():
@@ -96,6 +107,16 @@ INSERT INTO d.t SELECT seq, seq % 1000, REPEAT('c', 119), REPEAT('p', 59) FROM s
 """
 
 
+def prepare(server, kind, count):
+    """The rows that a log begins with: those of the schema, and those that it deletes."""
+    alone = "SET sql_log_bin = 0; "
+    if server.sql("SHOW DATABASES LIKE 'switchover'"):
+        alone += "SET @switchover_applier = (SELECT token FROM switchover.groups WHERE group_name = 'g'); "
+    server.sql(f"{alone} DELETE FROM t WHERE id > {ROWS}", "d")
+    if kind == "deletes":
+        server.sql(alone + LARGE["inserts"].format(low=ROWS, high=ROWS + count * BATCH), "d")
+
+
 def write(authority, kind, count):
     start = authority.sql("SELECT @@gtid_binlog_pos")
     authority.sql("SET GLOBAL sync_binlog = 0; SET GLOBAL innodb_flush_log_at_trx_commit = 2")
@@ -108,7 +129,7 @@ def write(authority, kind, count):
             run.wait()
     else:
         for n in range(count):
-            authority.sql(f"UPDATE t SET k = k + 1 WHERE id % 20 = {n % 20}", "d")
+            authority.sql(LARGE[kind].format(part=n % 20, low=ROWS + n * BATCH, high=ROWS + (n + 1) * BATCH), "d")
     authority.sql("SET GLOBAL sync_binlog = 1; SET GLOBAL innodb_flush_log_at_trx_commit = 1")
     return start, authority.sql("SELECT @@gtid_binlog_pos")
 
@@ -122,16 +143,28 @@ def wait(reached, end, limit=600):
     while reached() < end:
         if time.time() - began > limit:
             raise RuntimeError("not applied in time")
-        time.sleep(0.01)
+        time.sleep(0.03)
     return time.time() - began
+
+
+def cpu(pids):
+    """Seconds of CPU time of these processes."""
+    def of(pid):
+        with open(f"/proc/{pid}/stat") as f:
+            fields = f.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return sum(of(pid) for pid in pids)
 
 
 def replica(server, authority, start, end):
     server.sql(f"STOP SLAVE; SET GLOBAL gtid_slave_pos = '{start}'; CHANGE MASTER TO MASTER_HOST='127.0.0.1', "
                f"MASTER_PORT={authority.port}, MASTER_USER='app', MASTER_PASSWORD='app', MASTER_USE_GTID=slave_pos; START SLAVE")
+    pids = [server.process.pid, authority.process.pid]
+    before = cpu(pids)
     took = wait(lambda: sequence(server.sql("SELECT @@gtid_slave_pos")), sequence(end))
+    spent = cpu(pids) - before
     server.sql("STOP SLAVE")
-    return took
+    return took, spent
 
 
 def switchover(binary, folder, server, authority, start, end):
@@ -150,7 +183,10 @@ def switchover(binary, folder, server, authority, start, end):
         # a round is there when all its parts are
         query = ("SELECT IF(COUNT(*) >= MAX(parts), MAX(position), MAX(base)) FROM switchover.marks WHERE group_name = 'g' "
                  "AND round = (SELECT MAX(round) FROM switchover.marks WHERE group_name = 'g')")
-        return wait(lambda: sequence(server.sql(query)), sequence(end))
+        pids = [server.process.pid, authority.process.pid]
+        before = cpu(pids)
+        took = wait(lambda: sequence(server.sql(query)), sequence(end))
+        return took, cpu(pids) - before, cpu([proxy.pid])
     finally:
         proxy.kill()
         proxy.wait()
@@ -159,7 +195,8 @@ def switchover(binary, folder, server, authority, start, end):
 def main():
     options = argparse.ArgumentParser()
     options.add_argument("--transactions", type=int, default=40_000)
-    options.add_argument("--large", type=int, default=40, help="transactions of 5,000 rows")
+    options.add_argument("--large", type=int, default=40, help="transactions of 5,000 rows, of each kind")
+    options.add_argument("--only", action="append", choices=["small", *LARGE])
     options.add_argument("--runs", type=int, default=2)
     options.add_argument("--binary", default="target/dist/switchover")
     options = options.parse_args()
@@ -173,20 +210,27 @@ def main():
             server.sql("CREATE USER app@'%' IDENTIFIED BY 'app'; GRANT ALL ON *.* TO app@'%'")
             server.sql(SCHEMA)
         authority.sql("DELIMITER //\n" + PROCEDURE + "//", "d")
-        for kind, count in (("small", options.transactions), ("large", options.large)):
-            best = {}
+        for kind in ("small", *LARGE):
+            if options.only and kind not in options.only:
+                continue
+            count = options.transactions if kind == "small" else options.large
+            best, spent = {}, {}
             for _ in range(options.runs):
+                for server in servers:
+                    prepare(server, kind, count)
                 start, end = write(authority, kind, count)
                 done = sequence(end) - sequence(start)
-                for name, took in (("replica", replica(theirs, authority, start, end)),
-                                   ("switchover", switchover(options.binary, folder, ours, authority, start, end))):
-                    best[name] = max(best.get(name, 0), done / took)
+                for name, (took, *cost) in (("replica", replica(theirs, authority, start, end)),
+                                            ("switchover", switchover(options.binary, folder, ours, authority, start, end))):
+                    if done / took > best.get(name, 0):
+                        best[name], spent[name] = done / took, " + ".join(f"{seconds / done * 1e3:.1f}" for seconds in cost)
                 sums = {s.sql("CHECKSUM TABLE d.t") for s in servers}
                 if len(sums) != 1:
                     raise RuntimeError(f"the stores differ: {sums}")
             ratio = best["switchover"] / best["replica"]
-            print(f"{kind}: MariaDB's replica, 2 workers: {best['replica']:,.0f} transactions/s; "
-                  f"switchover: {best['switchover']:,.0f}; ratio {ratio:.2f}", flush=True)
+            kept = {name: f"{best[name]:,.1f} transactions/s, {spent[name]} ms of CPU each" for name in best}
+            print(f"{kind}: MariaDB's replica, 2 workers: {kept['replica']}; switchover: {kept['switchover']}; ratio {ratio:.2f}",
+                  flush=True)
     finally:
         for server in servers:
             server.stop()

@@ -9,8 +9,10 @@ use clap::{Args, Parser, Subcommand};
 
 use super::client::{ClientError, ask};
 use super::outcome::{Code, Outcome};
-use super::protocol::{Cause, DrainRequest, ExplainRequest, Explained, FlagRequest, Reply, Request, StandbyAction};
-use super::{check, flag, left_behind, show, standby};
+use super::protocol::{
+    Cause, DrainRequest, EventQuery, ExplainRequest, Explained, FlagRequest, KillRequest, Reply, Request, StandbyAction,
+};
+use super::{check, flag, left_behind, show, standby, steer};
 use crate::config::{self, Config, load};
 
 /// A MySQL proxy that routes groups of tables to the legacy or the new store, by a flag that changes while traffic flows.
@@ -89,6 +91,48 @@ enum Command {
     },
     /// Show every session of the running proxy.
     Sessions,
+    /// Make what would write to a group wait, at this proxy; each statement waits `hold_max` at most. Reads go on.
+    Pause {
+        /// The group.
+        group: String,
+        /// For the log of changes.
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
+    },
+    /// Let a paused group go on.
+    Resume {
+        /// The group.
+        group: String,
+        /// For the log of changes.
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
+    },
+    /// End a session of the running proxy.
+    Kill {
+        /// Its id, as `sessions` shows it.
+        session: u64,
+        /// Only its statement.
+        #[arg(long)]
+        query: bool,
+        /// For the log of changes.
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
+    },
+    /// Show what was changed, by whom, and what happened.
+    Events {
+        /// How many, the newest first.
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        limit: usize,
+        /// Only these: action, flip, step, config, health, standby.
+        #[arg(long, value_name = "KIND")]
+        kind: Option<String>,
+    },
+    /// Show the configuration in force, or what the file says otherwise.
+    Config {
+        /// Only what the file says otherwise.
+        #[arg(long)]
+        diff: bool,
+    },
     /// Prepare both stores of a group for a standby, and write down where its copy begins.
     Init {
         /// The group; without it, every group with a standby.
@@ -204,6 +248,14 @@ fn outcome(config: &std::path::Path, json: bool, command: Command, explain: Opti
         Command::Check { offline } => check::check(config, offline, json),
         Command::Status => show::status(&socket, json),
         Command::Sessions => show::sessions(&socket, json),
+        Command::Pause { group, why } => steer::pause(&socket, group, true, flag::cause(why), json),
+        Command::Resume { group, why } => steer::pause(&socket, group, false, flag::cause(why), json),
+        Command::Kill { session, query, why } => {
+            let request = KillRequest { session, query, cause: flag::cause(why) };
+            steer::kill(&socket, request, json)
+        }
+        Command::Events { limit, kind } => steer::events(&socket, EventQuery { after: 0, limit, kind }, json),
+        Command::Config { diff } => steer::config(&socket, diff, json),
         Command::Reload { why } => show::reload(&socket, flag::cause(why), json),
         Command::Drain { timeout, why } => {
             let timeout_ms = timeout.map(|seconds| seconds.saturating_mul(1_000));

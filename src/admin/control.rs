@@ -12,21 +12,23 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
+use super::action::{Actions, Actor, Surface};
+use super::events::Events;
+use super::live::Sample;
 use super::protocol::{
-    Cause, DrainRequest, ExplainRequest, Explained, Failure, FailureKind, FlagRequest, Flagged, MAX_LINE, Reloaded,
-    Reply, Request, SessionInfo, StandbyRequest, StandbyStatus, Status,
+    Cause, ConfigChange, ConfigEntry, DrainRequest, ExplainRequest, Explained, Failure, FailureKind, FlagRequest,
+    Flagged, GroupStatus, KillRequest, MAX_LINE, PauseRequest, Reloaded, Reply, Request, SessionInfo, StandbyRequest,
+    StandbyStatus, Status,
 };
-use crate::config::edit::{self, EditError};
+use crate::config::model::{Admin, Role};
 
 /// Connections served at once; more wait in the listener's queue.
 const CONNECTIONS: usize = 16;
 /// For the next line of a peer, and for a peer to take an answer.
 const IDLE: Duration = Duration::from_secs(30);
-/// For the work that a request starts.
-const WORK: Duration = Duration::from_secs(60);
 
 /// A future that a trait object returns.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -73,6 +75,39 @@ pub trait Running: Send + Sync + 'static {
     fn standby(&self, request: &StandbyRequest) -> Result<StandbyStatus, Failure> {
         Err(Failure::new(FailureKind::Request, format!("no group {} with a standby", request.group)))
     }
+
+    /// What was changed, and what happened.
+    fn events(&self) -> &Events;
+
+    /// The samples of the last minutes, the oldest first.
+    fn samples(&self) -> Vec<Arc<Sample>>;
+
+    /// The newest sample, and those that come.
+    fn follow_samples(&self) -> watch::Receiver<Arc<Sample>>;
+
+    /// Who may use the operators' surfaces, and where they are.
+    fn admin(&self) -> Admin;
+
+    /// The configuration in force, a key a line; secrets are never in it.
+    fn config(&self) -> Vec<ConfigEntry>;
+
+    /// What the file says otherwise than what is in force.
+    ///
+    /// # Errors
+    /// [`FailureKind::Config`] where the file does not check.
+    fn config_diff(&self) -> Result<Vec<ConfigChange>, Failure>;
+
+    /// Makes what would write to a group wait, or lets it go on.
+    ///
+    /// # Errors
+    /// Where there is no such group.
+    fn pause<'a>(&'a self, request: &'a PauseRequest) -> BoxFuture<'a, Result<GroupStatus, Failure>>;
+
+    /// Ends a session, or its statement.
+    ///
+    /// # Errors
+    /// Where there is no such session.
+    fn kill(&self, request: &KillRequest) -> Result<(), Failure>;
 
     /// Where a statement would go.
     ///
@@ -166,7 +201,7 @@ impl ControlSocket {
     ///
     /// # Errors
     /// Where the listener cannot be given to the runtime.
-    pub async fn serve(self, running: Arc<dyn Running>) -> io::Result<()> {
+    pub async fn serve(self, actions: Actions) -> io::Result<()> {
         let listener = UnixListener::from_std(self.listener.try_clone()?)?;
         let seats = Arc::new(Semaphore::new(CONNECTIONS));
         let mut connections = tokio::task::JoinSet::new();
@@ -177,10 +212,10 @@ impl ControlSocket {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
-            let running = Arc::clone(&running);
+            let actions = actions.clone();
             connections.spawn(async move {
                 // A peer that vanishes, stalls or talks nonsense ends its own connection only.
-                let _ = converse(stream, running).await;
+                let _ = converse(stream, actions).await;
                 drop(seat);
             });
             while connections.try_join_next().is_some() {}
@@ -224,7 +259,7 @@ fn lock(path: &Path) -> Result<File, ControlError> {
 }
 
 /// One peer: line in, line out, until it leaves.
-async fn converse(stream: UnixStream, running: Arc<dyn Running>) -> io::Result<()> {
+async fn converse(stream: UnixStream, actions: Actions) -> io::Result<()> {
     let uid = stream.peer_cred().ok().map(|peer| peer.uid());
     let (read, mut write) = stream.into_split();
     let mut lines = BufReader::new(read);
@@ -237,7 +272,10 @@ async fn converse(stream: UnixStream, running: Arc<dyn Running>) -> io::Result<(
         }
         let whole = line.ends_with(b"\n");
         let reply = match serde_json::from_slice(&line) {
-            Ok(request) if whole => handle(request, uid, &running).await,
+            Ok(request) if whole => {
+                let actor = actor(uid, &request);
+                actions.perform(&actor, request).await.unwrap_or_else(Reply::Failed)
+            }
             _ if length >= MAX_LINE => {
                 Reply::Failed(Failure::new(FailureKind::Request, format!("a line has at most {MAX_LINE} bytes")))
             }
@@ -253,90 +291,12 @@ async fn converse(stream: UnixStream, running: Arc<dyn Running>) -> io::Result<(
     }
 }
 
-async fn handle(request: Request, uid: Option<u32>, running: &Arc<dyn Running>) -> Reply {
-    let worked = timeout(WORK, dispatch(request, uid, running)).await;
-    let late = || Failure::new(FailureKind::Timeout, format!("not done within {} seconds", WORK.as_secs()));
-    worked.unwrap_or_else(|_| Err(late())).unwrap_or_else(Reply::Failed)
-}
-
-async fn dispatch(request: Request, uid: Option<u32>, running: &Arc<dyn Running>) -> Result<Reply, Failure> {
-    Ok(match request {
-        Request::Status => Reply::Status(Box::new(running.status())),
-        Request::Sessions => Reply::Sessions(running.sessions()),
-        Request::Explain(request) => Reply::Explained(running.explain(&request)?),
-        Request::Standby(mut request) => {
-            request.cause = signed(request.cause, uid);
-            Reply::Standby(running.standby(&request)?)
-        }
-        Request::Reload(cause) => Reply::Reloaded(running.reload(signed(cause, uid)).await?),
-        Request::Drain(mut request) => {
-            request.cause = signed(request.cause, uid);
-            running.drain(request).await?;
-            Reply::Draining
-        }
-        Request::Flag(mut request) => {
-            request.cause = signed(request.cause, uid);
-            Reply::Flagged(flag(request, running).await?)
-        }
-    })
-}
-
-/// What a client calls itself is a courtesy; which user it runs as, the kernel says.
-fn signed(mut cause: Cause, uid: Option<u32>) -> Cause {
-    if let (true, Some(uid)) = (cause.by.trim().is_empty(), uid) {
-        cause.by = format!("uid {uid}");
-    }
-    cause
-}
-
-/// Edits the file that the proxy serves, with the proxy's own environment, and makes it follow.
-///
-/// # Errors
-/// [`FailureKind::File`] where this process may not write the file; the caller may be able to.
-pub async fn flag(request: FlagRequest, running: &Arc<dyn Running>) -> Result<Flagged, Failure> {
-    let kept = running.status().groups.into_iter().any(|g| g.name == request.group && g.standby.is_some());
-    if request.dry_run && !kept {
-        let text = format!("{} has no standby: its flag moves at once, there are no steps to show", request.group);
-        return Err(Failure::new(FailureKind::Request, text));
-    }
-    // Before the file is touched: a refused flip leaves it as it was.
-    let ties = if request.cause.force { Vec::new() } else { running.may_flip(&request.group, &request.store).await? };
-    if kept {
-        let mut flagged = running.cut_over(request).await?;
-        flagged.notes.extend(ties);
-        return Ok(flagged);
-    }
-    running.announce(&request.cause);
-    let path = running.config_path().to_owned();
-    let FlagRequest { group, store, cause, .. } = request;
-    let edited = tokio::task::spawn_blocking(move || edit::set_connection(&path, &group, &store)).await;
-    let edited = edited.map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))?;
-    let edit = edited.map_err(|error| {
-        // Nothing changed: the next change of the file has another cause.
-        running.announce(&Cause::default());
-        edit_failure(&error)
-    })?;
-    let reloaded = running.reload(cause).await?;
-    let notes = edit.notes.into_iter().chain(ties).collect();
-    Ok(Flagged {
-        group: edit.group,
-        from: edit.from,
-        to: edit.to,
-        changed: edit.changed,
-        epoch: reloaded.epoch,
-        file: edit.file,
-        notes,
-    })
-}
-
-fn edit_failure(error: &EditError) -> Failure {
-    let kind = match error {
-        EditError::Config(_) | EditError::NotEditable(_) => FailureKind::Config,
-        EditError::UnknownName(_) => FailureKind::Request,
-        EditError::Busy(_) => FailureKind::Timeout,
-        EditError::Io { .. } => FailureKind::File,
-    };
-    Failure::new(kind, error.to_string())
+/// Whoever runs the command: what it calls itself is a courtesy, its uid is what the kernel says.
+fn actor(uid: Option<u32>, request: &Request) -> Actor {
+    let uid = uid.map_or("uid unknown".to_owned(), |uid| format!("uid {uid}"));
+    let named = request.cause().map(|cause| cause.by.trim()).filter(|by| !by.is_empty());
+    // who may open the socket is the proxy's own user or root: they could edit its file as well
+    Actor { name: named.unwrap_or(&uid).to_owned(), surface: Surface::Cli, from: uid, role: Role::Operator }
 }
 
 #[cfg(test)]

@@ -4,15 +4,21 @@
 //! [`client`], [`check`] asks the file and the stores; each ends with an [`outcome`]. [`control`] is the proxy's end, generic over
 //! what runs ([`control::Running`]); [`protocol`] is what both say.
 
+pub mod action;
 pub mod check;
 pub mod cli;
 pub mod client;
 pub mod control;
+pub mod events;
 pub mod explain;
 pub mod flag;
 pub mod left_behind;
+pub mod live;
 pub mod outcome;
 pub mod protocol;
 pub mod show;
 pub mod standby;
+pub mod steer;
 pub mod table;
+#[cfg(test)]
+mod testing;

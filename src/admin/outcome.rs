@@ -74,7 +74,7 @@ impl Outcome {
 
 fn code_of(failure: &Failure) -> Code {
     match failure.kind {
-        FailureKind::Config | FailureKind::Request => Code::Refused,
+        FailureKind::Config | FailureKind::Request | FailureKind::Forbidden => Code::Refused,
         FailureKind::Timeout => Code::Timeout,
         FailureKind::File | FailureKind::Internal => Code::Failed,
     }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::events::Event;
 use crate::config::Problem;
 use crate::config::diff::Flip;
 
@@ -32,6 +33,55 @@ pub enum Request {
     Sessions,
     /// A stopped standby goes on.
     Standby(StandbyRequest),
+    /// What was changed, and what happened.
+    Events(EventQuery),
+    /// The configuration in force.
+    Config,
+    /// What the file says otherwise.
+    ConfigDiff,
+    /// What would write to a group waits, or goes on.
+    Pause(PauseRequest),
+    /// A session, or its statement, ends.
+    Kill(KillRequest),
+}
+
+impl Request {
+    /// Who wants a change, and why; none where nothing is changed.
+    #[must_use]
+    pub fn cause(&self) -> Option<&Cause> {
+        match self {
+            Request::Reload(cause) => Some(cause),
+            Request::Flag(r) => Some(&r.cause),
+            Request::Pause(r) => Some(&r.cause),
+            Request::Kill(r) => Some(&r.cause),
+            Request::Standby(r) => Some(&r.cause),
+            Request::Drain(r) => Some(&r.cause),
+            Request::Status
+            | Request::Explain(_)
+            | Request::Sessions
+            | Request::Events(_)
+            | Request::Config
+            | Request::ConfigDiff => None,
+        }
+    }
+
+    /// The same, to be signed.
+    pub fn cause_mut(&mut self) -> Option<&mut Cause> {
+        match self {
+            Request::Reload(cause) => Some(cause),
+            Request::Flag(r) => Some(&mut r.cause),
+            Request::Pause(r) => Some(&mut r.cause),
+            Request::Kill(r) => Some(&mut r.cause),
+            Request::Standby(r) => Some(&mut r.cause),
+            Request::Drain(r) => Some(&mut r.cause),
+            Request::Status
+            | Request::Explain(_)
+            | Request::Sessions
+            | Request::Events(_)
+            | Request::Config
+            | Request::ConfigDiff => None,
+        }
+    }
 }
 
 /// Who wants something, and why: for the log and the history.
@@ -91,6 +141,66 @@ pub enum StandbyAction {
     },
 }
 
+/// Which events: the newest that fit, the newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EventQuery {
+    /// Only those with a higher id.
+    pub after: u64,
+    /// At most so many; 0 takes 100.
+    pub limit: usize,
+    /// Only those of this kind.
+    pub kind: Option<String>,
+}
+
+/// What would write to `group` waits, or goes on. Reads go on, and what is open ends.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PauseRequest {
+    /// The group.
+    pub group: String,
+    /// True: wait.
+    pub pause: bool,
+    /// Who and why.
+    #[serde(flatten)]
+    pub cause: Cause,
+}
+
+/// A session, or its statement, ends.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KillRequest {
+    /// Its id, as `sessions` shows it.
+    pub session: u64,
+    /// Only the statement.
+    pub query: bool,
+    /// Who and why.
+    #[serde(flatten)]
+    pub cause: Cause,
+}
+
+/// A key of the configuration in force.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConfigEntry {
+    /// As `groups.analytics.connection`.
+    pub key: String,
+    /// Its value; of a secret only that there is one.
+    pub value: String,
+}
+
+/// A key that the file and what is in force have otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConfigChange {
+    /// The key.
+    pub key: String,
+    /// In force.
+    pub in_force: String,
+    /// In the file.
+    pub file: String,
+}
+
 /// How to leave.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -132,6 +242,16 @@ pub enum Reply {
     Sessions(Vec<SessionInfo>),
     /// To [`Request::Standby`]: how it was when it was told.
     Standby(StandbyStatus),
+    /// To [`Request::Events`].
+    Events(Vec<Event>),
+    /// To [`Request::Config`].
+    Config(Vec<ConfigEntry>),
+    /// To [`Request::ConfigDiff`].
+    ConfigDiff(Vec<ConfigChange>),
+    /// To [`Request::Pause`]: how the group is now.
+    Group(Box<GroupStatus>),
+    /// To [`Request::Kill`].
+    Killed,
     /// To any: it was not done.
     Failed(Failure),
 }
@@ -155,6 +275,8 @@ pub enum FailureKind {
     File,
     /// What was asked makes no sense here: no such group, a malformed request.
     Request,
+    /// The account may only look.
+    Forbidden,
     /// It took too long.
     Timeout,
     /// The proxy's own fault.
@@ -309,6 +431,10 @@ pub struct GroupStatus {
     pub tables: Vec<String>,
     /// Its references, as written.
     pub references: Vec<String>,
+    /// Stores that the flag may name.
+    pub targets: Vec<String>,
+    /// Whether an operator has paused it: what would write waits.
+    pub paused: bool,
     /// Statements on its tables per store, since the start.
     pub queries: BTreeMap<String, u64>,
     /// Its standby, where it has one.

@@ -215,6 +215,8 @@ fn grants(store: &Store, group: &Group) -> String {
         "GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO {account};\n\
          GRANT SELECT, INSERT, UPDATE, DELETE, CREATE ON switchover.* TO {account};\n"
     );
+    text.push_str("-- MariaDB, as you like: rows by the thousand are applied as a replica applies them; but the right is for every table\n");
+    let _ = writeln!(text, "-- GRANT BINLOG REPLAY ON *.* TO {account};");
     if store.change_log == ChangeLog::Journal {
         let _ = writeln!(text, "GRANT TRIGGER ON switchover.journal TO {account};");
     }

@@ -1,5 +1,7 @@
 //! Tables for people: columns as wide as their widest cell, numbers to the right, nothing at the line's end.
 
+use crate::entry::temporal;
+
 /// Rows under a head; a cell of only digits, separators and units stands to the right.
 pub struct Table {
     head: Vec<String>,
@@ -66,6 +68,12 @@ pub fn number(value: u64) -> String {
     text
 }
 
+/// Milliseconds since 1970 as `2026-11-27 22:04:05.123`, UTC.
+#[must_use]
+pub fn moment(ms: u64) -> String {
+    format!("{}.{:03}", temporal::civil(ms / 1_000), ms % 1_000)
+}
+
 /// `93784` seconds as `1d 2h`: the two largest units.
 #[must_use]
 pub fn duration(seconds: u64) -> String {
@@ -94,6 +102,21 @@ mod tests {
         table.row(vec!["legacy".into(), number(1_234_567)]);
         table.row(vec!["größe".into(), number(8)]);
         assert_eq!(table.render(2), "  STORE     QUERIES\n  legacy  1,234,567\n  größe           8\n");
+    }
+
+    #[test]
+    fn moments_are_dates() {
+        let texts = [0, 951_826_799_999, 951_826_800_000, 1_795_816_800_123, 4_107_542_400_000].map(moment);
+        assert_eq!(
+            texts,
+            [
+                "1970-01-01 00:00:00.000",
+                "2000-02-29 12:19:59.999",
+                "2000-02-29 12:20:00.000",
+                "2026-11-27 22:00:00.123",
+                "2100-03-01 00:00:00.000",
+            ]
+        );
     }
 
     #[test]

@@ -51,9 +51,7 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
     c.value("hints", old.hints, new.hints);
     c.debug("limits", &old.limits, &new.limits);
     c.debug("log", &old.log, &new.log);
-    if old.admin != new.admin {
-        c.lines.push("admin: changed".to_owned());
-    }
+    admin(c, old, new);
     changes
 }
 
@@ -135,9 +133,30 @@ pub fn waits_for_restart(started: &Config, new: &Config) -> Vec<String> {
     waits.list("listen", &started.listen, &new.listen);
     let socket = |config: &Config| config.control_socket.display().to_string();
     waits.value("control_socket", socket(started), socket(new));
+    waits.value("admin.audit", started.audit.display().to_string(), new.audit.display().to_string());
     waits.value("workers", started.workers, new.workers);
     waits.value("io", started.io, new.io);
     waits.lines
+}
+
+/// Operators' surfaces, by their keys.
+fn admin(changes: &mut Changes, old: &Config, new: &Config) {
+    let address = |a: Option<std::net::SocketAddr>| a.map_or("off".to_owned(), |a| a.to_string());
+    changes.value("admin.sql", address(old.admin.sql), address(new.admin.sql));
+    changes.value("admin.http", address(old.admin.http), address(new.admin.http));
+    for (name, user) in &new.admin.users {
+        match old.admin.users.get(name) {
+            None => changes.lines.push(format!("admin.users.{name}: added")),
+            Some(was) => {
+                changes.debug(&format!("admin.users.{name}.role"), &was.role, &user.role);
+                if was.password != user.password {
+                    changes.lines.push(format!("admin.users.{name}: another password"));
+                }
+            }
+        }
+    }
+    let gone = old.admin.users.keys().filter(|name| !new.admin.users.contains_key(*name));
+    changes.lines.extend(gone.map(|name| format!("admin.users.{name}: removed")));
 }
 
 fn stores(changes: &mut Changes, old: &Config, new: &Config) {

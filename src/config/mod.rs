@@ -14,6 +14,7 @@ pub mod problem;
 mod raw;
 mod reader;
 mod secrecy;
+pub mod show;
 mod source;
 mod units;
 pub mod watch;

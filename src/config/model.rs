@@ -355,21 +355,50 @@ impl Default for ListenTls {
     }
 }
 
-/// Operators' surfaces (later issues serve `sql` and `http`).
+/// What an operator's account may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Role {
+    /// See and change. The default.
+    #[default]
+    Operator,
+    /// See.
+    Reader,
+}
+
+/// An account of the operators' surfaces.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AdminUser {
+    /// Its password; never empty.
+    pub password: String,
+    /// What it may do.
+    pub role: Role,
+}
+
+/// Operators' surfaces.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Admin {
     /// SQL console.
     pub sql: Option<SocketAddr>,
     /// HTTP API and dashboard.
     pub http: Option<SocketAddr>,
-    /// Admin users and their passwords.
-    pub users: BTreeMap<String, String>,
+    /// Admin users.
+    pub users: BTreeMap<String, AdminUser>,
+    /// The log of changes; none is `<config>.audit` beside the config file.
+    pub audit: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for AdminUser {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AdminUser").field("role", &self.role).finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for Admin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let users: Vec<&String> = self.users.keys().collect();
-        f.debug_struct("Admin").field("sql", &self.sql).field("http", &self.http).field("users", &users).finish()
+        let mut shown = f.debug_struct("Admin");
+        shown.field("sql", &self.sql).field("http", &self.http).field("users", &users).field("audit", &self.audit);
+        shown.finish()
     }
 }
 
@@ -382,6 +411,8 @@ pub struct Config {
     pub proxy_protocol_from: Vec<String>,
     /// TLS towards clients.
     pub tls: ListenTls,
+    /// The log of changes: `admin.audit`, else `<config>.audit` beside the config file.
+    pub audit: PathBuf,
     /// The control socket of the CLI: `control_socket:`, else `<config>.sock` beside the config file.
     pub control_socket: PathBuf,
     /// Operators' surfaces.

@@ -1,4 +1,4 @@
-//! MySQL's packed DECIMAL → its text. Nine digits a word of four bytes, big-endian, rests in fewer bytes; the first bit is the
+//! MySQL's packed DECIMAL ⇄ its text. Nine digits a word of four bytes, big-endian, rests in fewer bytes; the first bit is the
 //! sign, inverted; negative numbers have every bit inverted. Source: MySQL's strings/decimal.c; values of MariaDB 10.11.
 
 use crate::wire::codec::{Malformed, Reader};
@@ -46,6 +46,52 @@ pub fn read(r: &mut Reader<'_>, precision: u8, scale: u8) -> Result<Box<str>, Ma
     Ok(text.into())
 }
 
+/// Appends the packed form of a text that [`read`] made; none where it is no DECIMAL(precision, scale).
+#[must_use]
+pub fn put(out: &mut Vec<u8>, text: &str, precision: u8, scale: u8) -> Option<()> {
+    let (precision, scale) = (usize::from(precision), usize::from(scale));
+    let room = precision.checked_sub(scale)?;
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let whole = whole.trim_start_matches('0').as_bytes();
+    let fraction = fraction.as_bytes();
+    if whole.len() > room || fraction.len() > scale || precision == 0 {
+        return None;
+    }
+    let start = out.len();
+    // the digits of all groups, zeros where the text has none
+    let digit = |at: usize| {
+        let known = if at < room {
+            at.checked_sub(room - whole.len()).and_then(|at| whole.get(at))
+        } else {
+            fraction.get(at - room)
+        };
+        match known {
+            Some(digit @ b'0'..=b'9') => Some(u32::from(digit - b'0')),
+            Some(_) => None,
+            None => Some(0),
+        }
+    };
+    let mut at = 0;
+    let first = std::iter::once(room % 9);
+    let groups = first.chain(std::iter::repeat_n(9, room / 9 + scale / 9)).chain(std::iter::once(scale % 9));
+    for length in groups {
+        let mut value = 0u32;
+        for _ in 0..length {
+            value = value * 10 + digit(at)?;
+            at += 1;
+        }
+        let bytes = value.to_be_bytes();
+        out.extend(bytes.get(bytes.len() - REST.get(length).copied()?..)?);
+    }
+    let packed = out.get_mut(start..)?;
+    if text.starts_with('-') {
+        packed.iter_mut().for_each(|b| *b = !*b);
+    }
+    *packed.first_mut()? ^= 0x80;
+    Some(())
+}
+
 fn group(r: &mut Reader<'_>, out: &mut String, digits: usize) -> Result<(), Malformed> {
     let length = REST.get(digits).copied().unwrap_or(0);
     if length == 0 {
@@ -63,36 +109,6 @@ fn group(r: &mut Reader<'_>, out: &mut String, digits: usize) -> Result<(), Malf
 mod tests {
     use super::*;
 
-    /// What MariaDB 10.11 stores, the other way round.
-    fn pack(text: &str, precision: usize, scale: usize) -> Vec<u8> {
-        let negative = text.starts_with('-');
-        let (whole, fraction) =
-            text.trim_start_matches('-').split_once('.').unwrap_or((text.trim_start_matches('-'), ""));
-        let whole =
-            if precision == scale { String::new() } else { format!("{whole:0>width$}", width = precision - scale) };
-        let fraction = format!("{fraction:0<scale$}");
-        let mut out: Vec<u8> = Vec::new();
-        let mut put = |digits: &str| {
-            if !digits.is_empty() {
-                let value: u32 = digits.parse().unwrap();
-                out.extend(&value.to_be_bytes()[4 - REST[digits.len()]..]);
-            }
-        };
-        let head = whole.len() % 9;
-        put(&whole[..head]);
-        for at in (head..whole.len()).step_by(9) {
-            put(&whole[at..at + 9]);
-        }
-        for at in (0..fraction.len()).step_by(9) {
-            put(&fraction[at..(at + 9).min(fraction.len())]);
-        }
-        if negative {
-            out.iter_mut().for_each(|b| *b = !*b);
-        }
-        out[0] ^= 0x80;
-        out
-    }
-
     #[test]
     fn decimals_round_trip() {
         for (text, precision, scale) in [
@@ -105,14 +121,21 @@ mod tests {
             ("-0.5", 2, 1),
             ("10.00", 4, 2),
         ] {
-            let bytes = pack(text, precision, scale);
+            let mut bytes = Vec::new();
+            put(&mut bytes, text, precision, scale).unwrap();
             let mut r = Reader::new(&bytes);
-            let read = read(&mut r, u8::try_from(precision).unwrap(), u8::try_from(scale).unwrap()).unwrap();
+            let read = read(&mut r, precision, scale).unwrap();
             assert_eq!((&*read, r.is_empty()), (text, true));
+        }
+        for (text, precision, scale) in [("10", 1, 0), ("0.12", 3, 1), ("x", 5, 0), ("1", 0, 0), ("1.x", 4, 2)] {
+            assert_eq!(put(&mut Vec::new(), text, precision, scale), None, "{text}");
         }
         // DECIMAL(14,4) of MySQL's own documentation
         let bytes = [0x81, 0x0D, 0xFB, 0x38, 0xD2, 0x04, 0xD2];
         assert_eq!(&*read(&mut Reader::new(&bytes), 14, 4).unwrap(), "1234567890.1234");
+        let mut out = Vec::new();
+        put(&mut out, "-1234567890.1234", 14, 4).unwrap();
+        assert_eq!(out, bytes.map(|b| !b));
     }
 
     #[test]

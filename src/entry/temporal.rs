@@ -1,4 +1,4 @@
-//! MySQL's packed dates and times → text as the server prints it, so that zero dates, negative times and fractions survive.
+//! MySQL's packed dates and times ⇄ text as the server prints it, so that zero dates, negative times and fractions survive.
 //! Source: MySQL's sql-common/my_time.c; values of MariaDB 10.11.
 
 use crate::wire::codec::{Malformed, Reader};
@@ -105,9 +105,12 @@ pub fn unix(text: &str) -> Option<Box<str>> {
 
 /// Seconds since 1970 as a date and time of the Gregorian calendar; none at all is the zero date.
 fn utc(seconds: u64, micros: u64) -> String {
-    if seconds == 0 && micros == 0 {
-        return "0000-00-00 00:00:00".to_owned();
-    }
+    if seconds == 0 && micros == 0 { "0000-00-00 00:00:00".to_owned() } else { civil(seconds) }
+}
+
+/// Seconds since 1970 as a date and time of the Gregorian calendar, UTC.
+#[must_use]
+pub fn civil(seconds: u64) -> String {
     let (days, time) = (seconds / 86_400, seconds % 86_400);
     // Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days; years start in March
     let z = days + 719_468;
@@ -155,9 +158,162 @@ pub fn time(r: &mut Reader<'_>) -> Result<Box<str>, Malformed> {
     Ok(format!("{sign}{:02}:{:02}:{:02}", v / 10_000, v / 100 % 100, v % 100).into())
 }
 
+/// The numbers of a text that one of the functions above made, and microseconds.
+fn numbers<const N: usize>(text: &str) -> Option<([u64; N], u64)> {
+    let (text, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let mut parts = text.split(['-', ' ', ':']);
+    let mut out = [0; N];
+    for number in &mut out {
+        *number = parts.next()?.parse().ok()?;
+    }
+    if parts.next().is_some() || fraction.len() > 6 {
+        return None;
+    }
+    let digits: u64 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
+    Some((out, digits * 10u64.pow(6 - u32::try_from(fraction.len()).ok()?)))
+}
+
+/// Bytes of a fraction with so many decimals, and its scale to microseconds.
+fn parts(decimals: u8) -> Option<(usize, u64)> {
+    Some(match decimals {
+        0 => (0, 1_000_000),
+        1 | 2 => (1, 10_000),
+        3 | 4 => (2, 100),
+        5 | 6 => (3, 1),
+        _ => return None,
+    })
+}
+
+/// The last `n` bytes, big-endian.
+fn put_big(out: &mut Vec<u8>, value: u64, n: usize) -> Option<()> {
+    let bytes = value.to_be_bytes();
+    out.extend(bytes.get(bytes.len().checked_sub(n)?..)?);
+    Some(())
+}
+
+fn put_fraction(out: &mut Vec<u8>, micros: u64, decimals: u8) -> Option<()> {
+    let (bytes, scale) = parts(decimals)?;
+    put_big(out, micros / scale, bytes)
+}
+
+/// The other way of [`date`]; none where the text is none. So of all below.
+#[must_use]
+pub fn put_date(out: &mut Vec<u8>, text: &str) -> Option<()> {
+    let ([year, month, day], _) = numbers(text)?;
+    let packed = year << 9 | month << 5 | day;
+    out.extend(packed.to_le_bytes().get(..3)?);
+    Some(())
+}
+
+/// The other way of [`datetime2`].
+#[must_use]
+pub fn put_datetime2(out: &mut Vec<u8>, text: &str, decimals: u8) -> Option<()> {
+    let ([year, month, day, hour, minute, second], micros) = numbers(text)?;
+    let days = (year * 13 + month) << 5 | day;
+    let packed = days << 17 | hour << 12 | minute << 6 | second;
+    put_big(out, packed.checked_add(0x80_0000_0000)?, 5)?;
+    put_fraction(out, micros, decimals)
+}
+
+/// The other way of [`timestamp2`].
+#[must_use]
+pub fn put_timestamp2(out: &mut Vec<u8>, text: &str, decimals: u8) -> Option<()> {
+    let ([year, month, day, hour, minute, second], micros) = numbers(text)?;
+    let seconds = if year == 0 { 0 } else { days(year, month, day)? * 86_400 + hour * 3_600 + minute * 60 + second };
+    put_big(out, seconds, 4)?;
+    put_fraction(out, micros, decimals)
+}
+
+/// Days since 1970, as `utc` has them; source: the same, days_from_civil.
+fn days(year: u64, month: u64, day: u64) -> Option<u64> {
+    let year = if month <= 2 { year.checked_sub(1)? } else { year };
+    let (era, year_of_era) = (year / 400, year % 400);
+    let shifted = if month > 2 { month - 3 } else { month + 9 };
+    let day_of_year = (153 * shifted + 2) / 5 + day.checked_sub(1)?;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    (era * 146_097 + day_of_era).checked_sub(719_468)
+}
+
+/// The other way of [`time2`].
+#[must_use]
+pub fn put_time2(out: &mut Vec<u8>, text: &str, decimals: u8) -> Option<()> {
+    let (bytes, scale) = parts(decimals)?;
+    let magnitude = text.strip_prefix('-');
+    let ([hour, minute, second], micros) = numbers(magnitude.unwrap_or(text))?;
+    let bits = 8 * u32::try_from(bytes).ok()?;
+    let packed = ((hour << 12 | minute << 6 | second) << bits) + micros / scale;
+    let zero = 1u64 << (23 + bits);
+    let raw = if magnitude.is_some() { zero.checked_sub(packed)? } else { zero + packed };
+    put_big(out, raw, 3 + bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_read_is_written_again() {
+        type Read = fn(&mut Reader<'_>, u8) -> Result<Box<str>, Malformed>;
+        type Put = fn(&mut Vec<u8>, &str, u8) -> Option<()>;
+        type Texts = &'static [(&'static str, u8)];
+        let forms: [(Read, Put, Texts); 4] = [
+            (
+                |r, _| date(r),
+                |out, text, _| put_date(out, text),
+                &[("0000-00-00", 0), ("9999-12-31", 0), ("2001-02-31", 0)],
+            ),
+            (
+                datetime2,
+                put_datetime2,
+                &[
+                    ("0000-00-00 00:00:00", 0),
+                    ("9999-12-31 23:59:59.999999", 6),
+                    ("2026-01-01 00:00:00.9", 1),
+                    ("2026-00-00 00:00:00.0123", 4),
+                ],
+            ),
+            (
+                timestamp2,
+                put_timestamp2,
+                &[
+                    ("0000-00-00 00:00:00", 0),
+                    ("1970-01-01 00:00:01", 0),
+                    ("2000-02-29 12:34:56.7", 1),
+                    ("2000-03-01 00:00:00.000001", 6),
+                    ("2038-01-19 03:14:07", 0),
+                    ("2106-02-07 06:28:15.123", 3),
+                    ("2024-12-31 23:59:59", 0),
+                    ("2100-02-28 00:00:00", 0),
+                ],
+            ),
+            (
+                time2,
+                put_time2,
+                &[
+                    ("00:00:00", 0),
+                    ("-00:00:01", 0),
+                    ("838:59:59", 0),
+                    ("-838:59:59.9", 1),
+                    ("-00:00:00.01", 2),
+                    ("-00:00:01.000001", 6),
+                    ("12:34:56.7891", 4),
+                    ("-12:00:00.001", 3),
+                    ("-00:59:00.00", 2),
+                ],
+            ),
+        ];
+        for (read, put, texts) in forms {
+            for (text, decimals) in texts {
+                let mut bytes = Vec::new();
+                put(&mut bytes, text, *decimals).unwrap();
+                let mut r = Reader::new(&bytes);
+                assert_eq!((&*read(&mut r, *decimals).unwrap(), r.is_empty()), (*text, true));
+            }
+            for text in ["", "x", "1-2-3-4-5-6-7", "1", "2026-01-01 00:00:00.1234567"] {
+                assert_eq!(put(&mut Vec::new(), text, 6), None, "{text}");
+            }
+        }
+    }
 
     #[test]
     fn seconds_are_utc() {

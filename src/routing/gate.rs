@@ -24,6 +24,8 @@ pub const SEAL_TRIGGERS: &str = "switchover_seal_";
 pub struct Gate {
     group: String,
     held: AtomicBool,
+    /// An operator has closed it.
+    paused: AtomicBool,
     passes: AtomicU64,
     /// Grows with each hold, each release and each new authority.
     changes: watch::Sender<u64>,
@@ -184,6 +186,7 @@ impl Gate {
         Gate {
             group: group.to_owned(),
             held: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
             passes: AtomicU64::new(0),
             changes: watch::Sender::new(0),
             seals: AtomicU64::new(0),
@@ -267,7 +270,7 @@ impl Gate {
     pub fn enter(self: &Arc<Gate>) -> Option<Pass> {
         self.passes.fetch_add(1, Ordering::SeqCst);
         let pass = Pass { gate: Arc::clone(self), used: false };
-        (!self.held.load(Ordering::SeqCst)).then_some(pass)
+        (!self.is_held()).then_some(pass)
     }
 
     /// Closes it: [`Gate::passes`] tells when those who were in before have left.
@@ -284,10 +287,23 @@ impl Gate {
         }
     }
 
+    /// An operator closes it, or opens it again: beside whatever a cutover does.
+    pub fn pause(&self, paused: bool) {
+        if self.paused.swap(paused, Ordering::SeqCst) != paused {
+            self.changed();
+        }
+    }
+
+    /// Whether an operator has closed it.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::SeqCst)
+    }
+
     /// Whether it is closed.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        self.held.load(Ordering::SeqCst)
+        self.held.load(Ordering::SeqCst) || self.is_paused()
     }
 
     /// Passes that are out.
@@ -449,6 +465,20 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(5)).await;
         gate.release();
         assert!(waiting.await.unwrap());
+        assert!(gate.enter().is_some());
+    }
+
+    #[test]
+    fn a_pause_and_a_hold_do_not_open_each_other() {
+        let gate = Arc::new(Gate::new("g"));
+        gate.pause(true);
+        gate.hold();
+        gate.release();
+        assert!(gate.is_held() && gate.enter().is_none());
+        gate.hold();
+        gate.pause(false);
+        assert!(gate.is_held());
+        gate.release();
         assert!(gate.enter().is_some());
     }
 

@@ -48,6 +48,7 @@ pub(crate) fn config(groups: Vec<Group>) -> Config {
         proxy_protocol_from: Vec::new(),
         tls: ListenTls::default(),
         control_socket: PathBuf::new(),
+        audit: PathBuf::new(),
         admin: Admin::default(),
         stores: vec![store("legacy"), store("new"), store("third")],
         default: StoreId(0),

@@ -1,12 +1,13 @@
 //! Groups with a standby, as this process serves them: which store is the authority is what the rows on both stores say; the
 //! file's flag is a wish, and a change of it begins a cutover.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use super::running::Proxy;
+use crate::admin::events::Event;
 use crate::admin::protocol::{AuthorityStatus, Cause, Failure, FailureKind, FlagRequest, Flagged};
 use crate::backend::{Fleet, StoreHandle};
 use crate::config::model::{Ack, Config, Group, GroupId, StoreId};
@@ -16,7 +17,7 @@ use crate::routing::{Gate, Gates};
 use crate::session::Live;
 use crate::standby::GroupTables;
 use crate::standby::at_start::authority_at_start;
-use crate::standby::cutover::{self, CutoverError, Report, Wish};
+use crate::standby::cutover::{self, CutoverError, Report, Step, Wish};
 use crate::standby::watch::{self, BoxFuture, Follow, Shared};
 
 /// How long the start waits for the stores to say who the authority is.
@@ -40,6 +41,8 @@ pub(super) struct Authorities {
     owner: OnceLock<Weak<Proxy>>,
     /// A group's gate outlives configurations.
     gates: Mutex<HashMap<String, Arc<Gate>>>,
+    /// Groups that an operator has paused.
+    paused: Mutex<HashSet<String>>,
     /// The authority by which this process routes, by group.
     facts: Mutex<HashMap<String, String>>,
     /// The flags as the file had them last, of groups with a standby.
@@ -76,6 +79,7 @@ impl Authorities {
             proxy,
             owner: OnceLock::new(),
             gates: Mutex::default(),
+            paused: Mutex::default(),
             facts: Mutex::default(),
             wishes: Mutex::default(),
             watching: Mutex::default(),
@@ -113,18 +117,33 @@ impl Authorities {
         }
     }
 
-    /// The gates of a configuration.
+    /// The gates of a configuration: of groups with a standby, and of those that are paused.
     pub(super) fn gates(&self, config: &Config) -> Gates {
         let mut known = lock(&self.gates);
+        let paused = lock(&self.paused);
         let gate = |g: &Group| {
             let fresh = || Arc::new(Gate::new(&g.name));
-            g.standby.map(|_| {
+            let is_paused = paused.contains(&g.name);
+            (g.standby.is_some() || is_paused).then(|| {
                 let gate = known.entry(g.name.clone()).or_insert_with(fresh);
                 gate.keep(&g.keeping);
+                gate.pause(is_paused);
                 Arc::clone(gate)
             })
         };
         Gates::new(config.groups.iter().map(gate).collect())
+    }
+
+    /// A group is paused, or goes on.
+    pub(super) fn pause(&self, group: &str, pause: bool) {
+        if pause {
+            lock(&self.paused).insert(group.to_owned());
+        } else {
+            lock(&self.paused).remove(group);
+        }
+        if let Some(gate) = lock(&self.gates).get(group) {
+            gate.pause(pause);
+        }
     }
 
     /// Flags of groups with a standby that a change of the file has moved: group and store.
@@ -329,8 +348,16 @@ impl Proxy {
         if !stores.contains(&store.as_str()) {
             return Err(refused(format!("{store} is no store of {group}: those are {}", stores.join(" and "))));
         }
-        let wish = Wish { to: store, by: cause.by, reason: cause.why.unwrap_or_default(), force: cause.force, dry_run };
-        let report = conduct(Arc::clone(&shared), wish).await?;
+        let (steps, mut told_steps) = tokio::sync::mpsc::unbounded_channel();
+        let reason = cause.why.unwrap_or_default();
+        let wish = Wish { to: store, by: cause.by, reason, force: cause.force, dry_run, steps: Some(steps) };
+        let tell = async {
+            while let Some(step) = told_steps.recv().await {
+                self.events.add(Event::of_proxy("step", &group, told_step(&step)));
+            }
+        };
+        let (report, ()) = tokio::join!(conduct(Arc::clone(&shared), wish), tell);
+        let report = report?;
         flagged.changed = !dry_run;
         flagged.notes = told(&report, dry_run);
         flagged.epoch = self.epoch();
@@ -381,12 +408,12 @@ async fn conduct(shared: Arc<Shared>, wish: Wish) -> Result<Report, Failure> {
     done.await.map_err(|e| Failure::new(FailureKind::Internal, e.to_string()))?
 }
 
+fn told_step(step: &Step) -> String {
+    format!("{:>6.1} ms  {}: {}", step.took.as_secs_f64() * 1_000.0, step.name, step.note)
+}
+
 fn told(report: &Report, dry_run: bool) -> Vec<String> {
-    let mut notes: Vec<String> = report
-        .steps
-        .iter()
-        .map(|step| format!("{:>6.1} ms  {}: {}", step.took.as_secs_f64() * 1_000.0, step.name, step.note))
-        .collect();
+    let mut notes: Vec<String> = report.steps.iter().map(told_step).collect();
     notes.extend(report.skipped.iter().map(|(what, _)| format!("passed over by --force: {what}")));
     if dry_run {
         notes.push(

@@ -10,11 +10,13 @@
 mod authority;
 mod learn;
 mod listen;
+mod observe;
 mod post;
 mod reindex;
 mod running;
 mod standby;
 mod status;
+mod steer;
 mod takeover;
 mod ties;
 mod worker;
@@ -125,6 +127,7 @@ async fn serve(path: PathBuf, config: Config, takeover: bool) -> anyhow::Result<
         () = &mut accepting => false,
         () = operate(&proxy, &mut changes, &mut signals, draining.clone()) => false,
         () = learn::learn(&proxy) => false,
+        () = observe::observe(&proxy) => false,
         end = post.until_taken_over(&duplicates) => end.map(|()| true)?,
     };
     // closes the listeners; sessions may finish what they have begun

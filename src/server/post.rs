@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::running::Proxy;
 use super::takeover::{self, Offer};
+use crate::admin::action::Actions;
 use crate::admin::control::{ControlError, ControlSocket, Running};
 use std::os::fd::OwnedFd;
 
@@ -29,7 +30,7 @@ impl Post {
     /// Answers the control socket, and waits for successors.
     pub(super) fn take(path: &Path, socket: ControlSocket, proxy: &Arc<Proxy>) -> anyhow::Result<Post> {
         let offer = Offer::bind(takeover::path(path)).context("the takeover socket")?;
-        let control = tokio::spawn(socket.serve(Arc::clone(proxy) as Arc<dyn Running>));
+        let control = tokio::spawn(socket.serve(Actions::new(Arc::clone(proxy) as Arc<dyn Running>)));
         Ok(Post { path: path.to_owned(), proxy: Arc::clone(proxy), control, offer })
     }
 

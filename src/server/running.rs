@@ -11,13 +11,17 @@ use tokio::sync::watch;
 use super::standby::Standbys;
 use crate::admin::check;
 use crate::admin::control::{BoxFuture, Running};
+use crate::admin::events::{Event, Events};
+use crate::admin::live::Sample;
 use crate::admin::protocol::{
-    Cause, ConfigError, DrainRequest, ExplainRequest, Explained, Failure, FailureKind, FlagRequest, Flagged,
-    FlipRecord, Reloaded, SessionInfo, StandbyRequest, StandbyStatus, Status,
+    Cause, ConfigChange, ConfigEntry, ConfigError, DrainRequest, ExplainRequest, Explained, Failure, FailureKind,
+    FlagRequest, Flagged, FlipRecord, GroupStatus, KillRequest, PauseRequest, Reloaded, SessionInfo, StandbyRequest,
+    StandbyStatus, Status,
 };
 use crate::backend::{Fleet, control};
+use crate::config::model::Admin;
 use crate::config::problem::{Problem, ProblemKind, render};
-use crate::config::{Config, diff};
+use crate::config::{Config, diff, show};
 use crate::net::tls;
 use crate::routing::patterns::NameCase;
 use crate::routing::{Gates, Snapshot};
@@ -25,6 +29,7 @@ use crate::session::{CoreFigures, Figures, Live, Registry};
 use crate::wire::Capabilities;
 
 use super::authority::Authorities;
+use super::observe::Samples;
 use super::ties::KnownTies;
 
 /// How long a probe of a store may take.
@@ -54,6 +59,10 @@ pub(super) struct Proxy {
     pub(super) restart: Mutex<Vec<String>>,
     /// The configuration of the start: what cannot change live is compared with it.
     started_with: Config,
+    /// What was changed, and what happened.
+    pub(super) events: Events,
+    /// What happens now.
+    pub(super) samples: Samples,
     pub(super) flips: Mutex<Vec<FlipRecord>>,
     pub(super) flip_count: AtomicU64,
     /// The cause that was announced for the next change of the file.
@@ -84,6 +93,7 @@ impl Proxy {
         probe(&fleet).await;
         let own = tls::Pair::self_signed()?;
         let authorities = Authorities::new(&path);
+        let events = Events::kept_in(&config.audit);
         let mut in_force = config.clone();
         authorities.ask(&mut in_force, &fleet).await;
         let gates = authorities.gates(&in_force);
@@ -101,6 +111,8 @@ impl Proxy {
             loaded_at_ms: AtomicU64::new(now_ms()),
             error: Mutex::default(),
             restart: Mutex::default(),
+            events,
+            samples: Samples::default(),
             flips: Mutex::default(),
             flip_count: AtomicU64::new(0),
             announced: Mutex::default(),
@@ -260,8 +272,14 @@ impl Proxy {
         for line in &changes.restart {
             tracing::warn!("waits for a restart: {line}");
         }
+        for line in &changes.lines {
+            self.events.add(changed("config", "", line, cause));
+        }
         let mut flips = lock(&self.flips);
         for f in &changes.flips {
+            let mut event = changed("flip", &f.group, &format!("{} → {}, epoch {epoch}", f.from, f.to), cause);
+            (event.before, event.after) = (Some(f.from.clone()), Some(f.to.clone()));
+            self.events.add(event);
             self.flip_count.fetch_add(1, Ordering::Relaxed);
             flips.insert(
                 0,
@@ -276,6 +294,16 @@ impl Proxy {
             );
         }
         flips.truncate(REMEMBERED);
+    }
+}
+
+/// A change of the configuration in force, as an event.
+fn changed(kind: &str, subject: &str, what: &str, cause: &Cause) -> Event {
+    Event {
+        by: cause.by.clone(),
+        why: cause.why.clone(),
+        surface: if cause.by.is_empty() { "file" } else { "proxy" }.to_owned(),
+        ..Event::of_proxy(kind, subject, what)
     }
 }
 
@@ -384,6 +412,41 @@ impl Running for Proxy {
             self.begin_drain();
             Ok(())
         })
+    }
+
+    fn events(&self) -> &Events {
+        &self.events
+    }
+
+    fn samples(&self) -> Vec<Arc<Sample>> {
+        self.samples.all()
+    }
+
+    fn follow_samples(&self) -> watch::Receiver<Arc<Sample>> {
+        self.samples.follow()
+    }
+
+    fn config(&self) -> Vec<ConfigEntry> {
+        let entries = show::entries(self.live.load().config()).into_iter();
+        entries.map(|(key, value)| ConfigEntry { key, value }).collect()
+    }
+
+    fn config_diff(&self) -> Result<Vec<ConfigChange>, Failure> {
+        let file = crate::config::load(&self.path).map_err(|p| Failure::new(FailureKind::Config, render(&p)))?;
+        let found = show::differences(self.live.load().config(), &file).into_iter();
+        Ok(found.map(|(key, in_force, file)| ConfigChange { key, in_force, file }).collect())
+    }
+
+    fn pause<'a>(&'a self, request: &'a PauseRequest) -> BoxFuture<'a, Result<GroupStatus, Failure>> {
+        Box::pin(Proxy::pause(self, request))
+    }
+
+    fn kill(&self, request: &KillRequest) -> Result<(), Failure> {
+        Proxy::kill(self, request)
+    }
+
+    fn admin(&self) -> Admin {
+        self.live.load().config().admin.clone()
     }
 
     fn explain(&self, request: &ExplainRequest) -> Result<Explained, Failure> {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::running::Proxy;
 use crate::admin::protocol::{GroupStatus, SessionCounts, SessionInfo, Status, StoreStatus, Totals};
-use crate::config::model::{Address, Group, PoolMode, TablePattern};
+use crate::config::model::{Address, Config, Group, PoolMode, TablePattern};
 use crate::session::{self, Figures};
 use crate::sql::dialect::Engine;
 
@@ -64,6 +64,8 @@ pub(super) fn status(proxy: &Proxy) -> Status {
             .map(|g| GroupStatus {
                 standby: proxy.standbys.status(&g.name),
                 authority: proxy.authorities.status(&g.name),
+                paused: live.gates.named(&g.name).is_some_and(|gate| gate.is_paused()),
+                targets: targets(config, g),
                 ..group(g, config.store_name(g.connection), g.connection == config.default)
             })
             .collect(),
@@ -82,6 +84,19 @@ pub(super) fn status(proxy: &Proxy) -> Status {
             flips: proxy.flip_count.load(Ordering::Relaxed),
         },
         last_flips: proxy.flips.lock().map(|f| f.clone()).unwrap_or_default(),
+    }
+}
+
+/// The stores that a group's flag may name.
+fn targets(config: &Config, g: &Group) -> Vec<String> {
+    match g.standby {
+        // (in the order of the file: the switch does not turn around with the flag)
+        Some(standby) => {
+            let mut pair = [g.connection, standby];
+            pair.sort();
+            pair.iter().map(|id| config.store_name(*id).to_owned()).collect()
+        }
+        None => config.stores.iter().map(|s| s.name.clone()).collect(),
     }
 }
 

@@ -337,7 +337,8 @@ impl Applier {
         let waiting = |e: &dyn std::fmt::Display| End::Lost(e.to_string());
         // a connection with the server's own character set: names are text here
         let mut backend = control::connect(store, Duration::from_secs(10)).await.map_err(|e| waiting(&e))?;
-        let catalog = catalog::read(&mut backend, &self.settings.tables).await.map_err(|e| waiting(&e))?;
+        let mut catalog = catalog::read(&mut backend, &self.settings.tables).await.map_err(|e| waiting(&e))?;
+        super::check::mark_alike(&self.authority_catalog().await.unwrap_or_default(), &mut catalog);
         let problems = super::check::standby_tables(&catalog);
         match problems.into_iter().next() {
             Some((what, remedy)) => {
@@ -346,6 +347,19 @@ impl Applier {
             }
             None => Ok(catalog),
         }
+    }
+}
+
+// (an authority that does not answer keeps nobody from applying what was read)
+impl Applier {
+    async fn authority_catalog(&self) -> Option<Catalog> {
+        let read = async {
+            let mut there = control::connect(&self.settings.authority, BEAT).await.ok()?;
+            let catalog = catalog::read(&mut there, &self.settings.tables).await.ok();
+            let _ = there.send(crate::wire::command::COM_QUIT, &[]).await;
+            catalog
+        };
+        tokio::time::timeout(2 * BEAT, read).await.ok()?
     }
 }
 

@@ -50,6 +50,10 @@ pub struct Description {
     pub columns: Vec<Column>,
     /// Columns of the key by which rows are found: the primary key, else a unique key without NULL; empty without either.
     pub key: Vec<usize>,
+    /// Whether that key is the primary key.
+    pub primary: bool,
+    /// Whether the authority's table has the very same columns, as far as that was seen.
+    pub alike: bool,
     /// Whether that key is its only unique one, and the store is one where an upsert can then be nothing but an update.
     pub only_key: bool,
     /// Keys that decide which transactions are in each other's way.
@@ -264,6 +268,7 @@ async fn keys(
         table.only_key = maria && table.uses.is_empty();
         if table.key.is_empty() && !index.nullable && (name == "PRIMARY" || !index.prefix) {
             table.key.clone_from(&columns);
+            table.primary = name == "PRIMARY";
         }
         let id = number(&table.place(), &index.columns);
         let fold = |at: &usize| table.columns.get(*at).map_or(Fold::Unknown, |column| fold(column, index.prefix));

@@ -1,5 +1,7 @@
 //! Whether a pair of stores can be authority and standby of a group, and what is missing, each with what mends it.
 
+use std::sync::Arc;
+
 use super::catalog::{Catalog, Description};
 use crate::entry::{Column, Kind, TableName};
 
@@ -89,6 +91,14 @@ fn same_type(ours: &Description, a: &Column, theirs: &Description, b: &Column) -
 /// ENUM and SET: which of their words is meant may depend on the collation.
 fn is_listed(column: &Column) -> bool {
     matches!(column.kind, Kind::Enum | Kind::Set)
+}
+
+/// Marks the standby's tables whose columns are the authority's.
+pub fn mark_alike(authority: &Catalog, standby: &mut Catalog) {
+    for (name, theirs) in standby {
+        let alike = authority.get(name).is_some_and(|ours| column_differences(ours, theirs).is_empty());
+        Arc::make_mut(theirs).alike = alike;
+    }
 }
 
 /// Tables of which a binlog's authority keeps what is rolled back; a journal records them by another way.

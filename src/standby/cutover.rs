@@ -14,6 +14,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Instant, sleep};
 
 use super::check;
@@ -50,6 +51,8 @@ pub struct Wish {
     pub force: bool,
     /// Only say what would be done.
     pub dry_run: bool,
+    /// Hears of each step when it is done.
+    pub steps: Option<UnboundedSender<Step>>,
 }
 
 /// A step that was done.
@@ -209,7 +212,11 @@ impl Cutover<'_> {
     }
 
     fn done(&mut self, note: String) {
-        self.report.steps.push(Step { name: self.step, took: self.begun.elapsed(), note });
+        let step = Step { name: self.step, took: self.begun.elapsed(), note };
+        if let Some(listener) = &self.wish.steps {
+            let _ = listener.send(step.clone());
+        }
+        self.report.steps.push(step);
         self.begun = Instant::now();
     }
 

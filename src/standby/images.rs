@@ -23,7 +23,8 @@ pub fn statement(catalog: &Catalog, shape: &Shape, change: &Change) -> Result<Op
     Ok(Some(match change {
         Change::Insert(row) => {
             let (removed, changed) = (Vec::new(), Vec::new());
-            let net = Net { table: Arc::clone(table), clear: false, removed, added: vec![row], changed };
+            let table = Arc::clone(table);
+            let net = Net { table, shape: None, clear: false, removed, added: vec![row], changed };
             return Ok(statements(&net).pop());
         }
         Change::Delete(row) => {

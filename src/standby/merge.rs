@@ -2,28 +2,29 @@
 //!
 //! A row that was inserted and deleted again is nothing; one that was updated ten times is one change. What is left is written
 //! as deletes by key and inserts, all deletes of a table before its inserts: then no unique key can be in the way, whatever
-//! was swapped with what. Never REPLACE (RULES.md 41). Where the key is the table's only unique one, a row that stays is
-//! updated in place.
+//! was swapped with what. Never REPLACE (RULES.md 41). A row that stays, and no key of which changes, is updated in place.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::catalog::{Catalog, Description};
-use crate::entry::{Change, Row, TableName, Transaction};
+use crate::entry::{Change, Row, Shape, TableName, Transaction};
 
 /// What is left to do on one table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Net<'t> {
     /// The table.
     pub table: Arc<Description>,
+    /// The types that the log has for its columns; none where it has two for one.
+    pub shape: Option<Arc<Shape>>,
     /// All its rows go first.
     pub clear: bool,
     /// Rows that go: any image with their key.
     pub removed: Vec<&'t Row>,
     /// Rows that come.
     pub added: Vec<&'t Row>,
-    /// Rows that stay and change, by their new images: only where the key is the table's only unique one.
-    pub changed: Vec<&'t Row>,
+    /// Rows that stay and change, before and after: only where no other row can be in the way.
+    pub changed: Vec<(&'t Row, &'t Row)>,
 }
 
 /// Transactions that cannot be merged, because they contradict each other or the standby's tables.
@@ -59,6 +60,8 @@ struct Fate<'t> {
 #[derive(Default)]
 struct Fates<'t> {
     clear: bool,
+    /// The log's types, and whether they are those of all rows.
+    shape: Option<(Arc<Shape>, bool)>,
     by_key: HashMap<Vec<u8>, usize>,
     list: Vec<Fate<'t>>,
 }
@@ -70,7 +73,7 @@ struct Fates<'t> {
 pub fn merge<'t>(transactions: &[&'t Transaction], catalog: &Catalog) -> Result<Vec<Net<'t>>, Misfit> {
     let mut order: Vec<Arc<Description>> = Vec::new();
     let mut tables: HashMap<&TableName, (usize, Fates<'t>)> = HashMap::new();
-    let mut checked: Option<*const crate::entry::Shape> = None;
+    let mut checked: Option<*const Shape> = None;
     for change in transactions.iter().flat_map(|t| &t.changes) {
         let name = &change.table.name;
         if !tables.contains_key(name) {
@@ -87,6 +90,10 @@ pub fn merge<'t>(transactions: &[&'t Transaction], catalog: &Catalog) -> Result<
         if !matches!(change.change, Change::Clear) && checked != Some(Arc::as_ptr(&change.table)) {
             fits(table, &change.table)?;
             checked = Some(Arc::as_ptr(&change.table));
+            match &mut fates.shape {
+                Some((shape, one)) => *one &= shape.types == change.table.types,
+                none => *none = Some((Arc::clone(&change.table), true)),
+            }
         }
         fates.take(table, &change.change).ok_or_else(|| Misfit::Contradiction(name.clone()))?;
     }
@@ -100,11 +107,7 @@ pub fn merge<'t>(transactions: &[&'t Transaction], catalog: &Catalog) -> Result<
 ///
 /// # Errors
 /// [`Misfit`].
-pub fn fitting<'c>(
-    catalog: &'c Catalog,
-    shape: &crate::entry::Shape,
-    change: &Change,
-) -> Result<&'c Arc<Description>, Misfit> {
+pub fn fitting<'c>(catalog: &'c Catalog, shape: &Shape, change: &Change) -> Result<&'c Arc<Description>, Misfit> {
     let table = catalog.get(&shape.name).ok_or_else(|| Misfit::NoTable(shape.name.clone()))?;
     if table.key.is_empty() {
         return Err(Misfit::NoKey(shape.name.clone()));
@@ -116,7 +119,7 @@ pub fn fitting<'c>(
 }
 
 /// Whether the standby's table takes rows of this shape.
-fn fits(table: &Description, shape: &crate::entry::Shape) -> Result<(), Misfit> {
+fn fits(table: &Description, shape: &Shape) -> Result<(), Misfit> {
     let misfit = |what: String| Misfit::Shape { table: shape.name.clone(), what };
     let (ours, theirs) = (table.columns.len(), shape.types.len());
     if ours != theirs {
@@ -152,7 +155,7 @@ impl<'t> Fates<'t> {
                 self.insert(table, after)
             }
             Change::Clear => {
-                *self = Fates { clear: true, ..Fates::default() };
+                *self = Fates { clear: true, shape: self.shape.take(), ..Fates::default() };
                 Some(())
             }
         }
@@ -192,16 +195,31 @@ impl<'t> Fates<'t> {
         let (mut removed, mut added, mut changed) = (Vec::new(), Vec::new(), Vec::new());
         for fate in self.list {
             match (fate.before, fate.after) {
-                (Some(before), Some(after)) if before == after => {}
-                (Some(_), Some(after)) if table.only_key => changed.push(after),
+                (Some(before), Some(after)) if same(before, after) => {}
+                (Some(before), Some(after)) if table.only_key || keeps_keys(&table, before, after) => {
+                    changed.push((before, after));
+                }
                 (before, after) => {
                     removed.extend(before);
                     added.extend(after);
                 }
             }
         }
-        Net { table, clear: self.clear, removed, added, changed }
+        let shape = self.shape.and_then(|(shape, one)| one.then_some(shape));
+        Net { table, shape, clear: self.clear, removed, added, changed }
     }
+}
+
+fn same(before: &Row, after: &Row) -> bool {
+    before.len() == after.len() && before.iter().zip(after).all(|(before, after)| before.is_same(after))
+}
+
+/// Whether a change leaves every key as it is. (What the log says of generated columns does not count.)
+fn keeps_keys(table: &Description, before: &Row, after: &Row) -> bool {
+    table.uses.iter().flat_map(|key| &key.columns).all(|(at, _)| {
+        let stored = table.columns.get(*at).is_some_and(|column| !column.generated);
+        stored && before.get(*at).zip(after.get(*at)).is_some_and(|(before, after)| before.is_same(after))
+    })
 }
 
 fn key(table: &Description, row: &Row) -> Vec<u8> {
@@ -304,7 +322,8 @@ mod tests {
                     applied.clear();
                 }
                 let id = |row: &Row| if let Value::Int(id) = row[0] { id } else { 0 };
-                for row in &net.changed {
+                for (before, row) in &net.changed {
+                    prop_assert!(only_key || before[1] == row[1]);
                     let Value::Bytes(text) = &row[1] else { unreachable!() };
                     prop_assert!(applied.insert(id(row), String::from_utf8_lossy(text).into_owned()).is_some());
                 }

@@ -31,6 +31,7 @@ mod beat;
 pub mod catalog;
 pub mod check;
 pub mod cutover;
+pub mod events;
 pub mod fallback;
 pub mod health;
 pub mod images;

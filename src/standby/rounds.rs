@@ -9,10 +9,11 @@ use super::marks::{self, Mark};
 use super::merge::{Misfit, merge};
 use super::schema::literal;
 use super::statements::{Does, Statement, in_order, statements};
-use super::{record, seal};
+use super::{events, record, seal};
 use crate::backend::connection::QueryError;
 use crate::backend::control::{self, ControlError};
 use crate::backend::{Backend, StoreHandle};
+use crate::changes::binlog::write::format_description;
 use crate::entry::{Position, Transaction};
 use crate::wire::ErrPacket;
 
@@ -21,12 +22,14 @@ const SETTINGS: &str = "SET autocommit = 0, time_zone = '+00:00', foreign_key_ch
      sql_mode = 'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION', \
      sql_safe_updates = 0, sql_auto_is_null = 0, innodb_lock_wait_timeout = 5, lock_wait_timeout = 5, wait_timeout = 20";
 /// MariaDB's and MySQL's own; an error of one means the other.
-const OPTIONAL: [&str; 5] = [
+const OPTIONAL: [&str; 6] = [
     "SET tx_isolation = 'READ-COMMITTED'",
     "SET transaction_isolation = 'READ-COMMITTED'",
     "SET check_constraint_checks = 0",
     "SET max_statement_time = 0",
     "SET sql_log_bin = 1",
+    // (the text of a statement with a thousand rows says nothing that its rows do not)
+    "SET binlog_annotate_row_events = 0",
 ];
 const NAMES: &str = "SET NAMES binary";
 const LIMIT: Duration = Duration::from_secs(10);
@@ -58,6 +61,33 @@ pub async fn connect(store: &Arc<StoreHandle>, group: &str) -> Result<Backend, C
     }
     backend.execute(b"COMMIT").await.map_err(failed)?;
     Ok(backend)
+}
+
+/// Whether the standby takes row events from this connection: a MariaDB, with the right BINLOG REPLAY, whose row events are not to be
+/// applied anyhow.
+///
+/// # Errors
+/// As the store's.
+pub async fn takes_events(backend: &mut Backend) -> Result<bool, QueryError> {
+    let version = backend.query(b"SELECT VERSION()").await?;
+    let version = String::from_utf8_lossy(version.first(0).unwrap_or_default()).to_lowercase();
+    if !version.contains("mariadb") {
+        return Ok(false);
+    }
+    match backend.execute(&format_description()).await {
+        Ok(_) => Ok(true),
+        Err(QueryError::Refused(_)) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Whether a row event that does not fit is an error on this server, and not passed over.
+async fn is_strict(backend: &mut Backend) -> Result<bool, Failed> {
+    match backend.query(b"SELECT @@GLOBAL.slave_exec_mode").await {
+        Ok(rows) => Ok(rows.first(0).is_some_and(|mode| mode.eq_ignore_ascii_case(b"STRICT"))),
+        Err(QueryError::Refused(_)) => Ok(false),
+        Err(e) => Err(Failed::of(e)),
+    }
 }
 
 /// Reads the rows of `switchover.marks` of a group.
@@ -206,6 +236,8 @@ pub struct Part<'a> {
     pub ids: &'a BTreeSet<String>,
     /// A statement that is to be in the same transaction.
     pub further: Option<&'a str>,
+    /// Whether the connection takes row events.
+    pub events: bool,
 }
 
 /// Applies one part: its transactions' net effect and its mark, in one transaction. How many rows that were.
@@ -213,7 +245,26 @@ pub struct Part<'a> {
 /// # Errors
 /// [`Failed`].
 pub async fn apply(backend: &mut Backend, part: &Part<'_>) -> Result<u64, Failed> {
-    let applied = within(backend, part).await;
+    let nets = match part.transactions {
+        [one] if cascades(one, part.catalog) => return whole(backend, part, &in_order(one, part.catalog)?).await,
+        all => merge(all, part.catalog)?,
+    };
+    let list = if part.events { events::of_part(&nets) } else { None };
+    if let Some(list) = list
+        && is_strict(backend).await?
+    {
+        match whole(backend, part, &list).await {
+            // statements say what it is, and may mend it: a type that the log has otherwise, a server that wants no events now
+            Err(Failed::Misfit { what, .. }) => tracing::debug!(group = part.stamp.group, what, "events do not fit"),
+            other => return other,
+        }
+    }
+    whole(backend, part, &nets.iter().flat_map(statements).collect::<Vec<_>>()).await
+}
+
+/// All of it, or none.
+async fn whole(backend: &mut Backend, part: &Part<'_>, list: &[Statement]) -> Result<u64, Failed> {
+    let applied = within(backend, part, list).await;
     match &applied {
         // the connection may be gone: then the server rolls back by itself
         Err(Failed::Lost(_)) => {}
@@ -223,23 +274,23 @@ pub async fn apply(backend: &mut Backend, part: &Part<'_>) -> Result<u64, Failed
     applied
 }
 
-async fn within(backend: &mut Backend, part: &Part<'_>) -> Result<u64, Failed> {
-    let list = match part.transactions {
-        [one] if cascades(one, part.catalog) => in_order(one, part.catalog)?,
-        all => merge(all, part.catalog)?.iter().flat_map(statements).collect(),
-    };
+async fn within(backend: &mut Backend, part: &Part<'_>, list: &[Statement]) -> Result<u64, Failed> {
     // the mark first: whoever was deposed learns it before it touches a row, and whoever deposes waits for this part's end
     let mark = backend.execute(part.stamp.update(part.number, part.ids).as_bytes()).await.map_err(Failed::of)?;
     if mark.affected_rows != 1 {
         return Err(Failed::Deposed);
     }
     let mut rows = 0;
-    for statement in &list {
+    for statement in list {
         let ok = match backend.execute(&statement.sql).await {
             Ok(ok) => ok,
             Err(QueryError::Refused(e)) if e.code == 1146 => return Err(gone(backend, part, e, statement).await),
             Err(e) => return Err(explained(e, statement)),
         };
+        if statement.does == Does::Events {
+            rows += statement.rows.unwrap_or(0);
+            continue;
+        }
         if statement.rows.is_some_and(|n| n != ok.affected_rows) || ok.warnings != statement.warnings {
             return Err(difference(backend, statement, ok.affected_rows, ok.warnings).await);
         }
@@ -304,7 +355,7 @@ async fn difference(backend: &mut Backend, statement: &Statement, rows: u64, war
                      over: `switchover standby skip`"
                 .to_owned(),
         },
-        Does::Insert | Does::Clear | Does::Set => Failed::Misfit {
+        Does::Insert | Does::Clear | Does::Events | Does::Set => Failed::Misfit {
             what: format!("{table}: {rows} of {expected} rows were inserted"),
             remedy: "is there a trigger on the standby's table? DROP TRIGGER, then `switchover standby retry`".to_owned(),
         },

@@ -32,6 +32,8 @@ pub enum Does {
     Insert,
     /// Changes a row.
     Update,
+    /// Applies row events; what it does not find, or finds already, is an error.
+    Events,
     /// Sets a variable.
     Set,
 }
@@ -68,15 +70,16 @@ pub fn in_order(transaction: &Transaction, catalog: &Catalog) -> Result<Vec<Stat
             Change::Update(..) => {}
             Change::Clear => {
                 // TRUNCATE sets no cascade off, and is refused where one could be
-                let net = Net { table: Arc::clone(table), clear: true, removed, added, changed: Vec::new() };
+                let (table, changed) = (Arc::clone(table), Vec::new());
+                let net = Net { table, shape: None, clear: true, removed, added, changed };
                 out.push(foreign_key_checks(false));
                 checks = false;
                 out.extend(statements(&net));
                 continue;
             }
         }
-        let net = Net { table: Arc::clone(table), clear: false, removed, added, changed: Vec::new() };
-        deletes(&net, &name, &mut out);
+        let net = Net { table: Arc::clone(table), shape: None, clear: false, removed, added, changed: Vec::new() };
+        deletes(&net, &net.removed, &name, &mut out);
         out.extend(statements(&Net { removed: Vec::new(), ..net }));
     }
     if checks {
@@ -106,17 +109,24 @@ pub(super) fn update(table: &Description, before: &Row, after: &Row) -> Statemen
     Statement { sql, rows: Some(1), warnings: 0, table: table.name.to_string(), does: Does::Update }
 }
 
+/// The statement that empties a table.
+pub(super) fn clear(net: &Net<'_>) -> Statement {
+    let sql = format!("DELETE FROM {}", net.table.place().quoted()).into_bytes();
+    Statement { sql, rows: None, warnings: 0, table: net.table.name.to_string(), does: Does::Clear }
+}
+
 /// The statements of a table, in order.
 #[must_use]
 pub fn statements(net: &Net<'_>) -> Vec<Statement> {
-    let mut out = Vec::new();
+    let mut out: Vec<Statement> = net.clear.then(|| clear(net)).into_iter().collect();
     let table = net.table.name.to_string();
-    if net.clear {
-        let sql = format!("DELETE FROM {}", net.table.place().quoted()).into_bytes();
-        out.push(Statement { sql, rows: None, warnings: 0, table: table.clone(), does: Does::Clear });
-    }
-    deletes(net, &table, &mut out);
-    for (rows, does) in [(&net.changed, Does::Update), (&net.added, Does::Insert)] {
+    // an upsert that misses its row would meet another one by a second unique key
+    let (gone, come): (Vec<&Row>, Vec<&Row>) = net.changed.iter().copied().filter(|_| !net.table.only_key).unzip();
+    let changed: Vec<&Row> = net.changed.iter().filter(|_| net.table.only_key).map(|(_, after)| *after).collect();
+    let removed = [net.removed.as_slice(), &gone].concat();
+    let added = [net.added.as_slice(), &come].concat();
+    deletes(net, &removed, &table, &mut out);
+    for (rows, does) in [(&changed, Does::Update), (&added, Does::Insert)] {
         let (odd, usual): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| has_empty_enum(&net.table.columns, row));
         inserts(net, "", &usual, does, &mut out);
         inserts(net, LAX, &odd, does, &mut out);
@@ -135,12 +145,12 @@ pub(super) fn empty_enums(columns: &[Column], row: &Row) -> u16 {
 }
 
 /// `WHERE k IN (…)`, or `WHERE (a = … AND b = …) OR …`: forms whose ranges every version finds.
-fn deletes(net: &Net<'_>, table: &str, out: &mut Vec<Statement>) {
+fn deletes(net: &Net<'_>, rows: &[&Row], table: &str, out: &mut Vec<Statement>) {
     let key: Vec<(usize, &Column)> =
         net.table.key.iter().filter_map(|at| Some((*at, net.table.columns.get(*at)?))).collect();
     let head = format!("DELETE FROM {} WHERE ", net.table.place().quoted());
     let mut open: Option<Statement> = None;
-    for row in &net.removed {
+    for row in rows {
         let statement = open.get_or_insert_with(|| {
             let mut sql = head.clone().into_bytes();
             if let [(_, column)] = key.as_slice() {
@@ -240,6 +250,7 @@ mod tests {
         let rows = [row(1, "a"), row(2, "it's"), row(3, "c")];
         let mut net = Net {
             table: Arc::clone(&catalog()[&name()]),
+            shape: None,
             clear: false,
             removed: vec![&rows[0], &rows[1]],
             added: vec![&rows[1], &rows[2]],
@@ -259,9 +270,14 @@ mod tests {
         assert_eq!(text(&net), [(delete.to_owned(), 2), (insert, 2)]);
         net.clear = true;
         assert_eq!(text(&net)[0].0, "DELETE FROM `d`.`t`");
-        let table = Arc::clone(&catalog()[&name()]);
-        let net =
-            Net { table, clear: false, removed: Vec::new(), added: Vec::new(), changed: vec![&rows[0], &rows[2]] };
+        let table = |only_key| Arc::new(Description { only_key, ..(*catalog()[&name()]).clone() });
+        let changed = vec![(&rows[0], &rows[0]), (&rows[1], &rows[2])];
+        let (removed, added) = (Vec::new(), Vec::new());
+        let net = Net { table: table(false), shape: None, clear: false, removed, added, changed };
+        let does: Vec<Does> = statements(&net).iter().map(|statement| statement.does).collect();
+        assert_eq!(does, [Does::Delete, Does::Insert]);
+        let (table, changed) = (table(true), net.changed);
+        let net = Net { table, shape: None, clear: false, removed: Vec::new(), added: Vec::new(), changed };
         let upsert = "INSERT INTO `d`.`t` (`id`,`u`) VALUES (1,'a'),(3,'c') ON DUPLICATE KEY UPDATE `id` = VALUES(`id`),`u` = VALUES(`u`)";
         assert_eq!(text(&net), [(upsert.to_owned(), 4)]);
     }
@@ -271,6 +287,7 @@ mod tests {
         let rows: Vec<Row> = (0..12_000).map(|id| row(id, "x")).collect();
         let net = Net {
             table: Arc::clone(&catalog()[&name()]),
+            shape: None,
             clear: false,
             removed: rows.iter().take(1_001).collect(),
             added: rows.iter().collect(),

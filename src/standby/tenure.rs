@@ -42,6 +42,8 @@ pub(super) struct Tenure {
     pub(super) resume: Resume,
     pub(super) catalog: Catalog,
     workers: Vec<Backend>,
+    /// Whether they take row events.
+    events: bool,
     beats: u32,
     beat: Instant,
     /// A position without changes that is not written yet.
@@ -106,8 +108,14 @@ impl Tenure {
         for _ in 0..PARTS {
             workers.push(rounds::connect(standby, group).await?);
         }
+        let mut events = true;
+        for worker in &mut workers {
+            let takes = rounds::takes_events(worker).await;
+            events &= takes.map_err(|e| ControlError::Query(standby.name().to_owned(), e))?;
+        }
         let (catalog, beat) = (Catalog::new(), Instant::now());
-        Ok(Tenure { own, term, resume, catalog, workers, beats: 0, beat, carried: None, latest: None, tidying: None })
+        let (beats, carried, latest, tidying) = (0, None, None, None);
+        Ok(Tenure { own, term, resume, catalog, workers, events, beats, beat, carried, latest, tidying })
     }
 
     /// Round after round, until trouble.
@@ -246,9 +254,9 @@ impl Tenure {
         for ((number, list), backend) in parts.iter().enumerate().zip(&mut self.workers) {
             let of: Vec<&Transaction> = list.iter().filter_map(|n| transactions.get(*n)).collect();
             let ids = marks::ids_of(parts.len(), &of, applied);
-            let (catalog, stamp) = (&self.catalog, &stamp);
+            let (catalog, stamp, events) = (&self.catalog, &stamp, self.events);
             tasks.push(async move {
-                let part = Part { catalog, transactions: &of, stamp, number, ids: &ids, further: None };
+                let part = Part { catalog, transactions: &of, stamp, number, ids: &ids, further: None, events };
                 rounds::apply(backend, &part).await
             });
         }
@@ -317,7 +325,8 @@ impl Tenure {
         let stamp = self.stamp(applier, 1, position.clone(), self.latest.unwrap_or(0));
         let ids = self.resume.applied.clone();
         let Some(worker) = self.workers.first_mut() else { return Ok(()) };
-        let part = Part { catalog: &self.catalog, transactions: &[], stamp: &stamp, number: 0, ids: &ids, further };
+        let catalog = &self.catalog;
+        let part = Part { catalog, transactions: &[], stamp: &stamp, number: 0, ids: &ids, further, events: false };
         rounds::apply(worker, &part).await?;
         applier.state.at(&position.to_string());
         self.resume.round += 1;

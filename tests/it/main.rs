@@ -35,6 +35,7 @@ mod load;
 mod login;
 mod login_cases;
 mod operating;
+mod ops;
 mod pool;
 mod regression;
 mod routing;

@@ -9,6 +9,7 @@
 //! | which store answered | `SELECT @@server_id`: [`LEGACY_ID`] or [`NEW_ID`] |
 //! | a client of another language | [`clients`] |
 //! | a client of bare packets | [`raw::Raw`] |
+//! | a browser | [`Browser`] |
 //! | a network that fails | [`Cable`]: put its port in the config instead of the store's |
 //! | a disk that is full | [`Disk`]: its environment for [`PrivateServer::start_with`] |
 //! | a store with MySQL 8's password plugins | [`Gate`] |
@@ -19,6 +20,7 @@
 //! All of it panics when something is not as it should be, and leaves nothing behind, even after `kill -9`.
 #![allow(dead_code, unused_imports, reason = "offered to tests; not every part is used at every time")]
 
+pub mod browser;
 pub mod cable;
 pub mod clients;
 pub mod database;
@@ -37,6 +39,7 @@ pub mod template;
 
 use std::time::{Duration, Instant};
 
+pub use browser::Browser;
 pub use cable::Cable;
 pub use database::Database;
 pub use full_disk::Disk;

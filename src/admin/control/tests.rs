@@ -2,59 +2,14 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream as Client;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::super::client::{ClientError, ask};
+use super::super::protocol::{DrainRequest, ExplainRequest, FlagRequest};
+use super::super::testing::Fake;
 use super::*;
 
 const CONFIG: &str = "listen: 127.0.0.1:1\ndefault: legacy\nstores: {legacy: {address: h:1}, new: {address: h:2}}
 groups: {a: {tables: t, connection: legacy}}\n";
-
-struct Fake {
-    path: PathBuf,
-    epoch: AtomicU64,
-    causes: Mutex<Vec<Cause>>,
-}
-
-impl Running for Fake {
-    fn config_path(&self) -> &Path {
-        &self.path
-    }
-
-    fn status(&self) -> Status {
-        Status { epoch: self.epoch.load(Ordering::SeqCst), ..Status::default() }
-    }
-
-    fn sessions(&self) -> Vec<SessionInfo> {
-        vec![SessionInfo::default(); 20_000]
-    }
-
-    fn may_flip<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
-        Box::pin(async { Ok(Vec::new()) })
-    }
-
-    fn reload(&self, cause: Cause) -> BoxFuture<'_, Result<Reloaded, Failure>> {
-        self.causes.lock().unwrap().push(cause);
-        Box::pin(async move {
-            crate::config::load(&self.path)
-                .map_err(|problems| Failure::new(FailureKind::Config, crate::config::problem::render(&problems)))?;
-            Ok(Reloaded { epoch: self.epoch.fetch_add(1, Ordering::SeqCst) + 1, ..Reloaded::default() })
-        })
-    }
-
-    fn announce(&self, cause: &Cause) {
-        self.causes.lock().unwrap().push(cause.clone());
-    }
-
-    fn drain(&self, _: DrainRequest) -> BoxFuture<'_, Result<(), Failure>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn explain(&self, request: &ExplainRequest) -> Result<Explained, Failure> {
-        Ok(Explained { store: Some("new".into()), text: request.sql.clone(), ..Explained::default() })
-    }
-}
 
 /// A served socket in a folder of its own; gone with the value.
 struct Served {
@@ -71,7 +26,7 @@ impl Served {
         let path = folder.path().join("routing.yaml");
         fs::write(&path, CONFIG).unwrap();
         let socket = folder.path().join("routing.yaml.sock");
-        let fake = Arc::new(Fake { path, epoch: AtomicU64::new(1), causes: Mutex::default() });
+        let fake = Arc::new(Fake::new(path));
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let bound = ControlSocket::bind(&socket).unwrap();
         let running: Arc<dyn Running> = fake.clone();
@@ -80,7 +35,7 @@ impl Served {
             runtime.block_on(async {
                 tokio::select! {
                     _ = stopped => {}
-                    outcome = bound.serve(running) => outcome.unwrap(),
+                    outcome = bound.serve(Actions::new(running)) => outcome.unwrap(),
                 }
             });
         });

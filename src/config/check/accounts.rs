@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::super::model::{Credentials, Secret, StoreId};
+use super::super::model::{AdminUser, Credentials, Role, Secret, StoreId};
 use super::super::problem::ProblemKind;
 use super::super::raw::Node;
 use super::super::reader::{Fields, Reader, shown};
 use super::super::source::Finding;
 use super::{StoreNames, files};
+
+/// What an operator may do, as it is written.
+const ROLES: [(&str, Role); 2] = [("operator", Role::Operator), ("reader", Role::Reader)];
 
 /// What a secret is needed for decides which forms of it do.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -30,6 +33,13 @@ pub(super) fn credentials(
 ) -> Option<Credentials> {
     reader.mask_secrets(node);
     let mut fields = reader.fields(node, path, &node.span)?;
+    let found = account(reader, &mut fields, name, purpose);
+    fields.close(reader);
+    found
+}
+
+/// The fields of an account, among others.
+fn account(reader: &mut Reader<'_>, fields: &mut Fields<'_>, name: Option<&str>, purpose: Use) -> Option<Credentials> {
     let user = match (fields.take("user"), name) {
         (Some(user), _) => reader.text(user, &fields.name("user")).map(|text| text.value),
         (None, Some(name)) => Some(name.to_owned()),
@@ -38,9 +48,31 @@ pub(super) fn credentials(
             None
         }
     };
-    let secret = secret(reader, &mut fields, purpose);
-    fields.close(reader);
+    let secret = secret(reader, fields, purpose);
     Some(Credentials { user: user?, secret: secret? })
+}
+
+/// `admin.users: {name: {password | password_file, role}}`.
+pub(super) fn admin_users(reader: &mut Reader<'_>, node: &Node) -> BTreeMap<String, AdminUser> {
+    reader.mask_secrets(node);
+    let mut users = BTreeMap::new();
+    for entry in reader.entries(node, "admin.users") {
+        let path = format!("admin.users.{}", entry.key);
+        let Some(mut fields) = reader.fields(&entry.value, &path, &entry.value.span) else { continue };
+        let found = secret(reader, &mut fields, Use::Control);
+        let role = fields.take("role").and_then(|role| reader.choice(role, &fields.name("role"), &ROLES));
+        fields.close(reader);
+        match found {
+            Some(Secret::Password(password)) if !password.is_empty() => {
+                users.insert(entry.key.clone(), AdminUser { password, role: role.unwrap_or_default() });
+            }
+            Some(_) => {
+                reader.invalid(&entry.key_span, format!("`{path}` has an empty password"), "give operators a password");
+            }
+            None => {}
+        }
+    }
+    users
 }
 
 fn secret(reader: &mut Reader<'_>, fields: &mut Fields<'_>, purpose: Use) -> Option<Secret> {

@@ -1,17 +1,15 @@
 //! Where clients and operators come in: `listen`, `tls`, `proxy_protocol`, `admin`.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Range;
 
 use super::super::address;
-use super::super::model::{Address, Admin, ListenTls, Secret, TlsMode};
+use super::super::model::{Address, Admin, ListenTls, TlsMode};
 use super::super::problem::ProblemKind;
 use super::super::raw::{Content, Node};
 use super::super::reader::{Fields, Reader, shown};
 use super::super::source::Finding;
-use super::accounts::{Use, credentials};
-use super::files;
+use super::{accounts, files};
 
 /// Addresses of one list.
 pub(super) const MAX_ADDRESSES: usize = 256;
@@ -95,7 +93,7 @@ pub(super) fn proxy_protocol(reader: &mut Reader<'_>, top: &mut Fields<'_>) -> V
         .collect()
 }
 
-/// `admin: {sql, http, users}`.
+/// `admin: {sql, http, users, audit}`.
 pub(super) fn admin(reader: &mut Reader<'_>, top: &mut Fields<'_>, listen: &[(Address, Range<usize>)]) -> Admin {
     let mut admin = Admin::default();
     let Some(node) = top.take("admin") else { return admin };
@@ -109,8 +107,16 @@ pub(super) fn admin(reader: &mut Reader<'_>, top: &mut Fields<'_>, listen: &[(Ad
         reader
             .report(Finding::new(ProblemKind::Duplicate, fields.span.clone(), message).help("give each its own port"));
     }
-    if let Some(users) = fields.take("users") {
-        admin.users = admin_users(reader, users);
+    match fields.take("users") {
+        Some(users) => admin.users = accounts::admin_users(reader, users),
+        None if admin.sql.is_some() || admin.http.is_some() => reader.report(
+            Finding::new(ProblemKind::Missing, fields.span.clone(), "`admin` has no `users`: nobody could log in")
+                .help("write `users: { ops: { password: \"${SWITCHOVER_OPS_PASSWORD}\" } }`"),
+        ),
+        None => {}
+    }
+    if let Some(text) = fields.take("audit").and_then(|audit| reader.text(audit, "admin.audit")) {
+        admin.audit = Some(reader.base().join(text.value));
     }
     fields.close(reader);
     admin
@@ -132,22 +138,4 @@ fn surface(
         reader.report(Finding::new(ProblemKind::Duplicate, node.span.clone(), message).help("give each its own port"));
     }
     Some(found)
-}
-
-fn admin_users(reader: &mut Reader<'_>, node: &Node) -> BTreeMap<String, String> {
-    reader.mask_secrets(node);
-    let mut users = BTreeMap::new();
-    for entry in reader.entries(node, "admin.users") {
-        let path = format!("admin.users.{}", entry.key);
-        let Some(found) = credentials(reader, &entry.value, &path, Some(&entry.key), Use::Control) else { continue };
-        match found.secret {
-            Secret::Password(password) if !password.is_empty() => {
-                users.insert(entry.key.clone(), password);
-            }
-            _ => {
-                reader.invalid(&entry.key_span, format!("`{path}` has an empty password"), "give operators a password")
-            }
-        }
-    }
-    users
 }

@@ -34,6 +34,7 @@ pub(super) fn check(reader: &mut Reader<'_>, root: &Node, path: &Path) -> Option
     let users = accounts::users(reader, &mut top, &names);
     let settings = settings::settings(reader, &mut top);
     let control_socket = control_socket(reader, &mut top, path);
+    let audit = admin.audit.clone().unwrap_or_else(|| beside(path, ".audit"));
     top.refuse_later(reader, &LATER);
     top.close(reader);
     Some(Config {
@@ -41,6 +42,7 @@ pub(super) fn check(reader: &mut Reader<'_>, root: &Node, path: &Path) -> Option
         proxy_protocol_from,
         tls,
         control_socket,
+        audit,
         admin,
         stores,
         default: default.unwrap_or(StoreId(0)),
@@ -125,8 +127,13 @@ fn check_name(reader: &mut Reader<'_>, span: &std::ops::Range<usize>, name: &str
 
 /// Where the proxy listens for operators when the file does not say.
 pub(super) fn default_control_socket(path: &Path) -> PathBuf {
+    beside(path, ".sock")
+}
+
+/// The configuration file's path with something behind it.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".sock");
+    name.push(suffix);
     PathBuf::from(name)
 }
 

@@ -139,6 +139,11 @@ impl Kept {
         assert!(done.ok, "{}", done.stderr);
     }
 
+    /// How many statements of row events the standby has had.
+    pub(crate) fn events(&self) -> u64 {
+        self.standby.sql("SHOW GLOBAL STATUS LIKE 'Com_binlog'")[0][1].parse().expect("a number")
+    }
+
     /// The standby's part of `switchover status`.
     pub(crate) fn show(&self) -> serde_json::Value {
         self.proxy.status()["groups"][0]["standby"].clone()

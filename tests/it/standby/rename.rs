@@ -30,6 +30,12 @@ fn the_tables_move_away_and_come_back() {
     assert_eq!((place(&kept.authority).as_str(), place(&kept.standby).as_str()), ("switchover_sealed_d", "d"));
     assert!(run("INSERT INTO t (writer, n) VALUES (1, 2)").ok);
     eventually("legacy follows", || kept.authority.sql("SELECT COUNT(*) FROM switchover_sealed_d.t")[0][0] == "2");
+    // parts of many rows go there as row events
+    let many: Vec<String> = (100..300).map(|n| format!("(5, {n})")).collect();
+    assert!(run(&format!("INSERT INTO t (writer, n) VALUES {}", many.join(", "))).ok);
+    assert!(run("BEGIN; UPDATE t SET n = -n WHERE writer = 5; DELETE FROM t WHERE n < -200; COMMIT").ok);
+    kept.catch_up();
+    kept.assert_same();
     // what a seal of triggers lets pass
     for ddl in ["TRUNCATE t", "ALTER TABLE t ADD c INT", "INSERT INTO t (writer, n) VALUES (9, 9)", "SELECT * FROM t"] {
         let stray = clients::mariadb(kept.authority.port, &["-Dd", "-e", ddl]);
@@ -48,8 +54,8 @@ fn the_tables_move_away_and_come_back() {
     a_view_is_told(&kept);
     flag(&kept.proxy, "legacy");
     assert!(run("INSERT INTO t (writer, n) VALUES (1, 3)").ok);
-    assert_eq!(kept.authority.sql("SELECT COUNT(*) FROM d.t")[0][0], "3");
-    eventually("new follows again", || kept.standby.sql("SELECT COUNT(*) FROM switchover_sealed_d.t")[0][0] == "3");
+    assert_eq!(kept.authority.sql("SELECT COUNT(*) FROM d.t WHERE writer = 1")[0][0], "3");
+    kept.catch_up();
     kept.assert_same();
     // the ways are changed while a seal is on: it stays, and the next one is of the other kind
     kept.proxy.edit_config(|text| text.replace("seal: rename", "seal: trigger"));

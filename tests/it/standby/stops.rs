@@ -71,6 +71,40 @@ fn a_missing_row_stops_and_can_be_passed_over() {
     kept.catch_up();
 }
 
+/// As row events go, and said as statements say it.
+#[test]
+fn one_row_of_many_stops_all_of_them() {
+    let kept = Kept::start(SCHEMA, &[]);
+    kept.authority.sql_in("d", "INSERT INTO t SELECT seq, 'a' FROM seq_1_to_500");
+    kept.catch_up();
+    let events = kept.events();
+    assert!(events > 4, "{events}");
+    kept.mend(&kept.standby, "DELETE FROM d.t WHERE id = 77");
+    kept.mend(&kept.standby, "INSERT INTO d.u VALUES (300, 'stranger')");
+    for (sql, words) in [
+        ("UPDATE t SET v = 'z'", &["d.t", "1 rows are not on the standby"][..]),
+        ("INSERT INTO u SELECT seq, 'b' FROM seq_1_to_400", &["d.u", "1062", "Duplicate entry '300'"]),
+        ("DELETE FROM t", &["d.t", "1 rows are not on the standby"]),
+    ] {
+        let before = kept.standby.sql("SELECT (SELECT COUNT(*) FROM d.t WHERE v = 'a'), (SELECT COUNT(*) FROM d.u)");
+        kept.authority.sql_in("d", sql);
+        let standby = stopped(&kept);
+        says(&standby, words);
+        let after = kept.standby.sql("SELECT (SELECT COUNT(*) FROM d.t WHERE v = 'a'), (SELECT COUNT(*) FROM d.u)");
+        assert_eq!(before, after, "{sql}");
+        let id = standby["transaction"].as_str().unwrap();
+        assert!(kept.proxy.cli(&["standby", "skip", "analytics", id, "--reason", "tried"]).ok);
+        eventually("it goes on", || kept.show()["state"] == "applying");
+    }
+    assert!(kept.events() > events);
+    // a server that passes over what does not fit is not trusted with events
+    kept.standby.sql("SET GLOBAL slave_exec_mode = 'IDEMPOTENT'");
+    let events = kept.events();
+    kept.authority.sql_in("d", "INSERT INTO t SELECT seq, 'c' FROM seq_1_to_400");
+    says(&stopped(&kept), &["d.t", "1062"]);
+    assert_eq!(kept.events(), events);
+}
+
 /// RULES.md 42: both can be set per session, whatever the server's setting.
 #[test]
 fn statements_partial_rows_and_ddl_are_noticed() {

@@ -135,6 +135,98 @@ fn every_type_is_the_same_bytes() {
     assert_eq!(count(&kept.standby), "8");
 }
 
+/// The same in transactions of many rows, which go to the standby as row events.
+#[test]
+fn every_type_is_the_same_bytes_in_row_events() {
+    let mut schema = String::new();
+    for (n, (sql, _)) in TYPES.iter().enumerate() {
+        schema += &format!("CREATE TABLE t{n} (id INT PRIMARY KEY AUTO_INCREMENT, v {sql} NULL, w {sql} NULL);\n");
+    }
+    let kept = Kept::start(&schema, &["--sql-mode=ALLOW_INVALID_DATES"]);
+    let mut wrong = Vec::new();
+    for (n, (sql, values)) in TYPES.iter().enumerate() {
+        let mut text = String::from("SET sql_mode = 'ALLOW_INVALID_DATES', time_zone = '+05:30';\nBEGIN;\n");
+        let long = if values.iter().any(|value| value.contains("0000")) { 1 } else { 40 };
+        for value in std::iter::repeat_n(*values, long).flatten() {
+            text += &format!("INSERT INTO t{n} (v, w) VALUES ({value}, NULL), (NULL, {value});\n");
+        }
+        text += "COMMIT;\nBEGIN;\n";
+        text += &format!("UPDATE t{n} SET w = v WHERE id % 4 = 1;\nUPDATE t{n} SET v = NULL WHERE id % 4 = 3;\n");
+        text += &format!("COMMIT;\nDELETE FROM t{n} WHERE id % 3 = 2;\n");
+        session(&kept.authority, &text, sql, &mut wrong);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    kept.catch_up();
+    kept.assert_same();
+    assert!(kept.events() > 50, "{}", kept.events());
+}
+
+/// What row events must leave alone, and what they must find: rows by keys of several columns and of text, columns that the
+/// server computes or sets by itself, other unique keys, partitions.
+#[test]
+fn tables_of_every_kind_take_row_events() {
+    let schema = "CREATE TABLE stamped (id INT PRIMARY KEY, n INT, at TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3) ON UPDATE CURRENT_TIMESTAMP(3), dt DATETIME ON UPDATE NOW());\n\
+        CREATE TABLE made (id INT PRIMARY KEY, n INT, v INT AS (n + 1) VIRTUAL, s VARCHAR(20) AS (CONCAT('<', n, '>')) STORED, m INT, KEY (v), KEY (s));\n\
+        CREATE TABLE two (id INT PRIMARY KEY, u INT NOT NULL UNIQUE, n INT);\n\
+        CREATE TABLE named (a VARCHAR(20) COLLATE utf8mb4_general_ci, b DECIMAL(10,2), n INT, PRIMARY KEY (b, a));\n\
+        CREATE TABLE keyed (a INT NOT NULL, b INT NOT NULL UNIQUE, n INT);\n\
+        CREATE TABLE parted (id INT PRIMARY KEY, n INT) PARTITION BY HASH (id) PARTITIONS 3;\n\
+        CREATE TABLE parent (id INT PRIMARY KEY, n INT);\n\
+        CREATE TABLE child (id INT PRIMARY KEY, p INT, n INT, FOREIGN KEY (p) REFERENCES parent (id));\n\
+        CREATE TABLE checked (id INT PRIMARY KEY, n INT, CHECK (n >= 0));\n";
+    let kept = Kept::start(schema, &[]);
+    let text = "INSERT INTO stamped (id, n) SELECT seq, seq FROM seq_1_to_300;
+        INSERT INTO made (id, n) SELECT seq, seq FROM seq_1_to_300;
+        INSERT INTO two SELECT seq, seq + 1000, seq FROM seq_1_to_300;
+        INSERT INTO named SELECT CONCAT('Ab', seq), seq / 4, seq FROM seq_1_to_300;
+        INSERT INTO keyed SELECT seq % 7, seq, seq FROM seq_1_to_300;
+        INSERT INTO parted SELECT seq, seq FROM seq_1_to_300;
+        INSERT INTO parent SELECT seq, seq FROM seq_1_to_300;
+        INSERT INTO child SELECT seq, seq, seq FROM seq_1_to_300;
+        SET check_constraint_checks = 0;
+        INSERT INTO checked SELECT seq, -seq FROM seq_1_to_300;
+        SET check_constraint_checks = 1;
+        UPDATE stamped SET n = n + 1;
+        UPDATE stamped SET n = n + 1, at = at, dt = dt WHERE id <= 200;
+        UPDATE stamped SET dt = '2001-01-01' WHERE id <= 100;
+        UPDATE made SET n = n + 5;
+        UPDATE made SET m = id WHERE id <= 200;
+        UPDATE two SET n = n + 1;
+        UPDATE two SET u = u + 500 ORDER BY id DESC;
+        UPDATE two SET u = 3000 - u;
+        UPDATE named SET n = n + 1;
+        UPDATE named SET a = UPPER(a), n = n + 1;
+        UPDATE keyed SET n = n + 1;
+        UPDATE parted SET n = n * 2;
+        UPDATE parent SET n = n + 1;
+        UPDATE child SET p = 1 + p % 300, n = 0;
+        DELETE FROM stamped WHERE id % 3 = 0;
+        DELETE FROM made WHERE id % 3 = 0;
+        DELETE FROM two WHERE id % 3 = 0;
+        DELETE FROM named WHERE n % 3 = 0;
+        DELETE FROM keyed WHERE b % 3 = 0;
+        DELETE FROM parted WHERE id % 3 = 0;
+        BEGIN; TRUNCATE parted; INSERT INTO parted SELECT seq, 1 FROM seq_1_to_200; COMMIT;";
+    let mut wrong = Vec::new();
+    session(&kept.authority, text, "tables", &mut wrong);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    kept.catch_up();
+    kept.assert_same();
+    let times = "SELECT COUNT(*), SUM(dt), SUM(at) FROM d.stamped";
+    assert_eq!(kept.standby.sql(times), kept.authority.sql(times));
+    for index in [
+        "SELECT COUNT(*) FROM d.made FORCE INDEX (v) WHERE v > 10",
+        "SELECT COUNT(*) FROM d.made FORCE INDEX (s) WHERE s > '<1'",
+    ] {
+        assert_eq!(kept.standby.sql(index), kept.authority.sql(index));
+    }
+    assert!(kept.events() > 10, "{}", kept.events());
+    // what the standby writes to its own log is whole: the way back needs it
+    kept.catch_up();
+    let flag = kept.proxy.cli(&["flag", "analytics", "new"]);
+    assert!(flag.ok, "{}{}", flag.stdout, flag.stderr);
+}
+
 /// One session, so that its settings hold for all statements.
 pub(super) fn session(server: &crate::support::Server, text: &str, sql: &str, wrong: &mut Vec<String>) {
     let arguments = ["-Dd", "--default-character-set=utf8mb4", "-e", text];

@@ -1,0 +1,226 @@
+//! The one set of actions behind every surface (DESIGN.md section 6): the CLI's control socket, the SQL console and HTTP hand an
+//! [`Actor`] and a [`Request`] in, and get a [`Reply`] or a [`Failure`]. Who may do what is decided here, and here what was changed
+//! is written to the log of changes ([`super::events`]): no surface can do more than another, or do it unseen.
+
+mod flag;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::control::Running;
+use super::events::Event;
+use super::protocol::{Cause, Failure, FailureKind, GroupStatus, Reply, Request, StandbyAction};
+use crate::config::model::Role;
+
+/// For the work that a request starts.
+const WORK: Duration = Duration::from_secs(60);
+
+/// Where a request comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Surface {
+    /// The control socket.
+    Cli,
+    /// The SQL console.
+    Console,
+    /// HTTP.
+    Http,
+}
+
+impl Surface {
+    /// As events name it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Surface::Cli => "cli",
+            Surface::Console => "console",
+            Surface::Http => "http",
+        }
+    }
+}
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Actor {
+    /// The account of the surface; of the CLI what the command calls itself, or its uid.
+    pub name: String,
+    /// Which way.
+    pub surface: Surface,
+    /// The peer's address; of the CLI its uid, as the kernel says.
+    pub from: String,
+    /// What the account may do.
+    pub role: Role,
+}
+
+/// The actions of a running proxy.
+#[derive(Clone)]
+pub struct Actions {
+    running: Arc<dyn Running>,
+}
+
+/// What the log of changes says of an action.
+struct Change {
+    subject: String,
+    what: String,
+    why: Option<String>,
+    before: Option<String>,
+}
+
+impl Actions {
+    /// The actions of this proxy.
+    #[must_use]
+    pub fn new(running: Arc<dyn Running>) -> Actions {
+        Actions { running }
+    }
+
+    /// The proxy.
+    #[must_use]
+    pub fn running(&self) -> &Arc<dyn Running> {
+        &self.running
+    }
+
+    /// Does what is asked, for 60 s at most. A change is in the log of changes when this returns, whatever became of it.
+    ///
+    /// # Errors
+    /// [`FailureKind::Forbidden`] where the actor may only look; all others as the action's.
+    pub async fn perform(&self, actor: &Actor, mut request: Request) -> Result<Reply, Failure> {
+        sign(&mut request, actor);
+        let Some(change) = self.change(&request) else { return self.work(request).await };
+        let outcome = if actor.role == Role::Reader {
+            let text = format!("{} may look, and change nothing (`role: reader`)", actor.name);
+            Err(Failure::new(FailureKind::Forbidden, text))
+        } else {
+            self.work(request).await
+        };
+        self.running.events().add(event(actor, change, &outcome));
+        outcome
+    }
+
+    async fn work(&self, request: Request) -> Result<Reply, Failure> {
+        let late = || Failure::new(FailureKind::Timeout, format!("not done within {} seconds", WORK.as_secs()));
+        timeout(WORK, self.dispatch(request)).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    async fn dispatch(&self, request: Request) -> Result<Reply, Failure> {
+        let running = &self.running;
+        Ok(match request {
+            Request::Status => Reply::Status(Box::new(running.status())),
+            Request::Sessions => Reply::Sessions(running.sessions()),
+            Request::Events(query) => Reply::Events(running.events().newest(&query)),
+            Request::Config => Reply::Config(running.config()),
+            Request::ConfigDiff => Reply::ConfigDiff(running.config_diff()?),
+            Request::Explain(request) => Reply::Explained(running.explain(&request)?),
+            Request::Standby(request) => Reply::Standby(running.standby(&request)?),
+            Request::Reload(cause) => Reply::Reloaded(running.reload(cause).await?),
+            Request::Flag(request) => Reply::Flagged(flag::flag(request, running).await?),
+            Request::Pause(request) => Reply::Group(Box::new(running.pause(&request).await?)),
+            Request::Kill(request) => {
+                running.kill(&request)?;
+                Reply::Killed
+            }
+            Request::Drain(request) => {
+                running.drain(request).await?;
+                Reply::Draining
+            }
+        })
+    }
+
+    /// What a request would change; none where it only looks.
+    fn change(&self, request: &Request) -> Option<Change> {
+        let of = |subject: &str, what: String, cause: &Cause| Change {
+            subject: subject.to_owned(),
+            what,
+            why: cause.why.clone(),
+            before: None,
+        };
+        Some(match request {
+            Request::Flag(r) if r.dry_run => return None,
+            Request::Flag(r) => {
+                let before = self.group(&r.group).map(|g| g.connection);
+                let force = if r.cause.force { " by force" } else { "" };
+                Change { before, ..of(&r.group, format!("flag to {}{force}", r.store), &r.cause) }
+            }
+            Request::Reload(cause) => {
+                let before = format!("epoch {}", self.running.status().epoch);
+                Change { before: Some(before), ..of("", "reload".to_owned(), cause) }
+            }
+            Request::Pause(r) => {
+                let before = self.group(&r.group).map(|g| word(g.paused).to_owned());
+                let what = if r.pause { "pause" } else { "resume" };
+                Change { before, ..of(&r.group, what.to_owned(), &r.cause) }
+            }
+            Request::Kill(r) => {
+                let what = if r.query { "kill query" } else { "kill" };
+                let session = self.running.sessions().into_iter().find(|s| s.id == r.session);
+                let before = session.map(|s| format!("{} from {}", s.user, s.client));
+                Change { before, ..of(&r.session.to_string(), what.to_owned(), &r.cause) }
+            }
+            Request::Standby(r) => {
+                let stopped_by = self.group(&r.group).and_then(|g| g.standby).and_then(|s| s.reason);
+                let (what, why) = match &r.action {
+                    StandbyAction::Retry => ("standby retry".to_owned(), r.cause.why.clone()),
+                    StandbyAction::Skip { transaction, reason } => {
+                        (format!("standby skip {transaction}"), Some(reason.clone()))
+                    }
+                };
+                Change { why, before: stopped_by, ..of(&r.group, what, &r.cause) }
+            }
+            Request::Drain(r) => of("", "drain".to_owned(), &r.cause),
+            Request::Status
+            | Request::Sessions
+            | Request::Events(_)
+            | Request::Config
+            | Request::ConfigDiff
+            | Request::Explain(_) => return None,
+        })
+    }
+
+    fn group(&self, name: &str) -> Option<GroupStatus> {
+        self.running.status().groups.into_iter().find(|g| g.name == name)
+    }
+}
+
+fn word(paused: bool) -> &'static str {
+    if paused { "paused" } else { "running" }
+}
+
+/// What a client calls itself is a courtesy of the control socket; on the others the account is known.
+fn sign(request: &mut Request, actor: &Actor) {
+    let Some(cause) = request.cause_mut() else { return };
+    if actor.surface != Surface::Cli || cause.by.trim().is_empty() {
+        cause.by.clone_from(&actor.name);
+    }
+}
+
+fn event(actor: &Actor, change: Change, outcome: &Result<Reply, Failure>) -> Event {
+    let after = match outcome {
+        Ok(Reply::Flagged(f)) => Some(f.to.clone()),
+        Ok(Reply::Reloaded(r)) => Some(format!("epoch {}", r.epoch)),
+        Ok(Reply::Group(g)) => Some(word(g.paused).to_owned()),
+        Ok(Reply::Standby(s)) => Some(s.state.clone()),
+        Ok(_) => None,
+        Err(failure) => Some(failure.message.clone()),
+    };
+    let done = match outcome {
+        Ok(_) => "done",
+        Err(f) if matches!(f.kind, FailureKind::Timeout | FailureKind::Internal) => "failed",
+        Err(_) => "refused",
+    };
+    Event {
+        kind: "action".to_owned(),
+        subject: change.subject,
+        what: change.what,
+        by: actor.name.clone(),
+        surface: actor.surface.word().to_owned(),
+        from: actor.from.clone(),
+        before: change.before,
+        after,
+        why: change.why,
+        outcome: Some(done.to_owned()),
+        ..Event::default()
+    }
+}
+
+#[cfg(test)]
+mod tests;
