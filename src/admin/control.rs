@@ -85,6 +85,9 @@ pub trait Running: Send + Sync + 'static {
     /// The newest sample, and those that come.
     fn follow_samples(&self) -> watch::Receiver<Arc<Sample>>;
 
+    /// The figures in Prometheus' text format.
+    fn metrics(&self) -> String;
+
     /// Who may use the operators' surfaces, and where they are.
     fn admin(&self) -> Admin;
 

@@ -46,6 +46,7 @@ impl Running for Fake {
 
     fn status(&self) -> Status {
         Status {
+            state: "serving".into(),
             epoch: self.epoch.load(Ordering::SeqCst),
             groups: vec![GroupStatus { name: "a".into(), connection: "legacy".into(), ..GroupStatus::default() }],
             ..Status::default()
@@ -99,6 +100,11 @@ impl Running for Fake {
 
     fn config_diff(&self) -> Result<Vec<ConfigChange>, Failure> {
         Ok(Vec::new())
+    }
+
+    fn metrics(&self) -> String {
+        "# TYPE switchover_flips_total counter\nswitchover_flips_total 3\nswitchover_queries_total{store=\"new\"} 7\n"
+            .to_owned()
     }
 
     fn admin(&self) -> Admin {

@@ -10,6 +10,7 @@
 mod authority;
 mod learn;
 mod listen;
+mod metrics;
 mod observe;
 mod post;
 mod reindex;
@@ -17,6 +18,7 @@ mod running;
 mod standby;
 mod status;
 mod steer;
+mod surfaces;
 mod takeover;
 mod ties;
 mod worker;
@@ -24,7 +26,6 @@ mod worker;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -128,6 +129,7 @@ async fn serve(path: PathBuf, config: Config, takeover: bool) -> anyhow::Result<
         () = operate(&proxy, &mut changes, &mut signals, draining.clone()) => false,
         () = learn::learn(&proxy) => false,
         () = observe::observe(&proxy) => false,
+        () = surfaces::serve(&proxy) => false,
         end = post.until_taken_over(&duplicates) => end.map(|()| true)?,
     };
     // closes the listeners; sessions may finish what they have begun
@@ -178,7 +180,6 @@ async fn operate(
 ) {
     let mut report = tokio::time::interval_at(tokio::time::Instant::now() + REPORT, REPORT);
     let mut look = tokio::time::interval(LOOK);
-    let mut publisher = telemetry::Publisher::default();
     loop {
         tokio::select! {
             // (a flag that went through the proxy was read already)
@@ -193,7 +194,7 @@ async fn operate(
                     reload(proxy);
                 }
             }
-            _ = report.tick() => log_figures(proxy, &mut publisher),
+            _ = report.tick() => log_figures(proxy),
             _ = signals.terminate.recv() => return,
             _ = signals.interrupt.recv() => return,
             _ = draining.wait_for(|d| *d) => return,
@@ -227,7 +228,7 @@ fn reload(proxy: &Arc<Proxy>) {
     });
 }
 
-fn log_figures(proxy: &Proxy, publisher: &mut telemetry::Publisher) {
+fn log_figures(proxy: &Proxy) {
     let f = proxy.figures();
     let queries: u64 = f.stores.iter().map(|s| s.queries).sum();
     let errors: u64 = f.stores.iter().map(|s| s.errors).sum();
@@ -242,25 +243,6 @@ fn log_figures(proxy: &Proxy, publisher: &mut telemetry::Publisher) {
         plan_misses = f.plan_misses,
         "figures"
     );
-    let names: Vec<String> = proxy.live.load().config().stores.iter().map(|s| s.name.clone()).collect();
-    let stores = names.into_iter().zip(f.stores).map(|(name, s)| telemetry::StoreSums {
-        name,
-        queries: s.queries,
-        errors: s.errors,
-        micros: s.micros,
-        classes: s.classes,
-    });
-    publisher.publish(&telemetry::Sums {
-        logins: f.logins,
-        login_failures: f.login_failures,
-        refused: f.refused,
-        plan_hits: f.plan_hits,
-        plan_misses: f.plan_misses,
-        sessions: f.sessions,
-        flips: proxy.flip_count.load(Ordering::Relaxed),
-        epoch: proxy.epoch(),
-        stores: stores.collect(),
-    });
 }
 
 /// How many files are open when all clients are there: theirs, and the stores' connections; 100 for all else.

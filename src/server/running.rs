@@ -29,6 +29,7 @@ use crate::session::{CoreFigures, Figures, Live, Registry};
 use crate::wire::Capabilities;
 
 use super::authority::Authorities;
+use super::metrics::Exporter;
 use super::observe::Samples;
 use super::ties::KnownTies;
 
@@ -63,6 +64,7 @@ pub(super) struct Proxy {
     pub(super) events: Events,
     /// What happens now.
     pub(super) samples: Samples,
+    exporter: Exporter,
     pub(super) flips: Mutex<Vec<FlipRecord>>,
     pub(super) flip_count: AtomicU64,
     /// The cause that was announced for the next change of the file.
@@ -113,6 +115,7 @@ impl Proxy {
             restart: Mutex::default(),
             events,
             samples: Samples::default(),
+            exporter: Exporter::install(),
             flips: Mutex::default(),
             flip_count: AtomicU64::new(0),
             announced: Mutex::default(),
@@ -443,6 +446,10 @@ impl Running for Proxy {
 
     fn kill(&self, request: &KillRequest) -> Result<(), Failure> {
         Proxy::kill(self, request)
+    }
+
+    fn metrics(&self) -> String {
+        self.exporter.render(self)
     }
 
     fn admin(&self) -> Admin {

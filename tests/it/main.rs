@@ -43,6 +43,7 @@ mod sha2;
 mod smoke;
 mod standby;
 mod state;
+mod surfaces;
 mod takeover;
 mod tls;
 mod transactions;

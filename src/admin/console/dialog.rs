@@ -1,0 +1,235 @@
+//! One operator's dialog with the console: a line in, rows or a word out. No protocol here.
+
+use super::super::action::{Actions, Actor};
+use super::super::protocol::{
+    Cause, ExplainRequest, FlagRequest, Flagged, KillRequest, PauseRequest, Reply, Request, StandbyAction,
+    StandbyRequest,
+};
+use super::clients::{self, VARIABLES};
+use super::command::{Command, read};
+use super::expression::{Refusal, Surroundings};
+use super::relation::{Cell, Relation};
+use super::select::{Question, Source};
+use super::tables::{self, TABLES};
+
+/// As the console calls itself: clients choose what they send by it.
+pub(crate) const VERSION: &str = concat!("8.0.30-switchover-", env!("CARGO_PKG_VERSION"));
+
+/// What a line came to.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Answer {
+    /// Done; a text for people.
+    Done(String),
+    /// Rows.
+    Rows(Relation),
+}
+
+/// One operator's dialog.
+pub(crate) struct Dialog {
+    actions: Actions,
+    pub(crate) actor: Actor,
+    /// The console's id of the connection.
+    id: u32,
+    /// What the next changes carry.
+    why: Option<String>,
+    force: bool,
+}
+
+impl Dialog {
+    pub(crate) fn new(actions: Actions, actor: Actor, id: u32) -> Dialog {
+        Dialog { actions, actor, id, why: None, force: false }
+    }
+
+    /// Answers a line.
+    pub(crate) async fn answer(&mut self, sql: &str) -> Result<Answer, Refusal> {
+        match read(sql)? {
+            Command::Select(sql) => self.select(&sql).await.map(Answer::Rows),
+            Command::ClientShow { what, like, of } => {
+                let shown = clients::show(&what, of.as_deref(), self.actions.running().as_ref(), &self.actor)?;
+                Ok(Answer::Rows(clients::narrowed(shown, like.as_deref())))
+            }
+            Command::Remember { name, value } => self.remember(&name, value),
+            Command::Nothing => Ok(Answer::Done(String::new())),
+            Command::Help => Ok(Answer::Rows(help())),
+            Command::Explain(sql) => self.explain(sql).await,
+            Command::Flag { group, store, dry_run } => self.flag(group, store, dry_run).await,
+            Command::Pause { group, pause } => {
+                let request = Request::Pause(PauseRequest { group, pause, cause: self.cause() });
+                self.perform(request).await?;
+                Ok(Answer::Done(if pause { "paused" } else { "goes on" }.to_owned()))
+            }
+            Command::Kill { session, query } => {
+                self.perform(Request::Kill(KillRequest { session, query, cause: self.cause() })).await?;
+                Ok(Answer::Done(String::new()))
+            }
+            Command::Reload => match self.perform(Request::Reload(self.cause())).await? {
+                Reply::Reloaded(r) => Ok(Answer::Done(format!("epoch {}; {}", r.epoch, r.changes.join("; ")))),
+                _ => Ok(Answer::Done(String::new())),
+            },
+            Command::Standby { group, skip } => {
+                let action = match skip {
+                    Some((transaction, reason)) => StandbyAction::Skip { transaction, reason },
+                    None => StandbyAction::Retry,
+                };
+                let request = Request::Standby(StandbyRequest { group, action, cause: self.cause() });
+                self.perform(request).await?;
+                Ok(Answer::Done(String::new()))
+            }
+        }
+    }
+
+    async fn perform(&self, request: Request) -> Result<Reply, Refusal> {
+        self.actions.perform(&self.actor, request).await.map_err(|failure| {
+            let code = match failure.kind {
+                super::super::protocol::FailureKind::Forbidden => 1227,
+                super::super::protocol::FailureKind::Timeout => 1205,
+                _ => 1105,
+            };
+            Refusal::new(code, failure.message)
+        })
+    }
+
+    fn cause(&self) -> Cause {
+        Cause { by: String::new(), why: self.why.clone(), force: self.force }
+    }
+
+    fn remember(&mut self, name: &str, value: String) -> Result<Answer, Refusal> {
+        match name {
+            "why" => self.why = Some(value).filter(|v| !v.is_empty() && !v.eq_ignore_ascii_case("null")),
+            "force" => self.force = matches!(value.to_lowercase().as_str(), "1" | "on" | "true" | "yes"),
+            // (drivers keep variables of their own)
+            _ => {}
+        }
+        Ok(Answer::Done(String::new()))
+    }
+
+    async fn flag(&mut self, group: String, store: String, dry_run: bool) -> Result<Answer, Refusal> {
+        let known = self.actions.running().status().groups;
+        if !known.iter().any(|g| g.name == group) {
+            let names: Vec<String> = known.iter().map(|g| format!("{}_connection", g.name)).collect();
+            let there = if names.is_empty() { "there are no groups".to_owned() } else { names.join(", ") };
+            return Err(Refusal::new(1193, format!("Unknown system variable '{group}_connection'; there is: {there}")));
+        }
+        let request = Request::Flag(FlagRequest { group, store, cause: self.cause(), dry_run });
+        let Reply::Flagged(flagged) = self.perform(request).await? else {
+            return Ok(Answer::Done(String::new()));
+        };
+        if dry_run {
+            let mut steps = Relation::new(&["step"]);
+            flagged.notes.iter().for_each(|note| steps.row(vec![note.into()]));
+            return Ok(Answer::Rows(steps));
+        }
+        Ok(Answer::Done(moved(&flagged)))
+    }
+
+    async fn explain(&self, sql: String) -> Result<Answer, Refusal> {
+        let request = Request::Explain(ExplainRequest { sql, db: None, user: None });
+        let Reply::Explained(found) = self.perform(request).await? else {
+            return Ok(Answer::Done(String::new()));
+        };
+        let mut lines = Relation::new(&["store", "explanation"]);
+        for (n, line) in found.text.lines().enumerate() {
+            let store = if n == 0 { found.store.as_ref().into() } else { Cell::Null };
+            lines.row(vec![store, line.into()]);
+        }
+        Ok(Answer::Rows(lines))
+    }
+
+    async fn select(&self, sql: &str) -> Result<Relation, Refusal> {
+        let question = Question::read(sql)?;
+        let relation = match question.source()? {
+            None => Relation { columns: Vec::new(), rows: vec![Vec::new()] },
+            Some(source) => self.table(&source, &question).await?,
+        };
+        question.answer(&relation, self)
+    }
+
+    async fn table(&self, source: &Source, question: &Question) -> Result<Relation, Refusal> {
+        let database = source.database.as_deref().map(str::to_lowercase);
+        match database.as_deref() {
+            Some("information_schema") => Ok(tables::information_schema(&source.table).unwrap_or_else(|| {
+                // what it has nothing to say of is empty, whatever columns are asked for
+                Relation::new(&question.names())
+            })),
+            None | Some("switchover") => tables::rows(&source.table, &self.actions, &self.actor).await,
+            Some("mysql" | "performance_schema" | "sys") => Err(Refusal::new(
+                1142,
+                format!(
+                    "this is the console of switchover: it has no {}.{}",
+                    source.database.as_deref().unwrap_or_default(),
+                    source.table
+                ),
+            )),
+            Some(other) => Err(Refusal::new(1049, format!("Unknown database '{other}'"))),
+        }
+    }
+}
+
+/// A flag that moved, in a line.
+fn moved(f: &Flagged) -> String {
+    let what = match f.changed {
+        true => format!("{}: {} → {} (epoch {})", f.group, f.from, f.to, f.epoch),
+        false => format!("{}: {} already", f.group, f.to),
+    };
+    std::iter::once(what).chain(f.notes.iter().map(|n| n.trim().to_owned())).collect::<Vec<_>>().join("; ")
+}
+
+impl Surroundings for Dialog {
+    fn variable(&self, name: &str) -> Result<Cell, Refusal> {
+        let name = name.to_lowercase();
+        let name = name.rsplit('.').next().unwrap_or_default();
+        if let Some(group) = name.strip_suffix("_connection")
+            && let Some(found) = self.actions.running().status().groups.into_iter().find(|g| g.name == group)
+        {
+            return Ok(found.connection.into());
+        }
+        let found = VARIABLES.iter().find(|(n, _)| *n == name);
+        let (_, value) = found.ok_or_else(|| Refusal::new(1193, format!("Unknown system variable '{name}'")))?;
+        Ok(value.parse::<i64>().map_or_else(|_| (*value).into(), Cell::Int))
+    }
+
+    fn niladic(&self, name: &str) -> Option<Cell> {
+        Some(match name {
+            "version" => VERSION.into(),
+            "database" | "schema" => "switchover".into(),
+            "user" | "current_user" | "session_user" | "system_user" => {
+                let host = self.actor.from.rsplit_once(':').map_or(self.actor.from.as_str(), |(host, _)| host);
+                format!("{}@{host}", self.actor.name).into()
+            }
+            "connection_id" => u64::from(self.id).into(),
+            "now" | "current_timestamp" | "sysdate" | "utc_timestamp" => {
+                let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+                crate::entry::temporal::civil(since.as_secs()).into()
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// HELP.
+fn help() -> Relation {
+    let mut help = Relation::new(&["statement", "what it does"]);
+    for (table, show, _) in TABLES {
+        help.row(vec![
+            format!("SHOW {show} [LIKE 'pattern'] [WHERE …] [ORDER BY …] [LIMIT …]").into(),
+            format!("the same as SELECT * FROM {table} …").into(),
+        ]);
+    }
+    for (statement, what) in [
+        ("SELECT … FROM table WHERE … GROUP BY … HAVING … ORDER BY … LIMIT …", "over any of these tables"),
+        ("EXPLAIN ROUTE statement", "where a statement would go, and why"),
+        ("SET group_connection = 'store'", "moves the flag of a group; with a standby by a cutover"),
+        ("EXPLAIN SET group_connection = 'store'", "what that would do, and what is in the way"),
+        ("SET @why = 'text'", "goes into the log of changes with each change that follows"),
+        ("SET @force = 1", "what is in the way is written down and passed over, until SET @force = 0"),
+        ("PAUSE GROUP name", "what would write to it waits, at this proxy"),
+        ("RESUME GROUP name", "it goes on"),
+        ("KILL [QUERY] session", "ends a session of the proxy, or its statement"),
+        ("STANDBY RETRY group", "a stopped standby tries again"),
+        ("STANDBY SKIP group 'transaction' 'reason'", "it passes over what it is stopped by"),
+        ("RELOAD", "reads the configuration file again"),
+    ] {
+        help.row(vec![statement.into(), what.into()]);
+    }
+    help
+}

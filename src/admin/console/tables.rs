@@ -1,0 +1,316 @@
+//! The console's tables: each is worked out when it is asked for, from what the proxy says of itself.
+
+use super::super::action::{Actions, Actor};
+use super::super::protocol::{EventQuery, Failure, GroupStatus, Reply, Request, SessionInfo, Status};
+use super::super::table::moment;
+use super::expression::Refusal;
+use super::relation::{Cell, Relation};
+
+/// Every table: its name in SELECT, how SHOW names it, its columns.
+pub(crate) const TABLES: [(&str, &str, &[&str]); 10] = [
+    (
+        "groups",
+        "GROUPS",
+        &[
+            "name",
+            "connection",
+            "stage",
+            "targets",
+            "tables",
+            "paused",
+            "held",
+            "standby",
+            "standby_state",
+            "lag_entries",
+            "lag_seconds",
+            "epoch",
+            "acks",
+            "cutover",
+        ],
+    ),
+    (
+        "stores",
+        "STORES",
+        &[
+            "name",
+            "state",
+            "reason",
+            "addresses",
+            "engine",
+            "version",
+            "is_default",
+            "leases",
+            "idle",
+            "queries",
+            "errors",
+            "connect_errors",
+        ],
+    ),
+    (
+        "sessions",
+        "SESSIONS",
+        &["id", "user", "client", "db", "state", "for_ms", "leases", "pins", "in_transaction", "epoch", "queries"],
+    ),
+    ("pins", "PINS", &["session", "user", "client", "pin", "for_ms"]),
+    ("digests", "DIGESTS", &[]),
+    (
+        "journal",
+        "JOURNAL",
+        &[
+            "group",
+            "authority",
+            "standby",
+            "state",
+            "position",
+            "lag_entries",
+            "lag_seconds",
+            "transactions",
+            "rows",
+            "repeats",
+            "reconnects",
+            "transaction",
+            "reason",
+            "remedy",
+        ],
+    ),
+    ("metrics", "METRICS", &["name", "labels", "value"]),
+    ("config", "CONFIG", &["key", "value"]),
+    ("config_diff", "CONFIG DIFF", &["key", "in_force", "file"]),
+    (
+        "events",
+        "EVENTS",
+        &["id", "time", "kind", "subject", "what", "by", "surface", "from", "before", "after", "why", "outcome"],
+    ),
+];
+
+/// The columns of a table; none where there is no such table.
+pub(crate) fn columns(name: &str) -> Option<&'static [&'static str]> {
+    TABLES.iter().find(|(table, ..)| table.eq_ignore_ascii_case(name)).map(|(_, _, columns)| *columns)
+}
+
+fn refused(failure: Failure) -> Refusal {
+    Refusal::new(1105, failure.message)
+}
+
+/// The rows of a table, for this actor.
+pub(crate) async fn rows(name: &str, actions: &Actions, actor: &Actor) -> Result<Relation, Refusal> {
+    let ask = async |request| actions.perform(actor, request).await.map_err(refused);
+    let mut relation = Relation::new(columns(name).unwrap_or_default());
+    match name.to_lowercase().as_str() {
+        "groups" | "stores" | "journal" => {
+            if let Reply::Status(status) = ask(Request::Status).await? {
+                match name.to_lowercase().as_str() {
+                    "groups" => status.groups.iter().for_each(|g| relation.row(group(g, status.epoch))),
+                    "stores" => stores(&status, &mut relation),
+                    _ => status.groups.iter().for_each(|g| journal(g, &mut relation)),
+                }
+            }
+        }
+        "sessions" | "pins" => {
+            if let Reply::Sessions(sessions) = ask(Request::Sessions).await? {
+                let pins = name.eq_ignore_ascii_case("pins");
+                sessions.iter().for_each(|s| if pins { pins_of(s, &mut relation) } else { relation.row(session(s)) });
+            }
+        }
+        "metrics" => actions.running().metrics().lines().filter_map(metric).for_each(|row| relation.row(row)),
+        "config" => {
+            if let Reply::Config(entries) = ask(Request::Config).await? {
+                entries.iter().for_each(|e| relation.row(vec![(&e.key).into(), (&e.value).into()]));
+            }
+        }
+        "config_diff" => {
+            if let Reply::ConfigDiff(changes) = ask(Request::ConfigDiff).await? {
+                let row = |c: &super::super::protocol::ConfigChange| {
+                    vec![(&c.key).into(), (&c.in_force).into(), (&c.file).into()]
+                };
+                changes.iter().for_each(|c| relation.row(row(c)));
+            }
+        }
+        "events" => {
+            let all = EventQuery { limit: usize::MAX, ..EventQuery::default() };
+            if let Reply::Events(events) = ask(Request::Events(all)).await? {
+                events.into_iter().for_each(|e| relation.row(event(e)));
+            }
+        }
+        _ => return Err(Refusal::new(1146, format!("there is no table {name}: HELP shows what there is"))),
+    }
+    Ok(relation)
+}
+
+fn group(g: &GroupStatus, epoch: u64) -> Vec<Cell> {
+    let (standby, authority) = (g.standby.as_ref(), g.authority.as_ref());
+    vec![
+        (&g.name).into(),
+        (&g.connection).into(),
+        (&g.stage).into(),
+        g.targets.join(", ").into(),
+        g.tables.join(", ").into(),
+        g.paused.into(),
+        authority.is_some_and(|a| a.held).into(),
+        standby.map(|s| &s.store).into(),
+        standby.map(|s| &s.state).into(),
+        standby.map(|s| s.lag_entries).into(),
+        standby.map(|s| s.lag_seconds).into(),
+        authority.map_or(epoch, |a| a.epoch).into(),
+        authority.map(|a| &a.acks).into(),
+        authority.and_then(|a| a.cutover.as_ref()).into(),
+    ]
+}
+
+fn stores(status: &Status, relation: &mut Relation) {
+    for s in &status.stores {
+        relation.row(vec![
+            (&s.name).into(),
+            (&s.state).into(),
+            s.reason.as_ref().into(),
+            s.addresses.join(", ").into(),
+            (&s.engine).into(),
+            (&s.version).into(),
+            (s.name == status.default).into(),
+            s.leases.into(),
+            s.idle.into(),
+            s.queries.into(),
+            s.errors.into(),
+            s.connect_errors.into(),
+        ]);
+    }
+}
+
+fn journal(g: &GroupStatus, relation: &mut Relation) {
+    let Some(s) = &g.standby else { return };
+    relation.row(vec![
+        (&g.name).into(),
+        (&g.connection).into(),
+        (&s.store).into(),
+        (&s.state).into(),
+        (&s.position).into(),
+        s.lag_entries.into(),
+        s.lag_seconds.into(),
+        s.transactions.into(),
+        s.rows.into(),
+        s.repeats.into(),
+        s.reconnects.into(),
+        s.transaction.as_ref().into(),
+        s.reason.as_ref().into(),
+        s.remedy.as_ref().into(),
+    ]);
+}
+
+fn session(s: &SessionInfo) -> Vec<Cell> {
+    vec![
+        s.id.into(),
+        (&s.user).into(),
+        (&s.client).into(),
+        s.db.as_ref().into(),
+        (&s.state).into(),
+        s.for_ms.into(),
+        s.leases.join(", ").into(),
+        s.pins.join(", ").into(),
+        s.in_transaction.into(),
+        s.epoch.into(),
+        s.queries.into(),
+    ]
+}
+
+fn pins_of(s: &SessionInfo, relation: &mut Relation) {
+    for pin in &s.pins {
+        relation.row(vec![s.id.into(), (&s.user).into(), (&s.client).into(), pin.into(), s.for_ms.into()]);
+    }
+}
+
+/// A line of Prometheus' text format.
+fn metric(line: &str) -> Option<Vec<Cell>> {
+    if line.starts_with('#') {
+        return None;
+    }
+    let (series, value) = line.rsplit_once(' ')?;
+    let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+    Some(vec![name.into(), labels.trim_end_matches('}').into(), value.parse::<f64>().ok()?.into()])
+}
+
+fn event(e: super::super::events::Event) -> Vec<Cell> {
+    vec![
+        e.id.into(),
+        moment(e.at_ms).into(),
+        e.kind.into(),
+        e.subject.into(),
+        e.what.into(),
+        e.by.into(),
+        e.surface.into(),
+        e.from.into(),
+        e.before.into(),
+        e.after.into(),
+        e.why.into(),
+        e.outcome.into(),
+    ]
+}
+
+/// What a table of `information_schema` says of the console's own tables; none where it says nothing of them.
+pub(crate) fn information_schema(name: &str) -> Option<Relation> {
+    match name.to_lowercase().as_str() {
+        "schemata" => Some(schemata()),
+        "tables" => Some(tables()),
+        "columns" => Some(all_columns()),
+        _ => None,
+    }
+}
+
+const COLLATION: &str = "utf8mb4_general_ci";
+
+fn schemata() -> Relation {
+    let columns = ["CATALOG_NAME", "SCHEMA_NAME", "DEFAULT_CHARACTER_SET_NAME", "DEFAULT_COLLATION_NAME", "SQL_PATH"];
+    let mut relation = Relation::new(&columns);
+    for schema in ["information_schema", "switchover"] {
+        relation.row(vec!["def".into(), schema.into(), "utf8mb4".into(), COLLATION.into(), Cell::Null]);
+    }
+    relation
+}
+
+fn tables() -> Relation {
+    let mut relation = Relation::new(&[
+        "TABLE_CATALOG",
+        "TABLE_SCHEMA",
+        "TABLE_NAME",
+        "TABLE_TYPE",
+        "ENGINE",
+        "VERSION",
+        "TABLE_ROWS",
+        "TABLE_COLLATION",
+        "CREATE_OPTIONS",
+        "TABLE_COMMENT",
+    ]);
+    for (table, show, _) in TABLES {
+        let mut row: Vec<Cell> = ["def", "switchover", table, "SYSTEM VIEW", "MEMORY"].map(Cell::from).to_vec();
+        row.extend([Cell::Int(10), Cell::Null, COLLATION.into(), "".into(), format!("SHOW {show}").into()]);
+        relation.row(row);
+    }
+    relation
+}
+
+fn all_columns() -> Relation {
+    let mut relation = Relation::new(&[
+        "TABLE_CATALOG",
+        "TABLE_SCHEMA",
+        "TABLE_NAME",
+        "COLUMN_NAME",
+        "ORDINAL_POSITION",
+        "COLUMN_DEFAULT",
+        "IS_NULLABLE",
+        "DATA_TYPE",
+        "COLUMN_TYPE",
+        "CHARACTER_SET_NAME",
+        "COLLATION_NAME",
+        "COLUMN_KEY",
+        "EXTRA",
+        "COLUMN_COMMENT",
+    ]);
+    for (table, _, columns) in TABLES {
+        for (n, column) in columns.iter().enumerate() {
+            let mut row: Vec<Cell> = ["def", "switchover", table, column].map(Cell::from).to_vec();
+            row.extend([(n as u64 + 1).into(), Cell::Null]);
+            row.extend(["YES", "varchar", "varchar(255)", "utf8mb4", COLLATION, "", "", ""].map(Cell::from));
+            relation.row(row);
+        }
+    }
+    relation
+}

@@ -1,0 +1,190 @@
+//! What an operator types, and what comes back.
+
+use std::sync::Arc;
+
+use super::dialog::{Answer, Dialog};
+use super::relation::{Cell, Relation};
+use crate::admin::action::{Actions, Actor, Surface};
+use crate::admin::protocol::EventQuery;
+use crate::admin::testing::Fake;
+use crate::config::model::Role;
+
+struct Scene {
+    dialog: Dialog,
+    fake: Arc<Fake>,
+    _folder: tempfile::TempDir,
+}
+
+fn scene(role: Role) -> Scene {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("routing.yaml");
+    let text = "listen: 127.0.0.1:1\ndefault: legacy\nstores: {legacy: {address: h:1}, new: {address: h:2}}\ngroups: {a: {tables: t, connection: legacy}}\n";
+    std::fs::write(&path, text).unwrap();
+    let fake = Arc::new(Fake::new(path));
+    let actor = Actor { name: "ops".into(), surface: Surface::Console, from: "127.0.0.1:9".into(), role };
+    let actions = Actions::new(Arc::clone(&fake) as Arc<dyn crate::admin::control::Running>);
+    Scene { dialog: Dialog::new(actions, actor, 7), fake, _folder: folder }
+}
+
+impl Scene {
+    async fn rows(&mut self, sql: &str) -> Relation {
+        match self.dialog.answer(sql).await {
+            Ok(Answer::Rows(relation)) => relation,
+            other => panic!("{sql}: {other:?}"),
+        }
+    }
+
+    async fn error(&mut self, sql: &str) -> (u16, String) {
+        match self.dialog.answer(sql).await {
+            Err(refusal) => (refusal.code, refusal.text),
+            other => panic!("{sql}: {other:?}"),
+        }
+    }
+
+    async fn one(&mut self, sql: &str) -> Cell {
+        self.rows(sql).await.rows[0][0].clone()
+    }
+}
+
+#[tokio::test]
+async fn tables_are_shown_and_selected() {
+    let mut scene = scene(Role::Operator);
+    let groups = scene.rows("SHOW GROUPS").await;
+    assert_eq!((groups.columns[0].as_str(), &groups.rows[0][1]), ("name", &"legacy".into()));
+    assert!(scene.rows("SHOW GROUPS LIKE 'b%'").await.rows.is_empty());
+    assert_eq!(scene.rows("SHOW SESSIONS LIMIT 5, 3").await.rows.len(), 3);
+    assert_eq!(scene.one("SELECT COUNT(*) FROM sessions WHERE id = 0 AND user LIKE '%'").await, Cell::Int(20_000));
+    let metrics =
+        "SELECT name, value * 2 AS twice FROM metrics WHERE labels <> '' OR value > 2 ORDER BY value DESC LIMIT 1";
+    let found = scene.rows(metrics).await;
+    assert_eq!((found.columns[1].as_str(), &found.rows[0][1]), ("twice", &Cell::Real(14.0)));
+    let grouped = "SELECT state, COUNT(*) n, MAX(queries) FROM sessions GROUP BY state HAVING n > 1 ORDER BY 2";
+    assert_eq!(scene.rows(grouped).await.rows, [["".into(), Cell::Int(20_000), Cell::Int(0)]]);
+    assert_eq!(scene.rows("SELECT DISTINCT user FROM sessions").await.rows.len(), 1);
+    assert_eq!(scene.one("select version() like '%switchover%'").await, Cell::Int(1));
+    assert_eq!(scene.one("SELECT @@a_connection").await, "legacy".into());
+    assert_eq!(scene.rows("SHOW VARIABLES LIKE 'a_connection'").await.rows[0][1], "legacy".into());
+    assert_eq!(scene.one("SELECT key FROM switchover.config").await, "hints".into());
+    assert!(scene.rows("HELP").await.rows.len() > 10);
+}
+
+#[tokio::test]
+async fn mistakes_are_answered_with_what_there_is() {
+    let mut scene = scene(Role::Operator);
+    for (sql, code, part) in [
+        ("SELECT nme FROM groups", 1054, "there are name"),
+        ("SELECT * FROM nowhere", 1146, "HELP"),
+        ("SELECT * FROM mysql.user", 1142, "console"),
+        ("SELECT * FROM app.users", 1049, "app"),
+        ("SELECT * FROM groups g JOIN stores s", 1235, "JOIN"),
+        ("SELECT SLEEP(1)", 1235, "SLEEP"),
+        ("SELECT * FORM groups", 1064, "syntax"),
+        ("SET b_connection = 'new'", 1193, "a_connection"),
+        ("SELECT @@nope", 1193, "nope"),
+        ("KILL 8", 1105, "no session 8"),
+        ("PAUSE GROUP b", 1105, "no group b"),
+    ] {
+        let (found, text) = scene.error(sql).await;
+        assert!(found == code && text.contains(part), "{sql}: {found} {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_flag_moves_with_its_reason() {
+    let mut scene = scene(Role::Operator);
+    scene.dialog.answer("SET @why = 'it is time'").await.unwrap();
+    let Ok(Answer::Done(info)) = scene.dialog.answer("SET a_connection = 'new'").await else { panic!() };
+    assert!(info.contains("legacy → new"), "{info}");
+    let event = scene.fake.events.newest(&EventQuery::default()).remove(0);
+    assert_eq!((event.by.as_str(), event.surface.as_str()), ("ops", "console"));
+    assert_eq!(event.why.as_deref(), Some("it is time"));
+    let shown = scene.rows("SHOW EVENTS WHERE kind = 'action' ORDER BY id DESC LIMIT 1").await;
+    assert_eq!(shown.rows[0][4], "flag to new".into());
+}
+
+#[tokio::test]
+async fn a_reader_is_told_so() {
+    let mut scene = scene(Role::Reader);
+    assert_eq!(scene.error("SET a_connection = 'new'").await.0, 1227);
+    assert_eq!(scene.error("KILL 7").await.0, 1227);
+    assert_eq!(scene.rows("SHOW STORES").await.rows.len(), 0);
+}
+
+#[tokio::test]
+async fn what_clients_ask_by_themselves_is_answered() {
+    let mut scene = scene(Role::Operator);
+    for sql in [
+        "select @@version_comment limit 1",
+        "SELECT @@max_allowed_packet, @@system_time_zone, @@time_zone, @@auto_increment_increment",
+        "SELECT @@session.auto_increment_increment AS auto_increment_increment, @@character_set_client AS character_set_client",
+        "SHOW VARIABLES WHERE Variable_name = 'sql_mode'",
+        "SELECT DATABASE(), USER(), CONNECTION_ID()",
+        "SHOW DATABASES",
+        "SHOW FULL TABLES FROM `switchover`",
+        "SHOW FULL TABLES FROM `switchover` WHERE TABLE_TYPE = 'VIEW'",
+        "SHOW TABLE STATUS FROM `switchover`",
+        "SHOW COLUMNS FROM `switchover`.`sessions`",
+        "SHOW ENGINES",
+        "SHOW COLLATION",
+        "SHOW CHARACTER SET",
+        "SHOW WARNINGS",
+        "SHOW STATUS LIKE 'Uptime'",
+        "SHOW GRANTS",
+        "SELECT * FROM information_schema.SCHEMATA",
+        "SELECT TABLE_NAME, TABLE_TYPE FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = 'switchover' ORDER BY TABLE_NAME",
+        "SELECT ROUTINE_NAME, ROUTINE_TYPE FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = 'switchover'",
+        "SELECT 1",
+        "SELECT 1 FROM DUAL",
+        "SELECT NOW()",
+    ] {
+        scene.rows(sql).await;
+    }
+    for sql in [
+        "SET NAMES utf8mb4",
+        "SET autocommit=1, sql_mode='ANSI'",
+        "/* ping */ SET character_set_results = NULL",
+        "BEGIN",
+        "ROLLBACK",
+    ] {
+        assert!(matches!(scene.dialog.answer(sql).await, Ok(Answer::Done(_))), "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_typed_makes_it_panic() {
+    let mut scene = scene(Role::Operator);
+    let words = [
+        "SHOW",
+        "GROUPS",
+        "SELECT",
+        "*",
+        "FROM",
+        "'",
+        "`",
+        "(",
+        ")",
+        "LIKE",
+        "WHERE",
+        "=",
+        "SET",
+        "_connection",
+        "@@",
+        "é",
+        "LIMIT",
+        "-1",
+        "KILL",
+        "/*",
+        "\\",
+        "%",
+    ];
+    let mut seed = 7u64;
+    for _ in 0..3_000 {
+        let mut sql = String::new();
+        for _ in 0..8 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            sql.push_str(words[(seed >> 33) as usize % words.len()]);
+            sql.push(' ');
+        }
+        let _ = scene.dialog.answer(&sql).await;
+    }
+}

@@ -1,0 +1,207 @@
+//! `/api/v1`: every action of [`crate::admin::action`], as JSON.
+
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{FromRequest, Path, Query, Request as HttpRequest, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+
+use super::login::{Asking, login, logout, whoami};
+use super::{App, Problem, jobs, live, openapi};
+use crate::admin::protocol::{
+    Cause, EventQuery, ExplainRequest, FlagRequest, KillRequest, PauseRequest, Reply, Request, StandbyAction,
+    StandbyRequest,
+};
+
+type Outcome = Result<Response, Problem>;
+
+/// A JSON body; what is none gets the API's own form of an error.
+struct Body<T>(T);
+
+impl<T: serde::de::DeserializeOwned> FromRequest<App> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: HttpRequest, app: &App) -> Result<Body<T>, Problem> {
+        let read: Result<Json<T>, JsonRejection> = Json::from_request(request, app).await;
+        match read {
+            Ok(Json(value)) => Ok(Body(value)),
+            Err(rejection) => Err(Problem::new(rejection.status(), "request", rejection.body_text())),
+        }
+    }
+}
+
+/// All routes of the API; `openapi` describes the same.
+pub(super) fn routes(_: &App) -> Router<App> {
+    Router::new()
+        .route("/openapi.json", get(openapi::document))
+        .route("/login", post(login))
+        .route("/logout", post(logout))
+        .route("/me", get(whoami))
+        .route("/status", get(status))
+        .route("/sessions", get(sessions))
+        .route("/sessions/{id}/kill", post(kill))
+        .route("/pins", get(pins))
+        .route("/events", get(events))
+        .route("/samples", get(samples))
+        .route("/live", get(live::live))
+        .route("/jobs", get(list_jobs))
+        .route("/config", get(config))
+        .route("/config/diff", get(config_diff))
+        .route("/explain", post(explain))
+        .route("/reload", post(reload))
+        .route("/groups/{group}/flag", post(flag))
+        .route("/groups/{group}/pause", post(pause))
+        .route("/groups/{group}/resume", post(resume))
+        .route("/groups/{group}/standby", post(standby))
+}
+
+impl App {
+    /// Does it, and answers with what came of it, without the name of the kind of reply.
+    async fn perform(&self, asking: &Asking, request: Request) -> Outcome {
+        let reply = self.actions.perform(&asking.actor, request).await?;
+        Ok(match reply {
+            Reply::Status(status) => Json(status).into_response(),
+            Reply::Sessions(sessions) => Json(sessions).into_response(),
+            Reply::Events(events) => Json(events).into_response(),
+            Reply::Config(entries) => Json(entries).into_response(),
+            Reply::ConfigDiff(changes) => Json(changes).into_response(),
+            Reply::Explained(explained) => Json(explained).into_response(),
+            Reply::Reloaded(reloaded) => Json(reloaded).into_response(),
+            Reply::Flagged(flagged) => Json(flagged).into_response(),
+            Reply::Group(group) => Json(group).into_response(),
+            Reply::Standby(standby) => Json(standby).into_response(),
+            Reply::Killed | Reply::Draining => StatusCode::NO_CONTENT.into_response(),
+            Reply::Failed(failure) => return Err(failure.into()),
+        })
+    }
+}
+
+async fn status(State(app): State<App>, asking: Asking) -> Outcome {
+    app.perform(&asking, Request::Status).await
+}
+
+async fn sessions(State(app): State<App>, asking: Asking) -> Outcome {
+    app.perform(&asking, Request::Sessions).await
+}
+
+/// What keeps a session on its backend.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Pin {
+    session: u64,
+    user: String,
+    client: String,
+    pin: String,
+    for_ms: u64,
+}
+
+async fn pins(State(app): State<App>, asking: Asking) -> Outcome {
+    let Reply::Sessions(sessions) = app.actions.perform(&asking.actor, Request::Sessions).await? else {
+        return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "no sessions"));
+    };
+    let pins = sessions.into_iter().flat_map(|s| {
+        let pin =
+            move |pin| Pin { session: s.id, user: s.user.clone(), client: s.client.clone(), pin, for_ms: s.for_ms };
+        s.pins.into_iter().map(pin).collect::<Vec<Pin>>()
+    });
+    Ok(Json(pins.collect::<Vec<Pin>>()).into_response())
+}
+
+async fn events(State(app): State<App>, asking: Asking, Query(query): Query<EventQuery>) -> Outcome {
+    app.perform(&asking, Request::Events(query)).await
+}
+
+async fn samples(State(app): State<App>, _asking: Asking) -> Outcome {
+    let samples = app.actions.running().samples();
+    Ok(Json(samples.iter().map(|s| (**s).clone()).collect::<Vec<_>>()).into_response())
+}
+
+async fn list_jobs(State(app): State<App>, _asking: Asking) -> Outcome {
+    Ok(Json(jobs::jobs(app.actions.running().as_ref())).into_response())
+}
+
+async fn config(State(app): State<App>, asking: Asking) -> Outcome {
+    app.perform(&asking, Request::Config).await
+}
+
+async fn config_diff(State(app): State<App>, asking: Asking) -> Outcome {
+    app.perform(&asking, Request::ConfigDiff).await
+}
+
+async fn explain(State(app): State<App>, asking: Asking, Body(request): Body<ExplainRequest>) -> Outcome {
+    app.perform(&asking, Request::Explain(request)).await
+}
+
+/// Why somebody wants a change.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Why {
+    why: Option<String>,
+}
+
+impl Why {
+    fn cause(self) -> Cause {
+        Cause { why: self.why.filter(|w| !w.trim().is_empty()), ..Cause::default() }
+    }
+}
+
+async fn reload(State(app): State<App>, asking: Asking, Body(why): Body<Why>) -> Outcome {
+    app.perform(&asking, Request::Reload(why.cause())).await
+}
+
+#[derive(Debug, Deserialize)]
+struct Flag {
+    store: String,
+    #[serde(default)]
+    force: bool,
+    #[serde(default)]
+    dry_run: bool,
+    #[serde(flatten)]
+    why: Why,
+}
+
+async fn flag(State(app): State<App>, asking: Asking, Path(group): Path<String>, Body(flag): Body<Flag>) -> Outcome {
+    let cause = Cause { force: flag.force, ..flag.why.cause() };
+    let request = FlagRequest { group, store: flag.store, cause, dry_run: flag.dry_run };
+    app.perform(&asking, Request::Flag(request)).await
+}
+
+async fn pause(State(app): State<App>, asking: Asking, Path(group): Path<String>, Body(why): Body<Why>) -> Outcome {
+    app.perform(&asking, Request::Pause(PauseRequest { group, pause: true, cause: why.cause() })).await
+}
+
+async fn resume(State(app): State<App>, asking: Asking, Path(group): Path<String>, Body(why): Body<Why>) -> Outcome {
+    app.perform(&asking, Request::Pause(PauseRequest { group, pause: false, cause: why.cause() })).await
+}
+
+#[derive(Debug, Deserialize)]
+struct Standby {
+    #[serde(flatten)]
+    action: StandbyAction,
+    #[serde(flatten)]
+    why: Why,
+}
+
+async fn standby(
+    State(app): State<App>,
+    asking: Asking,
+    Path(group): Path<String>,
+    Body(body): Body<Standby>,
+) -> Outcome {
+    let request = StandbyRequest { group, action: body.action, cause: body.why.cause() };
+    app.perform(&asking, Request::Standby(request)).await
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Kill {
+    #[serde(default)]
+    query: bool,
+    #[serde(flatten)]
+    why: Why,
+}
+
+async fn kill(State(app): State<App>, asking: Asking, Path(session): Path<u64>, Body(kill): Body<Kill>) -> Outcome {
+    let request = KillRequest { session, query: kill.query, cause: kill.why.cause() };
+    app.perform(&asking, Request::Kill(request)).await
+}

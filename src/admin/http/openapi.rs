@@ -1,0 +1,195 @@
+//! The API's OpenAPI document. Its schemas are taken from values of the very types that are sent: they cannot fall behind.
+
+use axum::Json;
+use serde_json::{Map, Value, json};
+
+use super::api::Pin;
+use super::jobs::Job;
+use crate::admin::events::Event;
+use crate::admin::live::{GroupSample, Sample, StoreSample};
+use crate::admin::protocol::{
+    AuthorityStatus, ConfigChange, ConfigEntry, Explained, Flagged, FlipRecord, GroupStatus, Reloaded, SessionInfo,
+    StandbyStatus, Status, StoreStatus,
+};
+
+/// Method, path below `/api/v1`, what it does, the schema of its answer (`[X]` is a list), fields of its body.
+pub(super) const ROUTES: [(&str, &str, &str, &str, &[&str]); 20] = [
+    ("get", "/openapi.json", "This document", "", &[]),
+    ("post", "/login", "Begin a browser's session", "Me", &["user", "password"]),
+    ("post", "/logout", "End it", "", &[]),
+    ("get", "/me", "Who is logged in, and the token of changes", "Me", &[]),
+    ("get", "/status", "Everything at this moment", "Status", &[]),
+    ("get", "/sessions", "Every session", "[Session]", &[]),
+    ("post", "/sessions/{id}/kill", "End a session, or its statement (`query`)", "", &["query", "why"]),
+    ("get", "/pins", "What keeps sessions on their backends", "[Pin]", &[]),
+    ("get", "/events", "What was changed and happened, the newest first (?after=&limit=&kind=)", "[Event]", &[]),
+    ("get", "/samples", "The samples of the last five minutes", "[Sample]", &[]),
+    ("get", "/live", "Server-sent events: `sample` each second, `event` as it happens", "", &[]),
+    ("get", "/jobs", "Cutovers and standbys that catch up", "[Job]", &[]),
+    ("get", "/config", "The configuration in force, without secrets", "[ConfigEntry]", &[]),
+    ("get", "/config/diff", "What the file says otherwise", "[ConfigChange]", &[]),
+    ("post", "/explain", "Where a statement would go, and why", "Explained", &["sql", "db", "user"]),
+    ("post", "/reload", "Read the configuration file again", "Reloaded", &["why"]),
+    ("post", "/groups/{group}/flag", "Move the flag of a group", "Flagged", &["store", "why", "force", "dry_run"]),
+    ("post", "/groups/{group}/pause", "What would write to the group waits", "Group", &["why"]),
+    ("post", "/groups/{group}/resume", "The group goes on", "Group", &["why"]),
+    (
+        "post",
+        "/groups/{group}/standby",
+        "A stopped standby goes on",
+        "Standby",
+        &["action", "transaction", "reason", "why"],
+    ),
+];
+
+/// `GET /api/v1/openapi.json`.
+pub(super) async fn document() -> Json<Value> {
+    Json(whole())
+}
+
+fn whole() -> Value {
+    let mut paths: Map<String, Value> = Map::new();
+    for route in ROUTES {
+        let (method, path, ..) = route;
+        let operations = paths.entry(format!("/api/v1{path}")).or_insert_with(|| json!({}));
+        if let Some(operations) = operations.as_object_mut() {
+            operations.insert(method.to_owned(), Value::Object(operation(route)));
+        }
+    }
+    let schemas: Map<String, Value> =
+        examples().into_iter().map(|(name, value)| (name.to_owned(), schema(&value))).collect();
+    json!({
+        "openapi": "3.1.0",
+        "info": { "title": "Switchover", "version": env!("CARGO_PKG_VERSION") },
+        "security": [{ "basic": [] }, { "cookie": [], "csrf": [] }],
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "basic": { "type": "http", "scheme": "basic" },
+                "cookie": { "type": "apiKey", "in": "cookie", "name": "switchover_session" },
+                "csrf": { "type": "apiKey", "in": "header", "name": "X-Switchover-CSRF" },
+            },
+        },
+    })
+}
+
+/// One route, as the document describes it.
+fn operation((method, path, summary, answer, body): (&str, &str, &str, &str, &[&str])) -> Map<String, Value> {
+    let mut operation = Map::new();
+    operation.insert("summary".to_owned(), json!(summary));
+    let done = json!({ "description": "done", "content": content(answer) });
+    let not = json!({ "description": "not done", "content": content("Problem") });
+    operation.insert("responses".to_owned(), json!({ "200": done, "default": not }));
+    if matches!(path, "/openapi.json" | "/login") {
+        operation.insert("security".to_owned(), json!([]));
+    }
+    if method == "post" {
+        let fields: Map<String, Value> = body.iter().map(|f| ((*f).to_owned(), field(f))).collect();
+        let schema = json!({ "type": "object", "properties": fields });
+        let content = json!({ "content": { "application/json": { "schema": schema } } });
+        operation.insert("requestBody".to_owned(), content);
+    }
+    let named = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    let parameters: Vec<Value> = named
+        .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
+        .collect();
+    if !parameters.is_empty() {
+        operation.insert("parameters".to_owned(), Value::Array(parameters));
+    }
+    operation
+}
+
+fn field(name: &str) -> Value {
+    let kind = if matches!(name, "query" | "force" | "dry_run") { "boolean" } else { "string" };
+    json!({ "type": kind })
+}
+
+fn content(schema: &str) -> Value {
+    let of = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
+    match (schema, schema.strip_prefix('[').and_then(|s| s.strip_suffix(']'))) {
+        ("", _) => json!({}),
+        (_, Some(item)) => json!({ "application/json": { "schema": { "type": "array", "items": of(item) } } }),
+        (name, None) => json!({ "application/json": { "schema": of(name) } }),
+    }
+}
+
+/// The schema that a value has: of an empty list or of nothing, any.
+fn schema(value: &Value) -> Value {
+    match value {
+        Value::Null => json!({}),
+        Value::Bool(_) => json!({ "type": "boolean" }),
+        Value::Number(n) if n.is_f64() => json!({ "type": "number" }),
+        Value::Number(_) => json!({ "type": "integer" }),
+        Value::String(_) => json!({ "type": "string" }),
+        Value::Array(items) => json!({ "type": "array", "items": items.first().map_or_else(|| json!({}), schema) }),
+        Value::Object(fields) => {
+            let properties: Map<String, Value> = fields.iter().map(|(name, v)| (name.clone(), schema(v))).collect();
+            json!({ "type": "object", "properties": properties })
+        }
+    }
+}
+
+/// A value of each type that the API sends, with everything in it.
+fn examples() -> Vec<(&'static str, Value)> {
+    let value = |v: serde_json::Result<Value>| v.unwrap_or_default();
+    let group = || GroupStatus {
+        targets: vec![String::new()],
+        tables: vec![String::new()],
+        references: vec![String::new()],
+        standby: Some(StandbyStatus::default()),
+        authority: Some(AuthorityStatus {
+            left_behind: vec![String::new()],
+            unreachable: vec![String::new()],
+            ..AuthorityStatus::default()
+        }),
+        ..GroupStatus::default()
+    };
+    let session = || SessionInfo { leases: vec![String::new()], pins: vec![String::new()], ..SessionInfo::default() };
+    let status = Status {
+        stores: vec![StoreStatus { addresses: vec![String::new()], ..StoreStatus::default() }],
+        groups: vec![group()],
+        listen: vec![String::new()],
+        restart_needed: vec![String::new()],
+        last_flips: vec![FlipRecord::default()],
+        ..Status::default()
+    };
+    let sample =
+        Sample { stores: vec![StoreSample::default()], groups: vec![GroupSample::default()], ..Sample::default() };
+    let flagged = Flagged { notes: vec![String::new()], ..Flagged::default() };
+    vec![
+        ("Problem", json!({ "error": { "kind": "", "message": "" } })),
+        ("Me", json!({ "user": "", "role": "", "csrf": "" })),
+        ("Status", value(serde_json::to_value(status))),
+        ("Group", value(serde_json::to_value(group()))),
+        ("Standby", value(serde_json::to_value(StandbyStatus::default()))),
+        ("Session", value(serde_json::to_value(session()))),
+        ("Pin", value(serde_json::to_value(Pin::default()))),
+        ("Event", value(serde_json::to_value(Event::default()))),
+        ("Sample", value(serde_json::to_value(sample))),
+        ("Job", value(serde_json::to_value(Job::default()))),
+        ("ConfigEntry", value(serde_json::to_value(ConfigEntry::default()))),
+        ("ConfigChange", value(serde_json::to_value(ConfigChange::default()))),
+        ("Explained", value(serde_json::to_value(Explained::default()))),
+        ("Reloaded", value(serde_json::to_value(Reloaded::default()))),
+        ("Flagged", value(serde_json::to_value(flagged))),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reference_has_its_schema() {
+        let document = whole();
+        let text = document.to_string();
+        for (at, _) in text.match_indices("#/components/schemas/") {
+            let name: String = text[at + 21..].chars().take_while(|c| c.is_alphanumeric()).collect();
+            assert!(document["components"]["schemas"][&name].is_object(), "{name}");
+        }
+        let of_group = &document["components"]["schemas"]["Status"]["properties"]["groups"]["items"]["properties"];
+        assert_eq!(of_group["standby"]["properties"]["lag_entries"]["type"], "integer");
+        assert_eq!(of_group["paused"]["type"], "boolean");
+    }
+}
