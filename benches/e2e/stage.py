@@ -133,8 +133,9 @@ class Stage:
         self.wait_for(name, port)
         self.ports[name] = port
 
-    def sql(self, text, socket_name="s"):
-        command = [found("mariadb"), "--no-defaults", "-S", f"{self.folder}/{socket_name}", "-uroot", "-N", "-B", "-e", text]
+    def sql(self, text, socket_name="s", delimiter=";"):
+        command = [found("mariadb"), "--no-defaults", "-S", f"{self.folder}/{socket_name}", "-uroot", "-N", "-B",
+                   f"--delimiter={delimiter}", "-e", text]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise Trouble(f"{text[:100]}: {done.stderr}")
@@ -148,6 +149,9 @@ class Stage:
     def database(self, target, workload):
         """Where a target's load works: what writes must not meet the others' locks while they rest."""
         return own_database(target) if workload == "read write" else DATABASE
+
+    def before(self, target):
+        """Whatever a target needs before its turn."""
 
     def start_haproxy(self):
         port = free_port()
