@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::Session;
 use super::control_flow::Failure;
 use super::guard::{Attempts, Recorded, Ticket};
-use super::insight::{Came, Ran};
+use super::insight::{Came, Noted};
 use super::journaled::{is_one_for_all, refused, statement};
 use super::prepared::{Statement, expected, insert_types, remember_types};
 use super::recorded::{Place, Recording, Sending};
@@ -250,7 +250,7 @@ impl Session {
             closed.map_err(|e| leg.lost(e))?;
         }
         let plan = self.statements.get(id).map(|s| Rc::clone(&s.plan));
-        self.finish(Ran::new(plan.as_deref(), Came::Prepared, started), facts, at, &outcome);
+        self.finish(Noted::new(plan.as_deref(), Came::Prepared, started), facts, at, &outcome);
         Ok(())
     }
 }

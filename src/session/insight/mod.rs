@@ -16,7 +16,7 @@ mod table;
 pub(crate) use digest::{Described, Digest};
 pub use digest::{Seen, Served};
 pub use histogram::quantile;
-pub(crate) use notice::Ran;
+pub(crate) use notice::Noted;
 pub use table::{Digests, Everything};
 
 /// How a statement came.

@@ -18,7 +18,7 @@ const SHOWN: usize = 4 << 10;
 
 /// What ran, for its figures.
 #[derive(Clone, Copy)]
-pub(crate) struct Ran<'a> {
+pub(crate) struct Noted<'a> {
     /// The plan of its text, where that is known.
     pub(crate) plan: Option<&'a Plan>,
     pub(crate) came: Came,
@@ -26,15 +26,15 @@ pub(crate) struct Ran<'a> {
     pub(crate) started: Instant,
 }
 
-impl<'a> Ran<'a> {
-    pub(crate) fn new(plan: Option<&'a Plan>, came: Came, started: Instant) -> Ran<'a> {
-        Ran { plan, came, started }
+impl<'a> Noted<'a> {
+    pub(crate) fn new(plan: Option<&'a Plan>, came: Came, started: Instant) -> Noted<'a> {
+        Noted { plan, came, started }
     }
 }
 
 impl Session {
     /// After a statement: figures, effects, slow log.
-    pub(crate) fn finish(&mut self, ran: Ran<'_>, facts: &Facts, at: usize, outcome: &Outcome) {
+    pub(crate) fn finish(&mut self, ran: Noted<'_>, facts: &Facts, at: usize, outcome: &Outcome) {
         let now = Instant::now();
         let took = now.saturating_duration_since(ran.started);
         if let Some(leg) = self.legs.get_mut(at) {
@@ -52,7 +52,7 @@ impl Session {
     }
 
     /// Counts an answer in its statement's digest.
-    pub(crate) fn count(&self, ran: Ran<'_>, store: u16, outcome: &Outcome, now: Instant, took: Duration) {
+    pub(crate) fn count(&self, ran: Noted<'_>, store: u16, outcome: &Outcome, now: Instant, took: Duration) {
         self.in_digest(ran, now, |digest| {
             digest.answered(
                 ran.came,
@@ -69,7 +69,7 @@ impl Session {
         });
     }
 
-    fn in_digest(&self, ran: Ran<'_>, now: Instant, with: impl FnOnce(&Digest)) {
+    fn in_digest(&self, ran: Noted<'_>, now: Instant, with: impl FnOnce(&Digest)) {
         let limit = self.live.config().insight.statements;
         let Some(plan) = ran.plan.filter(|_| limit > 0) else { return };
         let Some(described) = plan.described.get() else { return };
@@ -94,7 +94,7 @@ impl Session {
     pub(crate) fn count_refused(&self, plan: &Plan, came: Came, error: &ErrPacket) {
         let now = Instant::now();
         let at = self.core.figures.digests.micros(now);
-        self.in_digest(Ran::new(Some(plan), came, now), now, |digest| digest.refused(error.code, at));
+        self.in_digest(Noted::new(Some(plan), came, now), now, |digest| digest.refused(error.code, at));
     }
 
     /// Takes a plan's text down while it is at hand, where figures or the slow log will need it.
@@ -117,7 +117,7 @@ impl Session {
     }
 
     #[cold]
-    fn log_slow(&mut self, ran: Ran<'_>, facts: &Facts, at: usize, outcome: &Outcome, took: Duration) {
+    fn log_slow(&mut self, ran: Noted<'_>, facts: &Facts, at: usize, outcome: &Outcome, took: Duration) {
         let said = std::mem::take(&mut self.said);
         let Some(suppressed) = self.core.registry.slow_lines.admit() else { return };
         let literals = self.live.config().log.literals && ran.came == Came::Text && !said.is_empty();
