@@ -255,6 +255,7 @@ impl Cutover<'_> {
         problems.extend(check::standby_tables(&old.catalog));
         problems.extend(check::standby_tables(&new.catalog));
         problems.extend(init::authority_problems(&new.store, &new.catalog).await);
+        problems.extend(old.rename_problems(&self.shared.settings.tables).await?);
         let sql = format!(
             "SELECT COALESCE(MAX(TIMESTAMPDIFF(MICROSECOND, renewed, NOW(6)) < {} * 1000000), 0) FROM switchover.leases \
              WHERE group_name = {}",

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
-use super::{Kept, journaled};
-use crate::support::{PrivateServer, Proxy, clients, eventually, long};
+use super::{Form, Kept, sums};
+use crate::support::{Proxy, clients, eventually, long};
 
 pub(super) const TABLES: &str =
     "CREATE TABLE t (id BIGINT PRIMARY KEY AUTO_INCREMENT, writer INT NOT NULL, n INT NOT NULL, UNIQUE (writer, n));
@@ -73,13 +73,18 @@ pub(super) struct Two {
 
 impl Two {
     pub(super) fn start(schema: &str) -> Two {
-        Two::start_without(schema, &[])
+        Two::start_as(schema, Form::default())
     }
 
     /// The same, where these stores have no binlog.
     pub(super) fn start_without(schema: &str, without: &[&str]) -> Two {
-        let kept = Kept::start_without(schema, &[], without);
-        let second = Proxy::start(|port| journaled(port, &kept.authority, &kept.standby, without));
+        Two::start_as(schema, Form { without, ..Form::default() })
+    }
+
+    /// The same, between stores of this form.
+    pub(super) fn start_as(schema: &str, form: Form<'_>) -> Two {
+        let kept = Kept::start_as(schema, &[], form);
+        let second = Proxy::start(|port| form.config(port, &kept.authority, &kept.standby));
         eventually("the second proxy looks", || second.status()["groups"][0]["authority"]["settled"] == true);
         Two { kept, second }
     }
@@ -197,10 +202,7 @@ pub(super) async fn forth_and_back(two: &Two, rounds: u64) {
     let rows = two.kept.authority.sql("SELECT COUNT(*), (SELECT SUM(n) FROM d.sums) FROM d.t");
     assert_eq!(rows[0][0], rows[0][1], "every number that was written is there");
     assert_eq!(rows[0][0], done.to_string());
-    let same = || {
-        let sum = |s: &PrivateServer| s.sql("CHECKSUM TABLE d.t, d.sums EXTENDED");
-        sum(&two.kept.authority) == sum(&two.kept.standby)
-    };
+    let same = || sums(&two.kept.authority, &["t", "sums"]) == sums(&two.kept.standby, &["t", "sums"]);
     eventually("both stores are the same", same);
 }
 
