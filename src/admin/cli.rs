@@ -12,7 +12,8 @@ use super::digest::{DEFAULT_LIMIT, DigestOrder, DigestRequest};
 use super::log::LogRequest;
 use super::outcome::{Code, Outcome};
 use super::protocol::{
-    Cause, DrainRequest, EventQuery, ExplainRequest, Explained, FlagRequest, KillRequest, Reply, Request, StandbyAction,
+    AbortRequest, Cause, DrainRequest, EventQuery, ExplainRequest, Explained, FlagRequest, KillRequest, Reply, Request,
+    StandbyAction,
 };
 use super::readiness::{self, ReadinessRequest};
 use super::{check, digest, flag, left_behind, log, show, standby, steer};
@@ -168,6 +169,14 @@ enum Command {
         #[arg(long, value_name = "TEXT")]
         why: Option<String>,
     },
+    /// Give up a cutover that is under way, unless it has been decided: both stores are as they were.
+    Abort {
+        /// Its group, or its id.
+        job: String,
+        /// For the log of changes.
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
+    },
     /// Show what was changed, by whom, and what happened.
     Events {
         /// How many, the newest first.
@@ -313,6 +322,7 @@ fn outcome(config: &std::path::Path, json: bool, command: Command, explain: Opti
             let request = KillRequest { session, query, cause: flag::cause(why) };
             steer::kill(&socket, request, json)
         }
+        Command::Abort { job, why } => steer::abort(&socket, AbortRequest { job, cause: flag::cause(why) }, json),
         Command::Events { limit, kind } => steer::events(&socket, EventQuery { after: 0, limit, kind }, json),
         Command::Config { diff } => steer::config(&socket, diff, json),
         Command::Reload { why } => show::reload(&socket, flag::cause(why), json),

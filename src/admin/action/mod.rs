@@ -123,6 +123,10 @@ impl Actions {
                 running.kill(&request)?;
                 Reply::Killed
             }
+            Request::Abort(request) => {
+                running.abort(&request)?;
+                Reply::Aborting
+            }
             Request::Drain(request) => {
                 running.drain(request).await?;
                 Reply::Draining
@@ -170,6 +174,7 @@ impl Actions {
                 };
                 Change { why, before: stopped_by, ..of(&r.group, what, &r.cause) }
             }
+            Request::Abort(r) => of(&r.job, "abort".to_owned(), &r.cause),
             Request::Drain(r) => of("", "drain".to_owned(), &r.cause),
             Request::Digests(r) if r.reset => of("", "digests reset".to_owned(), &r.cause),
             Request::Log(r) => {

@@ -249,3 +249,31 @@ async fn an_open_transaction_makes_it_give_up() {
     kept.assert_same();
     self::flag(&kept.proxy, "new");
 }
+
+/// The red button: a cutover that waits is given up, and both stores are as they were.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_aborts_it() {
+    let kept = Kept::start(TABLES, &[]);
+    assert!(!kept.proxy.cli(&["abort", "analytics"]).ok, "there is nothing to abort");
+    let mut open = Conn::new(crate::support::mariadb::opts(kept.proxy.port).db_name(Some("d"))).await.unwrap();
+    open.query_drop("BEGIN").await.unwrap();
+    open.query_drop("INSERT INTO t (writer, n) VALUES (1, 1)").await.unwrap();
+    let config_path = kept.proxy.config_path.clone();
+    let flag = tokio::task::spawn_blocking(move || {
+        let binary = env!("CARGO_BIN_EXE_switchover");
+        std::process::Command::new(binary).arg("--config").arg(config_path).args(["flag", "analytics", "new"]).output()
+    });
+    eventually("it is under way", || authority(&kept.proxy)["conducted_here"] == true);
+    let aborted = kept.proxy.cli(&["abort", "analytics", "--why", "not today"]);
+    assert!(aborted.ok, "{}", aborted.stderr);
+    let output = flag.await.unwrap().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && text.contains("nothing has changed") && text.contains("aborted by"), "{text}");
+    open.query_drop("INSERT INTO t (writer, n) VALUES (1, 2)").await.unwrap();
+    open.query_drop("COMMIT").await.unwrap();
+    let after = authority(&kept.proxy);
+    assert_eq!((after["store"].as_str(), after["conducted_here"].as_bool()), (Some("legacy"), Some(false)));
+    let events = kept.proxy.cli(&["events"]).stdout;
+    assert!(events.contains("abort") && events.contains("not today"), "{events}");
+    self::flag(&kept.proxy, "new");
+}
