@@ -122,6 +122,14 @@ async fn the_switch_moves_a_group_under_live_traffic_by_mouse_and_by_keyboard() 
     let browser = Browser::start();
     sign_in(&browser, http, "ops");
     serves(&browser, "legacy");
+    let mut open = proxy.connect("d").await;
+    open.query_drop("BEGIN").await.unwrap();
+    open.query_drop("INSERT INTO hits (writer, n) VALUES (99, 1)").await.unwrap();
+    aborted(&browser);
+    assert_eq!(server().await, 11);
+    open.query_drop("ROLLBACK").await.unwrap();
+    traffic.goes_on();
+
     browser.click(&segment("new"));
     browser.wait("document.querySelector('dialog .checks')?.innerText.includes('Nothing is in the way')");
     assert_eq!(server().await, 11, "a question moves nothing");
@@ -150,6 +158,19 @@ async fn the_switch_moves_a_group_under_live_traffic_by_mouse_and_by_keyboard() 
     assert_eq!(errors, Vec::<String>::new());
     assert_eq!(legacy.sql("SELECT COUNT(*) FROM d.hits")[0][0], acknowledged.to_string());
     assert_eq!(unexpected(&browser), Vec::<String>::new());
+}
+
+/// A cutover that waits for somebody's transaction is given up by the button.
+fn aborted(browser: &Browser) {
+    browser.click(&segment("new"));
+    browser.click("dialog button[type=submit]");
+    browser.wait("document.querySelector('dialog .steps').innerText.includes('intent')");
+    browser.click("dialog button.danger");
+    browser.wait("document.querySelector('dialog .trouble').checkVisibility()");
+    browser.picture("flip-aborted");
+    assert!(browser.text("dialog h2").contains("was not moved"), "{}", browser.text("dialog"));
+    browser.press(ESCAPE);
+    browser.wait("!document.querySelector('dialog')");
 }
 
 /// The same by Tab, Enter and Escape alone.

@@ -45,11 +45,12 @@ class Flip {
     this.trouble = h("div", { class: "trouble", role: "alert", hidden: true });
     this.cancel = h("button", { type: "button", onclick: () => this.dialog.close() }, "Cancel");
     this.go = h("button", { type: "submit", class: "primary" }, `Move to ${to}`);
+    this.abort = h("button", { type: "button", class: "danger", hidden: true, onclick: () => this.giveUp() }, "Abort");
     this.asked = h("div", {}, this.what(group), this.checks, this.why.element,
       h("p", { class: "check" }, this.force, h("label", { for: "flip-force" }, "Force: move even if something is in the way")),
       this.forceWarning);
     const form = h("form", { method: "dialog" }, this.asked, this.steps, this.outcome, this.trouble,
-      h("div", { class: "buttons" }, this.cancel, this.go));
+      h("div", { class: "buttons" }, this.abort, this.cancel, this.go));
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       if (this.done) this.dialog.close();
@@ -85,6 +86,8 @@ class Flip {
     this.outcome.replaceChildren();
     say(this.dialog.querySelector("h2"), `Moving ${this.group} to ${this.to}`);
     say(this.cancel, "Close (it goes on)");
+    show(this.abort, this.kept);
+    this.abort.disabled = false;
     this.cancel.focus();
     const timer = setInterval(() => say(this.go, `Moving … ${((performance.now() - this.begun) / 1_000).toFixed(1)} s`), 100);
     try {
@@ -94,8 +97,22 @@ class Flip {
       this.refused(error);
     } finally {
       clearInterval(timer);
+      show(this.abort, false);
       this.busy = this.go.disabled = false;
       this.onchange();
+    }
+  }
+
+  /** Before its decision a cutover goes back as if it had not begun; what became of it is what `move` hears. */
+  async giveUp() {
+    this.abort.disabled = true;
+    try {
+      await api.abort(this.group, this.why.input.value.trim() || null);
+    } catch (error) {
+      if (!this.busy) return;
+      this.trouble.replaceChildren(problems(error.message));
+      show(this.trouble, true);
+      this.abort.disabled = false;
     }
   }
 
