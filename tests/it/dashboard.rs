@@ -54,7 +54,7 @@ impl Traffic {
             tokio::spawn(async move {
                 let mut conn = Conn::new(opts).await.unwrap();
                 let (mut errors, mut n) = (Vec::new(), 0);
-                while !over.load(Ordering::Relaxed) {
+                while errors.is_empty() && !over.load(Ordering::Relaxed) {
                     n += 1;
                     let text = format!("INSERT INTO hits (writer, n) VALUES ({writer}, {n})");
                     match conn.query_drop(text).await {

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { field, open } from "./dialog.js";
-import { announce, clock, duration, h, mark, problems, say, show } from "./dom.js";
+import { announce, clock, h, mark, problems, say, show } from "./dom.js";
 
 /** Names of a cutover's steps (docs/standby.md), and what each does. */
 const STEPS = {
@@ -94,7 +94,7 @@ class Flip {
       const flagged = await api.flag(this.group, { store: this.to, why: this.why.input.value.trim() || null, force: this.force.checked });
       this.moved(flagged);
     } catch (error) {
-      this.refused(error);
+      await this.refused(error);
     } finally {
       clearInterval(timer);
       show(this.abort, false);
@@ -145,21 +145,31 @@ class Flip {
     announce(text);
   }
 
-  refused(error) {
-    const wait = duration((performance.now() - this.begun) / 1_000);
-    const lost = error.kind === "network" || error.kind === "timeout";
-    const title = lost ? `Not known whether ${this.group} moved` : `${this.group} was not moved`;
+  /** Who serves is what the proxy says afterwards: a cutover that failed goes back, or on, by itself. */
+  async refused(error) {
+    let group = null;
+    for (let look = 0; look < 6; look += 1) {
+      group = await api.status().then((status) => status.groups.find((one) => one.name === this.group)).catch(() => null);
+      if (group && !underWay(group)) break;
+      await new Promise((done) => setTimeout(done, 500));
+    }
+    const known = error.status !== 0 && group && !underWay(group);
+    const moved = known && group.connection === this.to;
+    const title = !known ? `Not known yet whether ${this.group} moved` : moved ? `${this.group} moved to ${this.to} all the same` : `${this.group} was not moved`;
     say(this.dialog.querySelector("h2"), title);
-    const lead = lost ? `After ${wait} there is no answer: what became of it shows in the group and in the events.` : `${this.from} serves on.`;
+    const lead = known ? `${group.connection} serves it.` : "What became of it shows in the group and in the events.";
     this.trouble.replaceChildren(h("p", {}, lead), problems(error.message));
     show(this.trouble, true);
-    show(this.asked, true);
+    show(this.asked, !moved);
     this.checks.replaceChildren();
+    this.done = moved;
     say(this.cancel, "Close");
-    say(this.go, "Try again");
+    say(this.go, moved ? "Done" : "Try again");
     announce(title);
   }
 }
+
+const underWay = (group) => Boolean(group.authority?.cutover) || group.authority?.settled === false;
 
 /** What a dry run says, as elements. */
 export async function preconditions(group, to) {
