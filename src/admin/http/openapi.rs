@@ -13,7 +13,7 @@ use crate::admin::protocol::{
 };
 
 /// Method, path below `/api/v1`, what it does, the schema of its answer (`[X]` is a list), fields of its body.
-pub(super) const ROUTES: [(&str, &str, &str, &str, &[&str]); 20] = [
+pub(super) const ROUTES: [(&str, &str, &str, &str, &[&str]); 21] = [
     ("get", "/openapi.json", "This document", "", &[]),
     ("post", "/login", "Begin a browser's session", "Me", &["user", "password"]),
     ("post", "/logout", "End it", "", &[]),
@@ -26,6 +26,7 @@ pub(super) const ROUTES: [(&str, &str, &str, &str, &[&str]); 20] = [
     ("get", "/samples", "The samples of the last five minutes", "[Sample]", &[]),
     ("get", "/live", "Server-sent events: `sample` each second, `event` as it happens", "", &[]),
     ("get", "/jobs", "Cutovers and standbys that catch up", "[Job]", &[]),
+    ("post", "/jobs/{id}/abort", "Give up a cutover, by its id or its group", "", &["why"]),
     ("get", "/config", "The configuration in force, without secrets", "[ConfigEntry]", &[]),
     ("get", "/config/diff", "What the file says otherwise", "[ConfigChange]", &[]),
     ("post", "/explain", "Where a statement would go, and why", "Explained", &["sql", "db", "user"]),
