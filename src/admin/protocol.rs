@@ -8,7 +8,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::digest::{DigestRequest, Digests};
 use super::events::Event;
+pub use super::explain::{ExplainRequest, Explained};
+use super::log::{LogLevel, LogRequest};
+use super::readiness::{Readiness, ReadinessRequest};
 use crate::config::Problem;
 use crate::config::diff::Flip;
 
@@ -33,6 +37,12 @@ pub enum Request {
     Sessions,
     /// A stopped standby goes on.
     Standby(StandbyRequest),
+    /// The statements that were seen, with figures.
+    Digests(DigestRequest),
+    /// What would become of statements if a flag moved.
+    Readiness(ReadinessRequest),
+    /// What is logged.
+    Log(LogRequest),
     /// What was changed, and what happened.
     Events(EventQuery),
     /// The configuration in force.
@@ -59,7 +69,10 @@ impl Request {
             Request::Abort(r) => Some(&r.cause),
             Request::Standby(r) => Some(&r.cause),
             Request::Drain(r) => Some(&r.cause),
+            Request::Digests(r) => Some(&r.cause),
+            Request::Log(r) => Some(&r.cause),
             Request::Status
+            | Request::Readiness(_)
             | Request::Explain(_)
             | Request::Sessions
             | Request::Events(_)
@@ -78,7 +91,10 @@ impl Request {
             Request::Abort(r) => Some(&mut r.cause),
             Request::Standby(r) => Some(&mut r.cause),
             Request::Drain(r) => Some(&mut r.cause),
+            Request::Digests(r) => Some(&mut r.cause),
+            Request::Log(r) => Some(&mut r.cause),
             Request::Status
+            | Request::Readiness(_)
             | Request::Explain(_)
             | Request::Sessions
             | Request::Events(_)
@@ -227,18 +243,6 @@ pub struct DrainRequest {
     pub timeout_ms: Option<u64>,
 }
 
-/// A statement to explain, not to run.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ExplainRequest {
-    /// The statement.
-    pub sql: String,
-    /// The session's database.
-    pub db: Option<String>,
-    /// The session's account.
-    pub user: Option<String>,
-}
-
 /// The answer to a request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -257,6 +261,12 @@ pub enum Reply {
     Sessions(Vec<SessionInfo>),
     /// To [`Request::Standby`]: how it was when it was told.
     Standby(StandbyStatus),
+    /// To [`Request::Digests`].
+    Digests(Box<Digests>),
+    /// To [`Request::Readiness`].
+    Readiness(Box<Readiness>),
+    /// To [`Request::Log`].
+    Log(LogLevel),
     /// To [`Request::Events`].
     Events(Vec<Event>),
     /// To [`Request::Config`].
@@ -340,18 +350,6 @@ pub struct Flagged {
     pub file: PathBuf,
     /// What the operator should know beside.
     pub notes: Vec<String>,
-}
-
-/// Where a statement would go, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Explained {
-    /// The store; none where it would be refused.
-    pub store: Option<String>,
-    /// The whole explanation for people: facts, decision, reason, caret.
-    pub text: String,
-    /// The facts and the decision for programs.
-    pub details: serde_json::Value,
 }
 
 /// A running proxy, whole.

@@ -19,6 +19,7 @@ mod execute;
 mod figures;
 mod guard;
 mod home;
+mod insight;
 mod journaled;
 mod keeper;
 mod kept;
@@ -54,6 +55,7 @@ mod variables;
 
 pub use core::{Core, Live};
 pub use figures::{CoreFigures, Figures, StoreFigures};
+pub use insight::{Came, Digests, Everything, Seen, Served, quantile};
 pub use keeper::keep;
 pub use pins::{Pin, Pins};
 pub use registry::{Registry, SessionInfo};
@@ -96,6 +98,8 @@ pub(crate) struct Session {
     gathered: Vec<u8>,
     /// A command that went the hot path, and may be sent again.
     kept: Vec<u8>,
+    /// The text of the command under way, for a slow log with literals.
+    said: Vec<u8>,
     /// What it keeps of writes that were recorded in a journal.
     journal: kept::Journaling,
     /// What it has open in groups with a standby.
