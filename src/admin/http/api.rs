@@ -10,10 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use super::login::{Asking, login, logout, whoami};
 use super::{App, Problem, jobs, live, openapi};
+use crate::admin::digest::{self, DigestOrder, DigestRequest};
 use crate::admin::protocol::{
     AbortRequest, Cause, EventQuery, ExplainRequest, FlagRequest, KillRequest, PauseRequest, Reply, Request,
     StandbyAction, StandbyRequest,
 };
+use crate::admin::readiness::ReadinessRequest;
 
 type Outcome = Result<Response, Problem>;
 
@@ -46,6 +48,8 @@ pub(super) fn routes(_: &App) -> Router<App> {
         .route("/events", get(events))
         .route("/samples", get(samples))
         .route("/live", get(live::live))
+        .route("/digests", get(digests))
+        .route("/readiness/{group}", get(readiness))
         .route("/jobs", get(list_jobs))
         .route("/jobs/{id}/abort", post(abort))
         .route("/config", get(config))
@@ -119,6 +123,40 @@ async fn events(State(app): State<App>, asking: Asking, Query(query): Query<Even
 async fn samples(State(app): State<App>, _asking: Asking) -> Outcome {
     let samples = app.actions.running().samples();
     Ok(Json(samples.iter().map(|s| (**s).clone()).collect::<Vec<_>>()).into_response())
+}
+
+/// Which statements, and which first.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Digesting {
+    sort: DigestOrder,
+    limit: Option<u32>,
+    group: Option<String>,
+    store: Option<String>,
+    filter: Option<String>,
+}
+
+async fn digests(State(app): State<App>, asking: Asking, Query(asked): Query<Digesting>) -> Outcome {
+    let Digesting { sort, limit, group, store, filter } = asked;
+    let limit = limit.unwrap_or(digest::DEFAULT_LIMIT);
+    let request = DigestRequest { order: sort, limit, group, store, filter, ..DigestRequest::default() };
+    app.perform(&asking, Request::Digests(request)).await
+}
+
+/// Where the flag would move to, where that is not clear.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Towards {
+    to: Option<String>,
+}
+
+async fn readiness(
+    State(app): State<App>,
+    asking: Asking,
+    Path(group): Path<String>,
+    Query(Towards { to }): Query<Towards>,
+) -> Outcome {
+    app.perform(&asking, Request::Readiness(ReadinessRequest { group, to })).await
 }
 
 async fn list_jobs(State(app): State<App>, _asking: Asking) -> Outcome {

@@ -5,15 +5,17 @@ use serde_json::{Map, Value, json};
 
 use super::api::Pin;
 use super::jobs::Job;
+use crate::admin::digest::{Digest, DigestStore, Digests};
 use crate::admin::events::Event;
 use crate::admin::live::{GroupSample, Sample, StoreSample};
 use crate::admin::protocol::{
     AuthorityStatus, ConfigChange, ConfigEntry, Explained, Flagged, FlipRecord, GroupStatus, Reloaded, SessionInfo,
     StandbyStatus, Status, StoreStatus,
 };
+use crate::admin::readiness::{Judged, Readiness};
 
 /// Method, path below `/api/v1`, what it does, the schema of its answer (`[X]` is a list), fields of its body.
-pub(super) const ROUTES: [(&str, &str, &str, &str, &[&str]); 21] = [
+pub(super) const ROUTES: [(&str, &str, &str, &str, &[&str]); 23] = [
     ("get", "/openapi.json", "This document", "", &[]),
     ("post", "/login", "Begin a browser's session", "Me", &["user", "password"]),
     ("post", "/logout", "End it", "", &[]),
@@ -25,6 +27,8 @@ pub(super) const ROUTES: [(&str, &str, &str, &str, &[&str]); 21] = [
     ("get", "/events", "What was changed and happened, the newest first (?after=&limit=&kind=)", "[Event]", &[]),
     ("get", "/samples", "The samples of the last five minutes", "[Sample]", &[]),
     ("get", "/live", "Server-sent events: `sample` each second, `event` as it happens", "", &[]),
+    ("get", "/digests", "The statements that were seen (?sort=&limit=&group=&store=&filter=)", "Digests", &[]),
+    ("get", "/readiness/{group}", "What would become of statements if the flag moved (?to=)", "Readiness", &[]),
     ("get", "/jobs", "Cutovers and standbys that catch up", "[Job]", &[]),
     ("post", "/jobs/{id}/abort", "Give up a cutover, by its id or its group", "", &["why"]),
     ("get", "/config", "The configuration in force, without secrets", "[ConfigEntry]", &[]),
@@ -158,7 +162,20 @@ fn examples() -> Vec<(&'static str, Value)> {
     let sample =
         Sample { stores: vec![StoreSample::default()], groups: vec![GroupSample::default()], ..Sample::default() };
     let flagged = Flagged { notes: vec![String::new()], ..Flagged::default() };
+    let digests = Digests {
+        digests: vec![Digest {
+            tables: vec![String::new()],
+            groups: vec![String::new()],
+            stores: vec![DigestStore::default()],
+            ..Digest::default()
+        }],
+        ..Digests::default()
+    };
+    let judged = Judged { tables: vec![String::new()], remedies: vec![String::new()], ..Judged::default() };
+    let readiness = Readiness { statements: vec![judged], notes: vec![String::new()], ..Readiness::default() };
     vec![
+        ("Digests", value(serde_json::to_value(digests))),
+        ("Readiness", value(serde_json::to_value(readiness))),
         ("Problem", json!({ "error": { "kind": "", "message": "" } })),
         ("Me", json!({ "user": "", "role": "", "csrf": "" })),
         ("Status", value(serde_json::to_value(status))),
