@@ -5,6 +5,7 @@ pub mod explain;
 pub mod gate;
 pub mod patterns;
 pub mod route;
+pub mod shadow;
 pub mod snapshot;
 #[cfg(test)]
 pub(crate) mod testing;
