@@ -82,7 +82,7 @@ class Bench:
 
     def standby(self, stage):
         """Throughput, and CPU µs per query of the threads that serve clients, of groups with and without a standby."""
-        for workload, groups in pair.WORKLOADS.items():
+        for workload, groups in pair.WORKLOADS:
             for threads in self.threads[:2]:
                 self.say(f"standby: {workload}, {threads} threads")
                 rounds, _ = take_turns(stage, groups, workload, threads, 2 * self.rounds, self.seconds)

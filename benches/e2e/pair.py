@@ -1,5 +1,7 @@
-"""What a standby costs the statements of its group: an authority with a binlog and a standby, and one proxy with four groups of the
-same tables: one without a standby, one with, one that falls back by itself, and one whose writes the standby acknowledges.
+"""What a standby costs the statements of its group: an authority with a binlog and a standby, and one proxy with groups of the
+same tables: one without a standby, one with, one that falls back by itself, and one whose writes the standby acknowledges. And what a
+journal costs: the same server once more, as a store without a binlog, with a group without a standby beside one with; and one for
+whose turns the journal's gate is taken away.
 
 All of them write the same server and the same binlog, durably, through the same proxy: only what the proxy does differs. CPU time is
 that of the threads that serve clients; what applies to the standby, and watches, has threads of its own.
@@ -13,21 +15,25 @@ import time
 import load
 from stage import Stage, Trouble, found
 
-# name: further keys of the group, beside its tables and its connection
+# name: the group's store, and its further keys beside its tables
 GROUPS = {
-    "plain": [],
-    "kept": ["standby: new"],
-    "auto": ["standby: new", "fallback: auto"],
-    "acked": ["standby: new", "fallback: auto", "ack: standby", "ack_timeout: 10s"],
+    "plain": ("legacy", []),
+    "kept": ("legacy", ["standby: new"]),
+    "auto": ("legacy", ["standby: new", "fallback: auto"]),
+    "acked": ("legacy", ["standby: new", "fallback: auto", "ack: standby", "ack_timeout: 10s"]),
+    "beside": ("recorded", []),
+    "journaled": ("recorded", ["standby: new"]),
+    "ungated": ("recorded", ["standby: new"]),
 }
-# workload: the groups that differ in it
-WORKLOADS = {
-    "point select, text": ["plain", "kept", "auto"],
-    "point select, prepared": ["plain", "kept", "auto"],
-    "update by key, text": list(GROUPS),
-    "update by key, prepared": list(GROUPS),
-    "read write": list(GROUPS),
-}
+BINLOG, JOURNAL = ["plain", "kept", "auto", "acked"], ["beside", "journaled", "ungated"]
+# workloads, and the groups that differ in them: each against the first
+WORKLOADS = [
+    ("point select, text", ["plain", "kept", "auto"]),
+    ("point select, prepared", ["plain", "kept", "auto"]),
+    *((workload, groups) for groups in (BINLOG, JOURNAL)
+      for workload in ("update by key, text", "update by key, prepared", "read write")),
+]
+GATE = "switchover.journal_gate"
 SETTINGS = [
     "--skip-name-resolve", "--performance-schema=0", "--bind-address=127.0.0.1", "--max-connections=1000", "--log-bin=binlog",
     "--binlog-format=ROW", "--sync-binlog=1", "--innodb-flush-log-at-trx-commit=1", "--innodb-buffer-pool-size=256M",
@@ -79,13 +85,25 @@ class Pair(Stage):
     def database(self, target, workload):
         return target
 
+    def before(self, target):
+        """At rest: the gate is a trigger of the store's, and so there for a group or not."""
+        if target not in JOURNAL:
+            return
+        there = self.sql("SELECT COUNT(*) FROM information_schema.TRIGGERS WHERE TRIGGER_NAME = 'journal_gate'").strip() == "1"
+        if target == "ungated" and there:
+            self.gate = self.sql(f"SHOW CREATE TRIGGER {GATE}").split("\t")[2].encode().decode("unicode_escape")
+            self.sql(f"DROP TRIGGER {GATE}")
+        elif target != "ungated" and not there:
+            self.sql(f"USE switchover; DELIMITER //\n{self.gate}//\n")
+
     def routing_yaml(self, port):
         control = "control: { user: switchover, password: switchover }"
+        here = f"address: 127.0.0.1:{self.ports['direct']}, {control}"
         lines = [f"listen: 127.0.0.1:{port}", "stores:",
-                 f"  legacy: {{ address: 127.0.0.1:{self.ports['direct']}, {control} }}",
+                 f"  legacy: {{ {here} }}", f"  recorded: {{ {here}, change_log: journal }}",
                  f"  new: {{ address: 127.0.0.1:{self.ports['standby']}, {control} }}", "default: legacy", "groups:"]
-        for group, keys in GROUPS.items():
-            lines += [f"  {group}:", f"    tables: ['{group}.*']", "    connection: legacy", *(f"    {key}" for key in keys)]
+        for group, (store, keys) in GROUPS.items():
+            lines += [f"  {group}:", f"    tables: ['{group}.*']", f"    connection: {store}", *(f"    {key}" for key in keys)]
         return "\n".join(lines) + "\n"
 
     def start_proxy(self, name="switchover", pool="session"):
@@ -101,7 +119,7 @@ class Pair(Stage):
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             groups = {group["name"]: group for group in self.status()["groups"]}
-            kept = [groups[name] for name, keys in GROUPS.items() if keys]
+            kept = [groups[name] for name, (_, keys) in GROUPS.items() if keys]
             for group in kept:
                 if group["standby"]["state"] == "stopped":
                     subprocess.run([self.proxy_binary, "standby", "retry", group["name"], "--config", config], check=False,

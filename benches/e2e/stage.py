@@ -149,6 +149,9 @@ class Stage:
         """Where a target's load works: what writes must not meet the others' locks while they rest."""
         return own_database(target) if workload == "read write" else DATABASE
 
+    def before(self, target):
+        """Whatever a target needs before its turn."""
+
     def start_haproxy(self):
         port = free_port()
         config = self.folder / "haproxy.cfg"

@@ -46,6 +46,7 @@ class Load:
     def work(self, seconds):
         """A window of about so many seconds."""
         pid = self.stage.pid(self.target)
+        self.stage.before(self.target)
         before = self.stage.questions(), gauges.cpu_seconds(pid, self.stage.counted), gauges.user_share(pid)
         started = time.monotonic()
         self.process.send_signal(signal.SIGCONT)

@@ -114,11 +114,8 @@ impl Session {
             QueryError::Refused(_) => unknown(&e),
             _ => away(group, &e).into(),
         };
-        let secret = backend.query(schema::READ_SECRET.as_bytes()).await.map_err(asked)?;
-        let secret = secret.first(0).and_then(|bytes| bytes.try_into().ok()).map(Secret);
-        let secret = secret.ok_or_else(|| unknown(&"no secret"))?;
-        let sequence = backend.query(schema::HAS_SEQUENCE.as_bytes()).await.map_err(asked)?;
-        let ids = if sequence.first(0) == Some(b"0") { Ids::Row } else { Ids::Sequence };
+        let signing = schema::signing(&mut backend).await.map_err(asked)?;
+        let (secret, ids) = signing.ok_or_else(|| unknown(&"no secret"))?;
         let new = Rc::new(Recorder { secret, ids, tables: RefCell::default(), read: Instant::now() });
         self.core.recorders.borrow_mut().insert(key, Rc::clone(&new));
         let _ = backend.send(crate::wire::command::COM_QUIT, &[]).await;

@@ -35,6 +35,7 @@ const AGAIN: Duration = Duration::from_millis(250);
 struct Connected {
     authority: String,
     there: Backend,
+    marking: log::Marking,
     standby: Backend,
 }
 
@@ -129,7 +130,7 @@ async fn connect(shared: &Shared, authority: String) -> Result<Connected, PairEr
     let there: &Arc<StoreHandle> = stores.iter().find(|s| s.name() == authority).ok_or_else(unknown)?;
     let other: &Arc<StoreHandle> = stores.iter().find(|s| s.name() != authority).ok_or_else(unknown)?;
     let (there, standby) = (control::connect(there, LIMIT).await?, control::connect(other, LIMIT).await?);
-    Ok(Connected { authority, there, standby })
+    Ok(Connected { authority, there, marking: log::Marking::default(), standby })
 }
 
 /// Writes a mark on the authority, and waits until the standby has passed it.
@@ -138,11 +139,11 @@ async fn mark(shared: &Shared, kept: &mut Option<Connected>) -> Result<(), PairE
     if kept.as_ref().is_none_or(|c| c.authority != authority) {
         *kept = Some(connect(shared, authority).await?);
     }
-    let Some(Connected { authority, there, standby }) = kept.as_mut() else { return Ok(()) };
+    let Some(Connected { authority, there, marking, standby }) = kept.as_mut() else { return Ok(()) };
     let group = &shared.settings.group;
     let stores = &shared.settings.stores;
     let kind = stores.iter().find(|s| s.name() == authority).map(|s| s.config.change_log).unwrap_or_default();
-    let mark = log::mark(there, kind, group, authority).await.map_err(|e| match e {
+    let mark = log::mark(there, marking, kind, group, authority).await.map_err(|e| match e {
         log::EndError::Query(e) => PairError::Query(authority.clone(), e),
         other => PairError::Unclear(format!("{authority}: {other}")),
     })?;

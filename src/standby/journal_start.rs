@@ -8,12 +8,13 @@ use std::time::Duration;
 use super::catalog::Catalog;
 use super::check::Problem;
 use super::init::{InitError, Report, Store};
+use super::log::{self, EndError};
 use crate::backend::connection::QueryError;
 use crate::changes::journal::entry::put_hex;
 use crate::changes::journal::schema::{self, HAS_GATE, HAS_SEQUENCE, READ_SECRET, SEQUENCE, STATEMENTS};
 use crate::changes::journal::table::{Table, TableError};
 use crate::config::model::ChangeLog;
-use crate::entry::{Position, Uuid};
+use crate::entry::Position;
 
 /// How often the tables are tried, each time for a second: a lock that waits longer stalls every writer (RULES.md 35).
 const ATTEMPTS: u32 = 20;
@@ -153,14 +154,15 @@ pub(super) async fn snapshot(
     }
     authority.run("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
     authority.run("START TRANSACTION WITH CONSISTENT SNAPSHOT").await?;
-    let newest = "SELECT id, HEX(uuid) FROM switchover.journal ORDER BY id DESC LIMIT 1";
-    let newest = authority.run(newest).await?;
+    let newest = log::end(&mut authority.backend, ChangeLog::Journal).await;
     locker.run("UNLOCK TABLES").await?;
-    let text = |at: usize| newest.first().and_then(|row| row.get(at)).map(String::as_str);
-    let id = text(0).and_then(|id| id.parse().ok());
-    let uuid = text(1).and_then(|uuid| uuid.parse().ok());
-    Ok(Some(match (id, uuid) {
-        (Some(id), Some(uuid)) => Position::Journal { id, uuid },
-        _ => Position::Journal { id: 0, uuid: Uuid::default() },
-    }))
+    match newest {
+        Ok(position) => Ok(Some(position)),
+        Err(EndError::Query(error)) => Err(InitError::Store { store: authority.name.clone(), error }),
+        Err(unclear) => {
+            let mend = "the journal is not a proxy's: drop its table, then `switchover init` again".to_owned();
+            report.problems.push((format!("{}: {unclear}", authority.name), mend));
+            Ok(None)
+        }
+    }
 }

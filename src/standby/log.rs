@@ -7,8 +7,7 @@ use super::pair::{PairError, Side};
 use super::schema::literal;
 use crate::backend::Backend;
 use crate::backend::connection::QueryError;
-use crate::changes::journal::schema::{HAS_SEQUENCE, READ_SECRET};
-use crate::changes::journal::{self, Entry, Ids, Kind, Secret, entry};
+use crate::changes::journal::{self, Entry, Ids, Kind, Secret, entry, schema};
 use crate::config::model::ChangeLog;
 use crate::entry::{Position, Uuid};
 
@@ -54,12 +53,17 @@ fn position(id: &str, uuid: &str) -> Result<Position, EndError> {
     Ok(Position::Journal { id, uuid: uuid.parse().map_err(|_| unclear())? })
 }
 
+/// How marks are made on a store, as long as a connection to it lasts.
+#[derive(Debug, Default)]
+pub struct Marking(Option<(Secret, Ids)>);
+
 /// Writes a mark, and says where it is. Nothing, where the store is not the authority that it was taken for.
 ///
 /// # Errors
 /// [`EndError`].
 pub async fn mark(
     backend: &mut Backend,
+    marking: &mut Marking,
     kind: ChangeLog,
     group: &str,
     authority: &str,
@@ -73,7 +77,7 @@ pub async fn mark(
         if text(&backend.query(open.as_bytes()).await?, 0) != "1" {
             return Ok(None);
         }
-        return signal(backend, group).await.map(Some);
+        return signal(backend, marking, group).await.map(Some);
     }
     let sql = format!(
         "UPDATE switchover.groups SET changed = NOW(6) WHERE group_name = {} AND state = 'open' AND authority = {}",
@@ -88,12 +92,11 @@ pub async fn mark(
 }
 
 /// Enters a signal in a journal: everything that is committed by now is before it.
-async fn signal(backend: &mut Backend, group: &str) -> Result<Position, EndError> {
-    let secret = backend.query(READ_SECRET.as_bytes()).await?;
-    let secret = secret.first(0).and_then(|bytes| bytes.try_into().ok()).map(Secret);
-    let secret = secret.ok_or_else(|| EndError::Unclear("no secret".to_owned()))?;
-    let row = text(&backend.query(HAS_SEQUENCE.as_bytes()).await?, 0) == "0";
-    let ids = if row { Ids::Row } else { Ids::Sequence };
+async fn signal(backend: &mut Backend, marking: &mut Marking, group: &str) -> Result<Position, EndError> {
+    if marking.0.is_none() {
+        marking.0 = schema::signing(backend).await?;
+    }
+    let (secret, ids) = marking.0.as_ref().ok_or_else(|| EndError::Unclear("no secret".to_owned()))?;
     let uuid = journal::new_uuid();
     let signal = Entry {
         uuid,
@@ -107,7 +110,7 @@ async fn signal(backend: &mut Backend, group: &str) -> Result<Position, EndError
     };
     backend.execute(b"START TRANSACTION").await?;
     // (its text is hexadecimal: a semicolon stands between statements only)
-    for statement in entry::insert(&[signal], &secret, ids).split(';') {
+    for statement in entry::insert(&[signal], secret, *ids).split(';') {
         if let Err(error) = backend.execute(statement.as_bytes()).await {
             backend.execute(b"ROLLBACK").await?;
             return Err(error.into());
@@ -138,7 +141,9 @@ impl Side {
         match self.store.config.change_log {
             // behind the seal nothing of the group is written: any place from there on has it all
             ChangeLog::Binlog => self.log_end().await,
-            ChangeLog::Journal => signal(&mut self.backend, group).await.map_err(|e| self.unclear(e)),
+            ChangeLog::Journal => {
+                signal(&mut self.backend, &mut Marking::default(), group).await.map_err(|e| self.unclear(e))
+            }
         }
     }
 

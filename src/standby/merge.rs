@@ -4,8 +4,9 @@
 //! as deletes by key and inserts, all deletes of a table before its inserts: then no unique key can be in the way, whatever
 //! was swapped with what. Never REPLACE (RULES.md 41). A row that stays, and no key of which changes, is updated in place.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use hashbrown::HashMap;
 
 use super::catalog::{Catalog, Description};
 use crate::entry::{Change, Row, Shape, TableName, Transaction};
@@ -215,7 +216,7 @@ fn same(before: &Row, after: &Row) -> bool {
 }
 
 /// Whether a change leaves every key as it is. (What the log says of generated columns does not count.)
-fn keeps_keys(table: &Description, before: &Row, after: &Row) -> bool {
+pub(super) fn keeps_keys(table: &Description, before: &Row, after: &Row) -> bool {
     table.uses.iter().flat_map(|key| &key.columns).all(|(at, _)| {
         let stored = table.columns.get(*at).is_some_and(|column| !column.generated);
         stored && before.get(*at).zip(after.get(*at)).is_some_and(|(before, after)| before.is_same(after))

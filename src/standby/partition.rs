@@ -5,8 +5,9 @@
 //! is not, the whole key counts as one value for this round, and what touches it stays in order. (Were a doubt overlooked, the
 //! standby's own unique keys would refuse one of the two, and the round is done again, one by one.)
 
-use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher};
+
+use hashbrown::{DefaultHashBuilder, HashMap, HashSet};
 
 use super::catalog::{Catalog, Description, Fold, KeyUse};
 use crate::entry::{Change, Row, Transaction, Value};
@@ -32,7 +33,7 @@ pub fn split(transactions: &[Transaction], catalog: &Catalog, parts: usize) -> V
 /// Splits the transactions, by index, into at most `parts` lists; each list keeps the order.
 #[must_use]
 pub fn partition(transactions: &[Transaction], catalog: &Catalog, parts: usize) -> Vec<Vec<usize>> {
-    let hasher = std::hash::RandomState::new();
+    let hasher = DefaultHashBuilder::default();
     let tokens: Vec<Vec<Token>> = transactions.iter().map(|t| tokens(t, catalog, &hasher)).collect();
     let whole: HashSet<u64> =
         tokens.iter().flatten().filter_map(|t| if let Token::Whole(key) = t { Some(*key) } else { None }).collect();
@@ -80,7 +81,7 @@ fn pack(transactions: &[Transaction], sets: &mut Sets, parts: usize) -> Vec<Vec<
     lists.collect()
 }
 
-fn tokens(transaction: &Transaction, catalog: &Catalog, hasher: &std::hash::RandomState) -> Vec<Token> {
+fn tokens(transaction: &Transaction, catalog: &Catalog, hasher: &DefaultHashBuilder) -> Vec<Token> {
     let mut out = Vec::new();
     for change in &transaction.changes {
         let Some(table) = catalog.get(&change.table.name) else { continue };
@@ -88,7 +89,9 @@ fn tokens(transaction: &Transaction, catalog: &Catalog, hasher: &std::hash::Rand
             Change::Insert(row) | Change::Delete(row) => row_tokens(table, row, hasher, &mut out),
             Change::Update(before, after) => {
                 row_tokens(table, before, hasher, &mut out);
-                row_tokens(table, after, hasher, &mut out);
+                if !super::merge::keeps_keys(table, before, after) {
+                    row_tokens(table, after, hasher, &mut out);
+                }
             }
             Change::Clear => out.extend(table.uses.iter().map(|key| Token::Whole(key.id))),
         }
@@ -96,7 +99,7 @@ fn tokens(transaction: &Transaction, catalog: &Catalog, hasher: &std::hash::Rand
     out
 }
 
-fn row_tokens(table: &Description, row: &Row, hasher: &std::hash::RandomState, out: &mut Vec<Token>) {
+fn row_tokens(table: &Description, row: &Row, hasher: &DefaultHashBuilder, out: &mut Vec<Token>) {
     for key in &table.uses {
         match key_value(key, row, hasher) {
             Some(Some(value)) => out.push(Token::Value(key.id, value)),
@@ -109,7 +112,7 @@ fn row_tokens(table: &Description, row: &Row, hasher: &std::hash::RandomState, o
 
 /// The hash of a key's value; `None` inside where it cannot be told, outside where a part of it is NULL.
 #[expect(clippy::option_option, reason = "three answers: no value, a value that cannot be told, a value")]
-fn key_value(key: &KeyUse, row: &Row, hasher: &std::hash::RandomState) -> Option<Option<u64>> {
+fn key_value(key: &KeyUse, row: &Row, hasher: &DefaultHashBuilder) -> Option<Option<u64>> {
     let mut state = hasher.build_hasher();
     let mut bytes = Vec::new();
     let mut told = true;

@@ -28,6 +28,7 @@ mod support;
 mod chaos;
 mod clients;
 mod compression;
+mod dashboard;
 mod demo;
 mod fidelity;
 mod hostile;

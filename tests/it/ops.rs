@@ -8,6 +8,9 @@ use std::process::Command;
 use saphyr_parser::{Event, Parser};
 use serde_json::{Map, Value};
 
+use crate::support::proxy::pair_config;
+use crate::support::{Proxy, clients, ports, stores};
+
 fn ops(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("ops").join(path)
 }
@@ -100,10 +103,31 @@ fn expressions() -> Vec<(String, String)> {
     found
 }
 
+fn exported() -> BTreeSet<String> {
+    let http = ports::free();
+    let surfaces = format!("admin: {{ http: \"127.0.0.1:{http}\", users: {{ ops: {{ password: secret }} }} }}\n");
+    let proxy = Proxy::start(|port| {
+        pair_config(port, &stores().legacy, &stores().new, &["hits"]) + "    standby: new\n" + &surfaces
+    });
+    assert!(clients::mariadb(proxy.port, &["-e", "SELECT 1"]).ok);
+    let mut asked = Command::new("python3");
+    let script = format!(
+        "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:{http}/metrics').read().decode())"
+    );
+    asked.args(["-c", &script]);
+    let said = clients::output(asked);
+    assert!(said.ok, "{}", said.stderr);
+    let types = said.stdout.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    types.filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+}
+
 #[test]
-fn rules_and_dashboards_read_as_expressions() {
+fn rules_and_dashboards_ask_for_what_the_proxy_exports() {
+    let exported = exported();
     for (place, expression) in expressions() {
-        assert!(!metrics(&expression).is_empty() || expression.contains("up{"), "{place}: {expression}");
+        for name in metrics(&expression) {
+            assert!(exported.contains(&name), "{place}: {name} is not among {exported:#?}");
+        }
         for (open, close) in [('(', ')'), ('{', '}'), ('[', ']')] {
             let count = |c| expression.matches(c).count();
             assert_eq!(count(open), count(close), "{place}: {expression}");

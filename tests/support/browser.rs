@@ -9,6 +9,8 @@ use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::place::Folder;
@@ -190,6 +192,14 @@ impl Browser {
         let entries = self.of_session("POST", "/se/log", &json!({ "type": "browser" }));
         let entries = entries.as_array().cloned().unwrap_or_default();
         entries.iter().map(|e| format!("{} {}", e["level"].as_str().unwrap(), e["message"].as_str().unwrap())).collect()
+    }
+
+    /// A picture for people, where `SWITCHOVER_SCREENSHOTS` names a folder for them.
+    pub fn picture(&self, name: &str) {
+        let Some(folder) = std::env::var_os("SWITCHOVER_SCREENSHOTS") else { return };
+        let taken = self.of_session("GET", "/screenshot", &json!(null));
+        let bytes = STANDARD.decode(taken.as_str().unwrap()).unwrap();
+        std::fs::write(Path::new(&folder).join(format!("{name}.png")), bytes).unwrap();
     }
 
     /// What is wrong with the page as it is now for who cannot see it, or not well.

@@ -100,7 +100,8 @@ class Flip {
   }
 
   step(event) {
-    if (this.seen.has(event.id)) return;
+    // (a dry run has its look as well)
+    if (!this.begun || this.seen.has(event.id)) return;
     this.seen.add(event.id);
     const [, took, name, note] = /^\s*(?:([\d.]+ ms)\s+)?([^:]+):?\s*(.*)$/.exec(event.what) ?? [null, null, event.what, ""];
     const words = note ? `${name}: ${note}` : name;

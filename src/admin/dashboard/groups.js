@@ -144,7 +144,8 @@ class Card {
       if (authority.seals) facts.push(["Refused by a seal", number(authority.seals)]);
     }
     const queries = Object.entries(group.queries ?? {}).map(([store, count]) => `${store} ${number(count)}`);
-    facts.push(["Statements", queries.join(", ") || "none yet"], ["Tables", group.tables.join(", ")]);
+    if (queries.length) facts.push(["Statements", queries.join(", ")]);
+    facts.push(["Tables", group.tables.join(", ")]);
     if (group.references?.length) facts.push(["References", group.references.join(", ")]);
     keyed(this.facts, facts, ([name]) => name, ([name]) => h("div", {}, h("dt", {}, name), h("dd", {})), (element, [, value]) => {
       say(element.lastElementChild, value);

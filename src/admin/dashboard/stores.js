@@ -22,7 +22,9 @@ function rows(store, model) {
 function update(element, store, model) {
   const live = model.liveStore(store.name);
   const state = live?.state ?? store.state;
-  const engine = store.version.includes(store.engine) ? store.version : `${store.engine} ${store.version}`;
+  // (MariaDB greets with a prefix for old replicas)
+  const version = store.version.replace(/^5\.5\.5-/, "");
+  const engine = version.includes(store.engine) ? version : `${store.engine} ${version}`;
   const failed = store.connect_errors ? `${number(store.connect_errors)} connections failed` : null;
   say(element.querySelector(".server"), [store.name === model.status.default ? "default" : null, engine.trim() || null, store.addresses.join(", "), failed].filter(Boolean).join(" · "));
   const reason = live?.reason ?? store.reason;

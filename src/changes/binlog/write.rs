@@ -104,12 +104,11 @@ impl<'s> Rows<'s> {
 }
 
 fn statement(events: &[u8]) -> Vec<u8> {
-    let text = STANDARD.encode(events);
-    let mut sql = Vec::with_capacity(text.len() + 10);
-    sql.extend(b"BINLOG '");
-    sql.extend(text.bytes());
-    sql.push(b'\'');
-    sql
+    let mut sql = String::with_capacity(events.len().div_ceil(3) * 4 + 10);
+    sql.push_str("BINLOG '");
+    STANDARD.encode_string(events, &mut sql);
+    sql.push('\'');
+    sql.into_bytes()
 }
 
 /// (Neither the time nor the server of an event is looked at: what is logged there has the server's own.)

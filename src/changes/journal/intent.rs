@@ -173,11 +173,8 @@ async fn connect(store: &Arc<StoreHandle>) -> Result<Backend, QueryError> {
 
 async fn settle_table(store: &Arc<StoreHandle>, name: &str) -> Result<u64, SettleError> {
     let mut backend = connect(store).await?;
-    let secret = backend.query(schema::READ_SECRET.as_bytes()).await?;
-    let secret = secret.first(0).and_then(|bytes| bytes.try_into().ok()).map(Secret);
-    let secret = secret.ok_or_else(|| SettleError::Odd("no secret".to_owned()))?;
-    let sequence = backend.query(schema::HAS_SEQUENCE.as_bytes()).await?;
-    let ids = if sequence.first(0) == Some(b"0") { Ids::Row } else { Ids::Sequence };
+    let signing = schema::signing(&mut backend).await?;
+    let (secret, ids) = signing.ok_or_else(|| SettleError::Odd("no secret".to_owned()))?;
     let sql = format!("SELECT uuid, group_name, payload, mac FROM switchover.journal_open WHERE lock_name = {name}");
     let found = backend.query(sql.as_bytes()).await?;
     let mut settled = 0;

@@ -16,7 +16,9 @@
 //! before the first write (RULES.md 35): a transaction waits for nothing behind its entry, so there is no deadlock, and the hot
 //! row (RULES.md 37) is locked from there to its COMMIT only.
 
-use super::entry::Kind;
+use super::entry::{Ids, Kind, Secret};
+use crate::backend::Backend;
+use crate::backend::connection::QueryError;
 
 /// The statements that make it; running them again changes nothing.
 pub const STATEMENTS: [&str; 7] = [
@@ -98,6 +100,18 @@ const SIGNAL: u8 = Kind::Signal.number();
 
 /// Whether the gate is there.
 pub const HAS_GATE: &str = "SELECT COUNT(*) FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = 'switchover' AND TRIGGER_NAME = 'journal_gate'";
+
+/// How entries are made here: what signs them, and where their ids come from; none where the store has no secret.
+///
+/// # Errors
+/// As the store's.
+pub async fn signing(backend: &mut Backend) -> Result<Option<(Secret, Ids)>, QueryError> {
+    let secret = backend.query(READ_SECRET.as_bytes()).await?;
+    let Some(secret) = secret.first(0).and_then(|bytes| bytes.try_into().ok()).map(Secret) else { return Ok(None) };
+    let sequence = backend.query(HAS_SEQUENCE.as_bytes()).await?;
+    let ids = if sequence.first(0) == Some(b"0") { Ids::Row } else { Ids::Sequence };
+    Ok(Some((secret, ids)))
+}
 
 /// What entries are signed with.
 pub const READ_SECRET: &str = "SELECT secret FROM switchover.secrets WHERE name = 'journal'";
