@@ -20,10 +20,11 @@ use super::events::Events;
 use super::live::Sample;
 use super::protocol::{
     Cause, ConfigChange, ConfigEntry, DrainRequest, ExplainRequest, Explained, Failure, FailureKind, FlagRequest,
-    Flagged, GroupStatus, KillRequest, MAX_LINE, PauseRequest, Reloaded, Reply, Request, SessionInfo, StandbyRequest,
-    StandbyStatus, Status,
+    Flagged, GroupStatus, KillRequest, MAX_LINE, PauseRequest, Reloaded, Reply, Request, SessionInfo, ShadowRequest,
+    StandbyRequest, StandbyStatus, Status,
 };
 use crate::config::model::{Admin, Role};
+use crate::transfer::shadow::Report;
 
 /// Connections served at once; more wait in the listener's queue.
 const CONNECTIONS: usize = 16;
@@ -74,6 +75,15 @@ pub trait Running: Send + Sync + 'static {
     /// Where the group has none, or it is not stopped by this.
     fn standby(&self, request: &StandbyRequest) -> Result<StandbyStatus, Failure> {
         Err(Failure::new(FailureKind::Request, format!("no group {} with a standby", request.group)))
+    }
+
+    /// What shadow reads have found.
+    ///
+    /// # Errors
+    /// Where there is no such group.
+    fn shadow(&self, request: &ShadowRequest) -> Result<Report, Failure> {
+        let none = |group: &String| Failure::new(FailureKind::Request, format!("no group {group}"));
+        request.group.as_ref().map_or_else(|| Ok(Report::default()), |group| Err(none(group)))
     }
 
     /// What was changed, and what happened.

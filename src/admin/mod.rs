@@ -19,6 +19,7 @@ pub mod live;
 pub mod login;
 pub mod outcome;
 pub mod protocol;
+pub mod shadow;
 pub mod show;
 pub mod standby;
 pub mod steer;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::events::Event;
 use crate::config::Problem;
 use crate::config::diff::Flip;
+use crate::transfer::shadow::Report;
 
 /// Bytes of one line, its line break included.
 pub const MAX_LINE: usize = 1 << 20;
@@ -43,6 +44,8 @@ pub enum Request {
     Pause(PauseRequest),
     /// A session, or its statement, ends.
     Kill(KillRequest),
+    /// What shadow reads have found.
+    Shadow(ShadowRequest),
 }
 
 impl Request {
@@ -61,7 +64,8 @@ impl Request {
             | Request::Sessions
             | Request::Events(_)
             | Request::Config
-            | Request::ConfigDiff => None,
+            | Request::ConfigDiff
+            | Request::Shadow(_) => None,
         }
     }
 
@@ -79,7 +83,8 @@ impl Request {
             | Request::Sessions
             | Request::Events(_)
             | Request::Config
-            | Request::ConfigDiff => None,
+            | Request::ConfigDiff
+            | Request::Shadow(_) => None,
         }
     }
 }
@@ -179,6 +184,16 @@ pub struct KillRequest {
     pub cause: Cause,
 }
 
+/// Which findings of shadow reads.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ShadowRequest {
+    /// Only of this group.
+    pub group: Option<String>,
+    /// At most so many statements, those that differ first; 0 takes 100.
+    pub limit: usize,
+}
+
 /// A key of the configuration in force.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -252,6 +267,8 @@ pub enum Reply {
     Group(Box<GroupStatus>),
     /// To [`Request::Kill`].
     Killed,
+    /// To [`Request::Shadow`].
+    Shadow(Box<Report>),
     /// To any: it was not done.
     Failed(Failure),
 }

@@ -59,7 +59,17 @@ impl Snapshot {
             .any(|g| !g.databases.is_empty() || g.tables.iter().chain(&g.references).any(|p| p.database.is_some()));
         let has_references = config.groups.iter().any(|g| !g.references.is_empty());
         let has_shadows = config.groups.iter().any(|g| g.shadow.is_some());
-        Snapshot { epoch, config, case, tables, references, has_references, has_shadows, all_default, depends_on_database }
+        Snapshot {
+            epoch,
+            config,
+            case,
+            tables,
+            references,
+            has_references,
+            has_shadows,
+            all_default,
+            depends_on_database,
+        }
     }
 
     /// The same groups and tables with other flags: `config` differs from this one's in stores' ids alone.

@@ -15,6 +15,7 @@ mod observe;
 mod post;
 mod reindex;
 mod running;
+mod shadow;
 mod standby;
 mod status;
 mod steer;
@@ -104,6 +105,7 @@ async fn serve(path: PathBuf, config: Config, takeover: bool) -> anyhow::Result<
     let (drain, draining) = watch::channel(false);
     let proxy = Arc::new(Proxy::start(path.clone(), config, workers, drain).await?);
     proxy.authorities.attach(&proxy);
+    proxy.shadowing.attach(&proxy);
     let workers: Vec<Worker> = (0..workers)
         .map(|i| Worker::start(i, &proxy, io, draining.clone()))
         .collect::<std::io::Result<_>>()

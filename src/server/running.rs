@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use super::shadow::Shadowing;
 use super::standby::Standbys;
 use crate::admin::check;
 use crate::admin::control::{BoxFuture, Running};
@@ -15,8 +16,8 @@ use crate::admin::events::{Event, Events};
 use crate::admin::live::Sample;
 use crate::admin::protocol::{
     Cause, ConfigChange, ConfigEntry, ConfigError, DrainRequest, ExplainRequest, Explained, Failure, FailureKind,
-    FlagRequest, Flagged, FlipRecord, GroupStatus, KillRequest, PauseRequest, Reloaded, SessionInfo, StandbyRequest,
-    StandbyStatus, Status,
+    FlagRequest, Flagged, FlipRecord, GroupStatus, KillRequest, PauseRequest, Reloaded, SessionInfo, ShadowRequest,
+    StandbyRequest, StandbyStatus, Status,
 };
 use crate::backend::{Fleet, control};
 use crate::config::model::Admin;
@@ -26,6 +27,7 @@ use crate::net::tls;
 use crate::routing::patterns::NameCase;
 use crate::routing::{Gates, Snapshot};
 use crate::session::{CoreFigures, Figures, Live, Registry};
+use crate::transfer::shadow::Report;
 use crate::wire::Capabilities;
 
 use super::authority::Authorities;
@@ -75,6 +77,7 @@ pub(super) struct Proxy {
     read_last: AtomicU64,
     pub(super) reloading: tokio::sync::Mutex<()>,
     pub(super) standbys: Standbys,
+    pub(super) shadowing: Shadowing,
     pub(super) authorities: Authorities,
     ties: KnownTies,
     drain: watch::Sender<bool>,
@@ -122,6 +125,7 @@ impl Proxy {
             read_last: AtomicU64::new(content(&path_of_start)),
             reloading: tokio::sync::Mutex::default(),
             standbys,
+            shadowing: Shadowing::default(),
             authorities,
             ties: KnownTies::default(),
             drain,
@@ -415,6 +419,10 @@ impl Running for Proxy {
             self.begin_drain();
             Ok(())
         })
+    }
+
+    fn shadow(&self, request: &ShadowRequest) -> Result<Report, Failure> {
+        self.shadowing.report(self, request)
     }
 
     fn events(&self) -> &Events {

@@ -43,6 +43,7 @@ mod relayed_login;
 mod reprepare;
 mod rescue;
 mod saved;
+mod shadowed;
 mod state;
 mod sync;
 mod tracking;
@@ -93,6 +94,8 @@ pub(crate) struct Session {
     gathered: Vec<u8>,
     /// A command that went the hot path, and may be sent again.
     kept: Vec<u8>,
+    /// The read under way, where it is one of the sample that is compared: its group, by what epoch, and its text.
+    sampled: Option<(u64, crate::config::GroupId, Vec<u8>)>,
     /// What it keeps of writes that were recorded in a journal.
     journal: kept::Journaling,
     /// What it has open in groups with a standby.

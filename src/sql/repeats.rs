@@ -134,7 +134,8 @@ pub fn repeats(sql: &[u8], dialect: &Dialect) -> Option<Form> {
                 Before::Other
             }
             Lexeme::Word => {
-                let locks = before == Before::For && (is("UPDATE") || is("SHARE")) || before == Before::Lock && is("IN");
+                let locks =
+                    before == Before::For && (is("UPDATE") || is("SHARE")) || before == Before::Lock && is("IN");
                 if locks || WORDS.iter().any(|w| is(w)) {
                     return None;
                 }
@@ -189,10 +190,7 @@ mod tests {
         }
         assert_eq!(of("SELECT a FROM t ORDER BY a"), Some(Form { ordered: true, limited: false }));
         assert_eq!(of("SELECT a FROM t LIMIT 5"), Some(Form { ordered: false, limited: true }));
-        assert_eq!(
-            of("(SELECT 1) UNION (SELECT 2) ORDER BY 1 LIMIT 1"),
-            Some(Form { ordered: true, limited: true })
-        );
+        assert_eq!(of("(SELECT 1) UNION (SELECT 2) ORDER BY 1 LIMIT 1"), Some(Form { ordered: true, limited: true }));
     }
 
     #[test]

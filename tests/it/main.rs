@@ -41,6 +41,7 @@ mod pool;
 mod regression;
 mod routing;
 mod sha2;
+mod shadow;
 mod smoke;
 mod standby;
 mod state;

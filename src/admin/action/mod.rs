@@ -115,6 +115,7 @@ impl Actions {
             Request::Reload(cause) => Reply::Reloaded(running.reload(cause).await?),
             Request::Flag(request) => Reply::Flagged(flag::flag(request, running).await?),
             Request::Pause(request) => Reply::Group(Box::new(running.pause(&request).await?)),
+            Request::Shadow(request) => Reply::Shadow(Box::new(running.shadow(&request)?)),
             Request::Kill(request) => {
                 running.kill(&request)?;
                 Reply::Killed
@@ -172,7 +173,8 @@ impl Actions {
             | Request::Events(_)
             | Request::Config
             | Request::ConfigDiff
-            | Request::Explain(_) => return None,
+            | Request::Explain(_)
+            | Request::Shadow(_) => return None,
         })
     }
 

@@ -1,13 +1,13 @@
 //! The console's tables: each is worked out when it is asked for, from what the proxy says of itself.
 
 use super::super::action::{Actions, Actor};
-use super::super::protocol::{EventQuery, Failure, GroupStatus, Reply, Request, SessionInfo, Status};
+use super::super::protocol::{EventQuery, Failure, GroupStatus, Reply, Request, SessionInfo, ShadowRequest, Status};
 use super::super::table::moment;
 use super::expression::Refusal;
 use super::relation::{Cell, Relation};
 
 /// Every table: its name in SELECT, how SHOW names it, its columns.
-pub(crate) const TABLES: [(&str, &str, &[&str]); 10] = [
+pub(crate) const TABLES: [(&str, &str, &[&str]); 11] = [
     (
         "groups",
         "GROUPS",
@@ -73,6 +73,7 @@ pub(crate) const TABLES: [(&str, &str, &[&str]); 10] = [
             "remedy",
         ],
     ),
+    ("shadow", "SHADOW", &super::shadow::COLUMNS),
     ("metrics", "METRICS", &["name", "labels", "value"]),
     ("config", "CONFIG", &["key", "value"]),
     ("config_diff", "CONFIG DIFF", &["key", "in_force", "file"]),
@@ -110,6 +111,12 @@ pub(crate) async fn rows(name: &str, actions: &Actions, actor: &Actor) -> Result
             if let Reply::Sessions(sessions) = ask(Request::Sessions).await? {
                 let pins = name.eq_ignore_ascii_case("pins");
                 sessions.iter().for_each(|s| if pins { pins_of(s, &mut relation) } else { relation.row(session(s)) });
+            }
+        }
+        "shadow" => {
+            let all = ShadowRequest { limit: usize::MAX, ..ShadowRequest::default() };
+            if let Reply::Shadow(report) = ask(Request::Shadow(all)).await? {
+                report.statements.iter().for_each(|s| relation.row(super::shadow::row(s)));
             }
         }
         "metrics" => actions.running().metrics().lines().filter_map(metric).for_each(|row| relation.row(row)),

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::login::{Asking, login, logout, whoami};
 use super::{App, Problem, jobs, live, openapi};
 use crate::admin::protocol::{
-    Cause, EventQuery, ExplainRequest, FlagRequest, KillRequest, PauseRequest, Reply, Request, StandbyAction,
-    StandbyRequest,
+    Cause, EventQuery, ExplainRequest, FlagRequest, KillRequest, PauseRequest, Reply, Request, ShadowRequest,
+    StandbyAction, StandbyRequest,
 };
 
 type Outcome = Result<Response, Problem>;
@@ -49,6 +49,7 @@ pub(super) fn routes(_: &App) -> Router<App> {
         .route("/jobs", get(list_jobs))
         .route("/config", get(config))
         .route("/config/diff", get(config_diff))
+        .route("/shadow", get(shadow))
         .route("/explain", post(explain))
         .route("/reload", post(reload))
         .route("/groups/{group}/flag", post(flag))
@@ -68,6 +69,7 @@ impl App {
             Reply::Config(entries) => Json(entries).into_response(),
             Reply::ConfigDiff(changes) => Json(changes).into_response(),
             Reply::Explained(explained) => Json(explained).into_response(),
+            Reply::Shadow(report) => Json(report).into_response(),
             Reply::Reloaded(reloaded) => Json(reloaded).into_response(),
             Reply::Flagged(flagged) => Json(flagged).into_response(),
             Reply::Group(group) => Json(group).into_response(),
@@ -127,6 +129,10 @@ async fn config(State(app): State<App>, asking: Asking) -> Outcome {
 
 async fn config_diff(State(app): State<App>, asking: Asking) -> Outcome {
     app.perform(&asking, Request::ConfigDiff).await
+}
+
+async fn shadow(State(app): State<App>, asking: Asking, Query(query): Query<ShadowRequest>) -> Outcome {
+    app.perform(&asking, Request::Shadow(query)).await
 }
 
 async fn explain(State(app): State<App>, asking: Asking, Body(request): Body<ExplainRequest>) -> Outcome {

@@ -11,9 +11,10 @@ use crate::admin::protocol::{
     AuthorityStatus, ConfigChange, ConfigEntry, Explained, Flagged, FlipRecord, GroupStatus, Reloaded, SessionInfo,
     StandbyStatus, Status, StoreStatus,
 };
+use crate::transfer::shadow::{GroupReport, Report, StatementReport};
 
 /// Method, path below `/api/v1`, what it does, the schema of its answer (`[X]` is a list), fields of its body.
-pub(super) const ROUTES: [(&str, &str, &str, &str, &[&str]); 20] = [
+pub(super) const ROUTES: [(&str, &str, &str, &str, &[&str]); 21] = [
     ("get", "/openapi.json", "This document", "", &[]),
     ("post", "/login", "Begin a browser's session", "Me", &["user", "password"]),
     ("post", "/logout", "End it", "", &[]),
@@ -28,6 +29,7 @@ pub(super) const ROUTES: [(&str, &str, &str, &str, &[&str]); 20] = [
     ("get", "/jobs", "Cutovers and standbys that catch up", "[Job]", &[]),
     ("get", "/config", "The configuration in force, without secrets", "[ConfigEntry]", &[]),
     ("get", "/config/diff", "What the file says otherwise", "[ConfigChange]", &[]),
+    ("get", "/shadow", "What shadow reads have found, by statement (?group=&limit=)", "Shadow", &[]),
     ("post", "/explain", "Where a statement would go, and why", "Explained", &["sql", "db", "user"]),
     ("post", "/reload", "Read the configuration file again", "Reloaded", &["why"]),
     ("post", "/groups/{group}/flag", "Move the flag of a group", "Flagged", &["store", "why", "force", "dry_run"]),
@@ -156,6 +158,11 @@ fn examples() -> Vec<(&'static str, Value)> {
     };
     let sample =
         Sample { stores: vec![StoreSample::default()], groups: vec![GroupSample::default()], ..Sample::default() };
+    let report = Report {
+        groups: vec![GroupReport::default()],
+        statements: vec![StatementReport::default()],
+        ..Report::default()
+    };
     let flagged = Flagged { notes: vec![String::new()], ..Flagged::default() };
     vec![
         ("Problem", json!({ "error": { "kind": "", "message": "" } })),
@@ -171,6 +178,7 @@ fn examples() -> Vec<(&'static str, Value)> {
         ("ConfigEntry", value(serde_json::to_value(ConfigEntry::default()))),
         ("ConfigChange", value(serde_json::to_value(ConfigChange::default()))),
         ("Explained", value(serde_json::to_value(Explained::default()))),
+        ("Shadow", value(serde_json::to_value(report))),
         ("Reloaded", value(serde_json::to_value(Reloaded::default()))),
         ("Flagged", value(serde_json::to_value(flagged))),
     ]

@@ -68,7 +68,9 @@ fn shadows_have_stores(reader: &mut Reader<'_>, config: &Config, span: &std::ops
         let Some(other) = config.shadow_of(group) else {
             let message = format!("`{key}` does not say which store the reads are compared with");
             let finding = Finding::new(ProblemKind::Missing, span.clone(), message);
-            reader.report(finding.help("write `shadow: { sample: 0.05, store: NAME }`, another than the one that serves"));
+            reader.report(
+                finding.help("write `shadow: { sample: 0.05, store: NAME }`, another than the one that serves"),
+            );
             continue;
         };
         for id in [group.connection, other] {

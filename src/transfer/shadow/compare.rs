@@ -197,7 +197,8 @@ fn difference(serving: &Rows, shadow: &Rows, a: Option<usize>, b: Option<usize>,
             let n = (0..serving.columns.len()).find(differs).unwrap_or(0);
             let name = serving.columns.get(n).map(|c| shown(&c.name)).unwrap_or_default();
             let place = format!("row {}, column {name}", a.unwrap_or(0) + 1);
-            let cell = |row: &Row| row.get(n).map(|v| v.as_deref().map_or("NULL".to_owned(), shown)).unwrap_or_default();
+            let cell =
+                |row: &Row| row.get(n).map(|v| v.as_deref().map_or("NULL".to_owned(), shown)).unwrap_or_default();
             Difference { place, serving: cell(&x), shadow: cell(&y) }
         }
         (x, y) => {

@@ -51,9 +51,8 @@ impl Seats {
         let mut idle = self.0.borrow_mut();
         idle.retain(|seat| seat.since.elapsed() < STALE);
         // without a database a session can only begin
-        let fits = |seat: &Seat| {
-            Arc::ptr_eq(&seat.backend.handle, store) && (database.is_some() || seat.database.is_none())
-        };
+        let fits =
+            |seat: &Seat| Arc::ptr_eq(&seat.backend.handle, store) && (database.is_some() || seat.database.is_none());
         let at = idle.iter().position(fits)?;
         Some(idle.swap_remove(at))
     }
