@@ -10,9 +10,9 @@ use clap::{Args, Parser, Subcommand};
 use super::client::{ClientError, ask};
 use super::outcome::{Code, Outcome};
 use super::protocol::{
-    Cause, DrainRequest, EventQuery, ExplainRequest, Explained, FlagRequest, KillRequest, Reply, Request,
-    ShadowRequest, StandbyAction,
+    Cause, DrainRequest, EventQuery, ExplainRequest, Explained, FlagRequest, KillRequest, Reply, Request, StandbyAction,
 };
+use super::shadow::ShadowRequest;
 use super::{check, flag, left_behind, shadow, show, standby, steer};
 use crate::config::{self, Config, load};
 

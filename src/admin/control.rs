@@ -20,9 +20,10 @@ use super::events::Events;
 use super::live::Sample;
 use super::protocol::{
     Cause, ConfigChange, ConfigEntry, DrainRequest, ExplainRequest, Explained, Failure, FailureKind, FlagRequest,
-    Flagged, GroupStatus, KillRequest, MAX_LINE, PauseRequest, Reloaded, Reply, Request, SessionInfo, ShadowRequest,
-    StandbyRequest, StandbyStatus, Status,
+    Flagged, GroupStatus, KillRequest, MAX_LINE, PauseRequest, Reloaded, Reply, Request, SessionInfo, StandbyRequest,
+    StandbyStatus, Status,
 };
+use super::shadow::ShadowRequest;
 use crate::config::model::{Admin, Role};
 use crate::transfer::shadow::Report;
 

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::events::Event;
+use super::shadow::ShadowRequest;
 use crate::config::Problem;
 use crate::config::diff::Flip;
 use crate::transfer::shadow::Report;
@@ -182,16 +183,6 @@ pub struct KillRequest {
     /// Who and why.
     #[serde(flatten)]
     pub cause: Cause,
-}
-
-/// Which findings of shadow reads.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ShadowRequest {
-    /// Only of this group.
-    pub group: Option<String>,
-    /// At most so many statements, those that differ first; 0 takes 100.
-    pub limit: usize,
 }
 
 /// A key of the configuration in force.

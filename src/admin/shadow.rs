@@ -3,12 +3,24 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::client::ask;
 use super::outcome::{Code, Outcome};
-use super::protocol::{Reply, Request, ShadowRequest};
+use super::protocol::{Reply, Request};
 use super::show::unexpected;
 use super::table::{Table, number};
 use crate::transfer::shadow::{GroupReport, Report, StatementReport};
+
+/// Which findings of shadow reads.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ShadowRequest {
+    /// Only of this group.
+    pub group: Option<String>,
+    /// At most so many statements, those that differ first; 0 takes 100.
+    pub limit: usize,
+}
 
 /// Characters of a statement in the table.
 const WIDTH: usize = 72;

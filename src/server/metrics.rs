@@ -10,7 +10,8 @@ use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gau
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use super::running::Proxy;
-use crate::admin::protocol::{GroupStatus, ShadowRequest, Status, StoreStatus};
+use crate::admin::protocol::{GroupStatus, Status, StoreStatus};
+use crate::admin::shadow::ShadowRequest;
 use crate::session::{Figures, StoreFigures};
 
 /// The latencies of statements.

@@ -16,9 +16,10 @@ use crate::admin::events::{Event, Events};
 use crate::admin::live::Sample;
 use crate::admin::protocol::{
     Cause, ConfigChange, ConfigEntry, ConfigError, DrainRequest, ExplainRequest, Explained, Failure, FailureKind,
-    FlagRequest, Flagged, FlipRecord, GroupStatus, KillRequest, PauseRequest, Reloaded, SessionInfo, ShadowRequest,
-    StandbyRequest, StandbyStatus, Status,
+    FlagRequest, Flagged, FlipRecord, GroupStatus, KillRequest, PauseRequest, Reloaded, SessionInfo, StandbyRequest,
+    StandbyStatus, Status,
 };
+use crate::admin::shadow::ShadowRequest;
 use crate::backend::{Fleet, control};
 use crate::config::model::Admin;
 use crate::config::problem::{Problem, ProblemKind, render};

@@ -5,7 +5,8 @@ use std::sync::{Arc, OnceLock};
 
 use super::running::Proxy;
 use crate::admin::events::Event;
-use crate::admin::protocol::{Failure, FailureKind, ShadowRequest};
+use crate::admin::protocol::{Failure, FailureKind};
+use crate::admin::shadow::ShadowRequest;
 use crate::transfer::shadow::{GroupReport, Handle, Report, start};
 
 /// The worker, once it runs.

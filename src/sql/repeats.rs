@@ -112,7 +112,10 @@ pub fn repeats(sql: &[u8], dialect: &Dialect) -> Option<Form> {
             | Lexeme::Assign
             | Lexeme::Parameter
             | Lexeme::Acting(_)
-            | Lexeme::Op(b';') => return ends(lexer, token.lexeme).then_some(form),
+            | Lexeme::Op(b';') => {
+                let ends = before != Before::Nothing && ends(lexer, token.lexeme);
+                return ends.then_some(form);
+            }
             Lexeme::Op(b'(') => {
                 depth += 1;
                 match before {

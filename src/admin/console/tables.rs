@@ -1,7 +1,8 @@
 //! The console's tables: each is worked out when it is asked for, from what the proxy says of itself.
 
 use super::super::action::{Actions, Actor};
-use super::super::protocol::{EventQuery, Failure, GroupStatus, Reply, Request, SessionInfo, ShadowRequest, Status};
+use super::super::protocol::{EventQuery, Failure, GroupStatus, Reply, Request, SessionInfo, Status};
+use super::super::shadow::ShadowRequest;
 use super::super::table::moment;
 use super::expression::Refusal;
 use super::relation::{Cell, Relation};

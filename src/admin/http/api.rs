@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::login::{Asking, login, logout, whoami};
 use super::{App, Problem, jobs, live, openapi};
 use crate::admin::protocol::{
-    Cause, EventQuery, ExplainRequest, FlagRequest, KillRequest, PauseRequest, Reply, Request, ShadowRequest,
-    StandbyAction, StandbyRequest,
+    Cause, EventQuery, ExplainRequest, FlagRequest, KillRequest, PauseRequest, Reply, Request, StandbyAction,
+    StandbyRequest,
 };
+use crate::admin::shadow::ShadowRequest;
 
 type Outcome = Result<Response, Problem>;
 
