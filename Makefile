@@ -50,4 +50,4 @@ fuzz:
 
 chaos:
 	@tools/install.sh test
-	SWITCHOVER_LONG=1 cargo nextest run $(PROFILE) --profile long -E 'binary(it) & test(/^(load|chaos|takeover|pool::bounds|standby::cutover|standby::cutover_deaths|standby::deaths|standby::fallback|standby::journal|standby::journal_cutover|standby::recorded|standby::workload)::/)'; status=$$?; tools/stop-stores.sh; exit $$status
+	SWITCHOVER_LONG=1 cargo nextest run $(PROFILE) --profile long -E 'binary(it) & test(/^(load|chaos|takeover|pool::bounds|standby::cutover|standby::cutover_deaths|standby::deaths|standby::fallback|standby::journal|standby::journal_cutover|standby::recorded|standby::rename|standby::workload)::/)'; status=$$?; tools/stop-stores.sh; exit $$status

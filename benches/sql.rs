@@ -104,6 +104,7 @@ fn snapshot() -> Snapshot {
         tls: StoreTls::default(),
         proxy_protocol: false,
         change_log: switchover::config::model::ChangeLog::default(),
+        seal: None,
     };
     let groups = (0..10u16).map(|g| Group {
         name: format!("g{g}"),

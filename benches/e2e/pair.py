@@ -94,7 +94,7 @@ class Pair(Stage):
             self.gate = self.sql(f"SHOW CREATE TRIGGER {GATE}").split("\t")[2].encode().decode("unicode_escape")
             self.sql(f"DROP TRIGGER {GATE}")
         elif target != "ungated" and not there:
-            self.sql(f"USE switchover; DELIMITER //\n{self.gate}//\n")
+            self.sql(self.gate, delimiter="//")
 
     def routing_yaml(self, port):
         control = "control: { user: switchover, password: switchover }"

@@ -133,8 +133,9 @@ class Stage:
         self.wait_for(name, port)
         self.ports[name] = port
 
-    def sql(self, text, socket_name="s"):
-        command = [found("mariadb"), "--no-defaults", "-S", f"{self.folder}/{socket_name}", "-uroot", "-N", "-B", "-e", text]
+    def sql(self, text, socket_name="s", delimiter=";"):
+        command = [found("mariadb"), "--no-defaults", "-S", f"{self.folder}/{socket_name}", "-uroot", "-N", "-B",
+                   f"--delimiter={delimiter}", "-e", text]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise Trouble(f"{text[:100]}: {done.stderr}")

@@ -10,7 +10,8 @@ use clap::{Args, Parser, Subcommand};
 use super::client::{ClientError, ask};
 use super::outcome::{Code, Outcome};
 use super::protocol::{
-    Cause, DrainRequest, EventQuery, ExplainRequest, Explained, FlagRequest, KillRequest, Reply, Request, StandbyAction,
+    AbortRequest, Cause, DrainRequest, EventQuery, ExplainRequest, Explained, FlagRequest, KillRequest, Reply, Request,
+    StandbyAction,
 };
 use super::shadow::ShadowRequest;
 use super::{check, flag, left_behind, shadow, show, standby, steer};
@@ -115,6 +116,14 @@ enum Command {
         /// Only its statement.
         #[arg(long)]
         query: bool,
+        /// For the log of changes.
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
+    },
+    /// Give up a cutover that is under way, unless it has been decided: both stores are as they were.
+    Abort {
+        /// Its group, or its id.
+        job: String,
         /// For the log of changes.
         #[arg(long, value_name = "TEXT")]
         why: Option<String>,
@@ -263,6 +272,7 @@ fn outcome(config: &std::path::Path, json: bool, command: Command, explain: Opti
             let request = KillRequest { session, query, cause: flag::cause(why) };
             steer::kill(&socket, request, json)
         }
+        Command::Abort { job, why } => steer::abort(&socket, AbortRequest { job, cause: flag::cause(why) }, json),
         Command::Events { limit, kind } => steer::events(&socket, EventQuery { after: 0, limit, kind }, json),
         Command::Config { diff } => steer::config(&socket, diff, json),
         Command::Reload { why } => show::reload(&socket, flag::cause(why), json),

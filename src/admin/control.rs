@@ -19,9 +19,9 @@ use super::action::{Actions, Actor, Surface};
 use super::events::Events;
 use super::live::Sample;
 use super::protocol::{
-    Cause, ConfigChange, ConfigEntry, DrainRequest, ExplainRequest, Explained, Failure, FailureKind, FlagRequest,
-    Flagged, GroupStatus, KillRequest, MAX_LINE, PauseRequest, Reloaded, Reply, Request, SessionInfo, StandbyRequest,
-    StandbyStatus, Status,
+    AbortRequest, Cause, ConfigChange, ConfigEntry, DrainRequest, ExplainRequest, Explained, Failure, FailureKind,
+    FlagRequest, Flagged, GroupStatus, KillRequest, MAX_LINE, PauseRequest, Reloaded, Reply, Request, SessionInfo,
+    StandbyRequest, StandbyStatus, Status,
 };
 use super::shadow::ShadowRequest;
 use crate::config::model::{Admin, Role};
@@ -122,6 +122,14 @@ pub trait Running: Send + Sync + 'static {
     /// # Errors
     /// Where there is no such session.
     fn kill(&self, request: &KillRequest) -> Result<(), Failure>;
+
+    /// Gives up a cutover that this proxy conducts.
+    ///
+    /// # Errors
+    /// Where there is none.
+    fn abort(&self, request: &AbortRequest) -> Result<(), Failure> {
+        Err(Failure::new(FailureKind::Request, format!("no cutover {} is under way here", request.job)))
+    }
 
     /// Where a statement would go.
     ///

@@ -47,6 +47,8 @@ pub enum Request {
     Kill(KillRequest),
     /// What shadow reads have found.
     Shadow(ShadowRequest),
+    /// A cutover that is under way is given up.
+    Abort(AbortRequest),
 }
 
 impl Request {
@@ -58,6 +60,7 @@ impl Request {
             Request::Flag(r) => Some(&r.cause),
             Request::Pause(r) => Some(&r.cause),
             Request::Kill(r) => Some(&r.cause),
+            Request::Abort(r) => Some(&r.cause),
             Request::Standby(r) => Some(&r.cause),
             Request::Drain(r) => Some(&r.cause),
             Request::Status
@@ -77,6 +80,7 @@ impl Request {
             Request::Flag(r) => Some(&mut r.cause),
             Request::Pause(r) => Some(&mut r.cause),
             Request::Kill(r) => Some(&mut r.cause),
+            Request::Abort(r) => Some(&mut r.cause),
             Request::Standby(r) => Some(&mut r.cause),
             Request::Drain(r) => Some(&mut r.cause),
             Request::Status
@@ -185,6 +189,17 @@ pub struct KillRequest {
     pub cause: Cause,
 }
 
+/// A cutover that is under way is given up, unless it has been decided: both stores are as they were.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AbortRequest {
+    /// Its id, or its group.
+    pub job: String,
+    /// Who and why.
+    #[serde(flatten)]
+    pub cause: Cause,
+}
+
 /// A key of the configuration in force.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -260,6 +275,8 @@ pub enum Reply {
     Killed,
     /// To [`Request::Shadow`].
     Shadow(Box<Report>),
+    /// To [`Request::Abort`]: whoever asked for it hears what became of it.
+    Aborting,
     /// To any: it was not done.
     Failed(Failure),
 }
@@ -465,6 +482,8 @@ pub struct AuthorityStatus {
     pub rows: String,
     /// A cutover that is under way.
     pub cutover: Option<String>,
+    /// Whether this proxy conducts it: it can be aborted here.
+    pub conducted_here: bool,
     /// Whether writes wait.
     pub held: bool,
     /// The store that the file names, where that is another one.

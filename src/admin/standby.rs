@@ -16,8 +16,9 @@ use super::show::unexpected;
 use super::table::number;
 use crate::backend::{StoreHandle, control};
 use crate::changes::journal::schema as journal;
-use crate::config::model::{ChangeLog, Group, Store};
+use crate::config::model::{ChangeLog, Group, Seal, Store};
 use crate::config::{self, Config, GroupId};
+use crate::entry::place::sealed_schema;
 use crate::entry::{Position, quoted};
 use crate::routing::Snapshot;
 use crate::standby::journal_start::application_grants;
@@ -182,6 +183,10 @@ fn printed(config: &Config, group: &Group) -> String {
             text.push_str(&printed_journal());
         }
         // triggers beside a binlog need SUPER, or this
+        if store.seal == Some(Seal::Rename) && store.change_log == ChangeLog::Binlog {
+            let _ = writeln!(text, "{}", grants(store, group));
+            continue;
+        }
         text.push_str("SET GLOBAL log_bin_trust_function_creators = 1;\n-- and in its my.cnf: log_bin_trust_function_creators = 1\n");
         let _ = writeln!(text, "{}", grants(store, group));
     }
@@ -226,6 +231,13 @@ fn grants(store: &Store, group: &Group) -> String {
             let mark = if wild { "-- for each table that it means: " } else { "" };
             let name = format!("{}.{}", quoted(&database), quoted(&pattern.name));
             let _ = writeln!(text, "{mark}GRANT SELECT, INSERT, UPDATE, DELETE, TRIGGER ON {name} TO {account};");
+            if let (Some(Seal::Rename), Some(sealed)) = (store.seal, sealed_schema(&database)) {
+                let both = format!("CREATE, ALTER, DROP, SELECT, INSERT, UPDATE, DELETE ON {}.*", quoted(&sealed));
+                let _ = writeln!(
+                    text,
+                    "{mark}GRANT CREATE, ALTER, DROP ON {name} TO {account};\n{mark}GRANT {both} TO {account};"
+                );
+            }
         }
     }
     text

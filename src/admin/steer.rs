@@ -5,7 +5,7 @@ use std::path::Path;
 use super::client::ask;
 use super::events::Event;
 use super::outcome::{Code, Outcome};
-use super::protocol::{Cause, EventQuery, KillRequest, PauseRequest, Reply, Request};
+use super::protocol::{AbortRequest, Cause, EventQuery, KillRequest, PauseRequest, Reply, Request};
 use super::show::unexpected;
 use super::table::{Table, moment};
 
@@ -30,6 +30,17 @@ pub fn kill(socket: &Path, request: KillRequest, json: bool) -> Outcome {
         Ok(Reply::Killed) => {
             Outcome::new(Code::Done, json, &serde_json::json!({ "session": id }), || format!("session {id}: {what}\n"))
         }
+        other => unexpected(other, json),
+    }
+}
+
+/// `switchover abort`.
+pub fn abort(socket: &Path, request: AbortRequest, json: bool) -> Outcome {
+    let job = request.job.clone();
+    match ask(socket, &Request::Abort(request)) {
+        Ok(Reply::Aborting) => Outcome::new(Code::Done, json, &serde_json::json!({ "aborting": job }), || {
+            format!("{job}: is given up; whoever asked for it hears what became of it\n")
+        }),
         other => unexpected(other, json),
     }
 }

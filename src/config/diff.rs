@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Display};
 
-use super::model::{ChangeLog, Config, Credentials, Group, Store, StoreId};
+use super::model::{ChangeLog, Config, Credentials, Group, Seal, Store, StoreId};
 
 /// A flag that moved.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -181,6 +181,8 @@ fn store_changes(changes: &mut Changes, key: &str, was: &Store, is: &Store) {
     changes.value(&format!("{key}.proxy_protocol"), was.proxy_protocol, is.proxy_protocol);
     let log = |store: &Store| if store.change_log == ChangeLog::Journal { "journal" } else { "binlog" };
     changes.value(&format!("{key}.change_log"), log(was), log(is));
+    let seal = |store: &Store| store.seal.map_or("as the store can", Seal::word);
+    changes.value(&format!("{key}.seal"), seal(was), seal(is));
 }
 
 fn credentials(changes: &mut Changes, key: &str, was: Option<&Credentials>, is: Option<&Credentials>) {

@@ -94,6 +94,8 @@ pub struct Store {
     pub proxy_protocol: bool,
     /// What feeds the standby of a group that it serves.
     pub change_log: ChangeLog,
+    /// What makes it refuse writers while it is a standby; where it is not said, what the store can do.
+    pub seal: Option<Seal>,
 }
 
 /// A table pattern of a group: names as written, `*` is a wildcard.
@@ -213,6 +215,26 @@ pub enum ChangeLog {
     Binlog,
     /// A table on the store, in which the proxy records each write of the group.
     Journal,
+}
+
+/// What makes a store refuse every writer of a group but the applier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seal {
+    /// Triggers on the group's tables.
+    Trigger,
+    /// The tables move to a schema that only the control account may use.
+    Rename,
+}
+
+impl Seal {
+    /// As it is written.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Seal::Trigger => "trigger",
+            Seal::Rename => "rename",
+        }
+    }
 }
 
 impl Default for Keeping {

@@ -55,13 +55,14 @@ pub(super) async fn play(ground: &mut Ground, options: &Options) -> anyhow::Resu
     let mut new = Store::start(ground, new, 2, DURABLE).await?;
     tokio::try_join!(schema::create(&legacy), schema::create(&new))?;
     let config = ground.path().join("routing.yaml");
-    let port = serve_somewhere(ground, &config, &legacy, &new, KEYS).await?;
+    let (port, surfaces) = serve_somewhere(ground, &config, &legacy, &new, KEYS).await?;
     let flag = Flag::new(config)?;
     flag.command(&["init"]).await?;
     // an applier that met no schema at the start waits to be told
     let _ = flag.command(&["standby", "retry", "analytics"]).await;
     say(format_args!(
-        "  application ─► proxy 127.0.0.1:{port} ─► legacy │ new; ack: standby, fallback: auto after 1 s\n"
+        "{}\n\n  application ─► proxy 127.0.0.1:{port} ─► legacy │ new; ack: standby, fallback: auto after 1 s\n",
+        surfaces.introduction()
     ))?;
     let ledger = Arc::new(Ledger::default());
     let mut clients: Vec<_> = (0..WRITERS).map(|n| tokio::spawn(write(port, n, Arc::clone(&ledger)))).collect();

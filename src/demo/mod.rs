@@ -17,6 +17,7 @@ mod meter;
 mod schema;
 mod screen;
 mod store;
+mod surfaces;
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -34,6 +35,7 @@ use ground::Ground;
 use meter::Meter;
 use screen::{Closed, say};
 use store::Store;
+use surfaces::Surfaces;
 
 /// Where the demo's proxy listens if it can.
 const USUAL_PORT: u16 = 3307;
@@ -145,8 +147,8 @@ async fn raise(ground: &mut Ground, options: &Options) -> anyhow::Result<Scene> 
     tokio::try_join!(schema::create(&legacy), schema::create(&new))?;
 
     let config = ground.path().join("routing.yaml");
-    let port = serve_somewhere(ground, &config, &legacy, &new, "").await?;
-    introduce(port, &config, &legacy, &new, options)?;
+    let (port, surfaces) = serve_somewhere(ground, &config, &legacy, &new, "").await?;
+    introduce((port, &surfaces), &config, &legacy, &new, options)?;
     Ok(Scene { legacy, new, flag: Flag::new(config)?, port })
 }
 
@@ -200,12 +202,13 @@ async fn serve_somewhere(
     legacy: &Store,
     new: &Store,
     keys: &str,
-) -> anyhow::Result<u16> {
+) -> anyhow::Result<(u16, Surfaces)> {
     for wanted in [USUAL_PORT, 0, 0] {
         let Ok(port) = free_port(wanted) else { continue };
-        std::fs::write(config, routing_yaml(port, legacy, new) + keys)?;
+        let surfaces = Surfaces::new()?;
+        std::fs::write(config, routing_yaml(port, legacy, new) + keys + &surfaces.yaml())?;
         if serve(ground, config).await? {
-            return Ok(port);
+            return Ok((port, surfaces));
         }
     }
     anyhow::bail!("the proxy found no free port:\n{}", ground.log("proxy"));
@@ -260,11 +263,19 @@ groups:
     )
 }
 
-fn introduce(port: u16, config: &Path, legacy: &Store, new: &Store, options: &Options) -> Result<(), Closed> {
+fn introduce(
+    (port, surfaces): (u16, &Surfaces),
+    config: &Path,
+    legacy: &Store,
+    new: &Store,
+    options: &Options,
+) -> Result<(), Closed> {
     let program = short_path();
     let (program, config) = (program.display(), config.display());
     say(format_args!(
         "
+{}
+
   application ─► proxy 127.0.0.1:{port} ─► legacy 127.0.0.1:{} (@@server_id 1)
                                   └► new    127.0.0.1:{} (@@server_id 2)
 
@@ -276,6 +287,7 @@ Try, in another terminal:
   be a client     mariadb -h 127.0.0.1 -P {port} -u {ACCOUNT} -p{ACCOUNT} {DATABASE}
                   SELECT @@server_id, COUNT(*) FROM pageviews;
 ",
+        surfaces.introduction(),
         legacy.port(),
         new.port(),
     ))?;

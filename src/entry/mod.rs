@@ -10,6 +10,7 @@
 //! | [`mod@column`] | what a column is on the standby, and how a value is written for it as an SQL literal |
 //! | [`codec`] | a transaction as bytes, to be kept in a table |
 //! | [`position`] | where in the log a transaction ends: MariaDB GTIDs, file and offset, or a journal's entry |
+//! | [`place`] where a table is while its store is sealed by `rename` |
 //! | [`temporal`], [`decimal`] | MySQL's packed dates, times and decimals as text |
 //!
 //! Exactness is the invariant (DESIGN.md 3): a value that is read from the log, written as a literal and stored again is the
@@ -18,6 +19,7 @@
 pub mod codec;
 pub mod column;
 pub mod decimal;
+pub mod place;
 pub mod position;
 pub mod temporal;
 pub mod value;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
+use super::moved::Moved;
 use crate::config::model::{Ack, Fallback, Keeping};
 
 /// How the message of a sealed store's refusal begins: error 1644, SQLSTATE 45000.
@@ -45,6 +46,8 @@ pub struct Gate {
     asks_standby: AtomicBool,
     falls_back: AtomicBool,
     hold_millis: AtomicU64,
+    /// Whether tables of it are away, at a store that is sealed by `rename`.
+    moved: Moved,
 }
 
 /// Acknowledgements that wait for the standby, numbered; they are settled in order.
@@ -196,6 +199,7 @@ impl Gate {
             asks_standby: AtomicBool::new(false),
             falls_back: AtomicBool::new(false),
             hold_millis: AtomicU64::new(0),
+            moved: Moved::default(),
         }
     }
 
@@ -228,6 +232,20 @@ impl Gate {
     #[must_use]
     pub fn acks(&self) -> &Acks {
         &self.acks
+    }
+
+    /// Questions whether a store is sealed by `rename`.
+    #[must_use]
+    pub fn moved(&self) -> &Moved {
+        &self.moved
+    }
+
+    /// Whether tables of the group are away at a store that says that there is no such table, by a look after this call; none,
+    /// where nobody knows by `deadline`.
+    pub async fn is_moved(&self, store: &str, deadline: Instant) -> Option<bool> {
+        let number = self.moved.ask();
+        self.look();
+        self.moved.settled(store, number, deadline).await
     }
 
     /// The authority has answered its watcher.
@@ -411,6 +429,12 @@ impl Gates {
     #[must_use]
     pub fn get(&self, group: crate::config::GroupId) -> Option<&Arc<Gate>> {
         self.0.get(usize::from(group.0))?.as_ref()
+    }
+
+    /// Whether a store of any group may be sealed by `rename`.
+    #[must_use]
+    pub fn may_move(&self) -> bool {
+        self.0.iter().flatten().any(|gate| gate.moved().may())
     }
 
     /// The gate of a group, by its name.

@@ -3,6 +3,7 @@
 pub mod decide;
 pub mod explain;
 pub mod gate;
+pub mod moved;
 pub mod patterns;
 pub mod route;
 pub mod shadow;

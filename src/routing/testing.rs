@@ -42,6 +42,7 @@ pub(crate) fn config(groups: Vec<Group>) -> Config {
         tls: StoreTls::default(),
         proxy_protocol: false,
         change_log: crate::config::model::ChangeLog::default(),
+        seal: None,
     };
     Config {
         listen: Vec::new(),

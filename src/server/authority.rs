@@ -19,6 +19,7 @@ use crate::standby::GroupTables;
 use crate::standby::at_start::authority_at_start;
 use crate::standby::cutover::{self, CutoverError, Report, Step, Wish};
 use crate::standby::watch::{self, BoxFuture, Follow, Shared};
+use tokio::sync::watch as watch_channel;
 
 /// How long the start waits for the stores to say who the authority is.
 const AT_START: Duration = Duration::from_secs(3);
@@ -48,6 +49,8 @@ pub(super) struct Authorities {
     /// The flags as the file had them last, of groups with a standby.
     wishes: Mutex<HashMap<String, String>>,
     watching: Mutex<HashMap<String, Watching>>,
+    /// Cutovers that this process conducts, by group: how they are given up.
+    conducted: Mutex<HashMap<String, watch_channel::Sender<String>>>,
 }
 
 /// The group's authority becomes `to`; the store that it leaves is its standby.
@@ -83,6 +86,7 @@ impl Authorities {
             facts: Mutex::default(),
             wishes: Mutex::default(),
             watching: Mutex::default(),
+            conducted: Mutex::default(),
         }
     }
 
@@ -221,6 +225,15 @@ impl Authorities {
         lock(&self.watching).get(group).map(|w| Arc::clone(&w.handle.shared))
     }
 
+    /// Gives up the cutover of a group, or the one with this id, unless it has been decided; whether there is one here.
+    pub(super) fn abort(&self, job: &str, by: &str) -> bool {
+        let id = |group: &str| self.shared(group).and_then(|s| s.view().cutover).map(|(id, _)| id);
+        let group = |name: &&String| name.as_str() == job || id(name).is_some_and(|id| id == job);
+        let conducted = lock(&self.conducted);
+        let found = conducted.keys().find(group).and_then(|name| conducted.get(name));
+        found.is_some_and(|abort| abort.send(by.to_owned()).is_ok())
+    }
+
     /// How a group's authority is.
     pub(super) fn status(&self, group: &str) -> Option<AuthorityStatus> {
         let shared = self.shared(group)?;
@@ -233,6 +246,7 @@ impl Authorities {
             settled: view.settled,
             rows: view.rows,
             cutover: view.cutover.map(|(id, to)| format!("{id} to {to}")),
+            conducted_here: lock(&self.conducted).contains_key(group),
             held: gate.is_held(),
             file_says: wish,
             passes: gate.passes(),
@@ -350,13 +364,28 @@ impl Proxy {
         }
         let (steps, mut told_steps) = tokio::sync::mpsc::unbounded_channel();
         let reason = cause.why.unwrap_or_default();
-        let wish = Wish { to: store, by: cause.by, reason, force: cause.force, dry_run, steps: Some(steps) };
+        let (abort, aborted) = watch_channel::channel(String::new());
+        let wish = Wish {
+            to: store,
+            by: cause.by,
+            reason,
+            force: cause.force,
+            dry_run,
+            steps: Some(steps),
+            abort: Some(aborted),
+        };
+        if !dry_run {
+            lock(&self.authorities.conducted).entry(group.clone()).or_insert(abort);
+        }
         let tell = async {
             while let Some(step) = told_steps.recv().await {
                 self.events.add(Event::of_proxy("step", &group, told_step(&step)));
             }
         };
         let (report, ()) = tokio::join!(conduct(Arc::clone(&shared), wish), tell);
+        if !dry_run {
+            lock(&self.authorities.conducted).remove(&group);
+        }
         let report = report?;
         flagged.changed = !dry_run;
         flagged.notes = told(&report, dry_run);

@@ -15,9 +15,9 @@ use crate::admin::control::{BoxFuture, Running};
 use crate::admin::events::{Event, Events};
 use crate::admin::live::Sample;
 use crate::admin::protocol::{
-    Cause, ConfigChange, ConfigEntry, ConfigError, DrainRequest, ExplainRequest, Explained, Failure, FailureKind,
-    FlagRequest, Flagged, FlipRecord, GroupStatus, KillRequest, PauseRequest, Reloaded, SessionInfo, StandbyRequest,
-    StandbyStatus, Status,
+    AbortRequest, Cause, ConfigChange, ConfigEntry, ConfigError, DrainRequest, ExplainRequest, Explained, Failure,
+    FailureKind, FlagRequest, Flagged, FlipRecord, GroupStatus, KillRequest, PauseRequest, Reloaded, SessionInfo,
+    StandbyRequest, StandbyStatus, Status,
 };
 use crate::admin::shadow::ShadowRequest;
 use crate::backend::{Fleet, control};
@@ -451,6 +451,14 @@ impl Running for Proxy {
 
     fn pause<'a>(&'a self, request: &'a PauseRequest) -> BoxFuture<'a, Result<GroupStatus, Failure>> {
         Box::pin(Proxy::pause(self, request))
+    }
+
+    fn abort(&self, request: &AbortRequest) -> Result<(), Failure> {
+        if self.authorities.abort(&request.job, &request.cause.by) {
+            return Ok(());
+        }
+        let text = format!("no cutover {} is conducted by this proxy: `switchover status` at the others", request.job);
+        Err(Failure::new(FailureKind::Request, text))
     }
 
     fn kill(&self, request: &KillRequest) -> Result<(), Failure> {

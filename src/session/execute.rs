@@ -1,42 +1,36 @@
-//! An execute that does not go its hot path: routed, its statement prepared where it runs, its types and long data put in; again
-//! where the group's store was sealed, or has failed, before it had an effect.
+//! An execute that does not go its hot path: its statement prepared where it runs ([`super::careful`]), its types and long data put in.
 
 use std::rc::Rc;
 use std::time::Instant;
 
 use super::Session;
+use super::careful::{Ran, Way};
 use super::control_flow::{Failure, Fatal};
-use super::guard::{Attempts, Recorded, Sent, Ticket};
 use super::prepared::{asked_tables, expected, insert_types, remember_types, with_asked};
 use super::query::Plan;
 use super::reprepare::Here;
+use super::sealed::{Held, Sent};
 use crate::sql::Facts;
-use crate::sql::facts::Kind;
 use crate::wire::Command;
 use crate::wire::packet;
 
 impl Session {
-    /// A read of the hot path, whose leg was lost.
+    /// A read of the hot path, whose leg was lost, or whose store says that its table is not there.
     pub(super) async fn execute_again(
         &mut self,
         id: u32,
         plan: &Plan,
-        fatal: Fatal,
+        lost: Option<Fatal>,
         command: Command,
         started: Instant,
     ) -> Result<(), Fatal> {
         let framed = std::mem::take(&mut self.kept);
-        let Some(facts) = plan.single() else { return Err(fatal) };
-        let passes = self.passes.len();
         let again = async {
-            self.survive(facts, (passes, true), fatal.into(), &mut Attempts::default()).await?;
+            self.survive_read(plan, lost).await?;
             self.execute_with_care(framed, id, command, started).await
         };
-        match Box::pin(again).await {
-            Ok(()) => Ok(()),
-            Err(Failure::Session(fatal)) => Err(fatal.during(Some(facts))),
-            Err(Failure::Statement(error)) => self.refuse(&error).await,
-        }
+        let done = Box::pin(again).await;
+        self.ended(done, plan).await
     }
 
     pub(crate) async fn execute_with_care(
@@ -59,82 +53,27 @@ impl Session {
         {
             return Box::pin(self.execute_kept(&payload, id, (facts, text), started)).await;
         }
-        let mut attempts = Attempts::default();
-        loop {
-            let ticket = match &facts {
-                Some(facts) => self.pass_gates(facts).await?,
-                None => None,
+        let Some(facts) = &facts else {
+            let (out, columns) = self.execute_for(id, 0, payload, command).await?;
+            let sent = if columns.is_empty() {
+                self.send_relay(&out, 0, expect).await.map(Sent::Answered)?
+            } else {
+                Box::pin(self.send_with_columns(&out, 0, (expect, &columns), Held::default())).await?
             };
-            if let Some(facts) = &facts
-                && let Some(group) = self.journaled(facts)
-            {
-                let (ticket, write) = (ticket.as_ref(), (facts, group));
-                match Box::pin(self.execute_recorded(&payload, (id, command), write, ticket, &mut attempts)).await? {
-                    (Recorded::Done(at, outcome), true) => self.finish(facts, at, &outcome, started),
-                    (Recorded::Done(at, outcome), false) => self.executed(id, at, &outcome, started),
-                    (Recorded::Again, _) => continue,
-                }
-                return Ok(());
+            if let Sent::Answered(outcome) = sent {
+                self.executed(id, 0, &outcome, started);
             }
-            let before = ticket.as_ref().map_or(self.passes.len(), Ticket::before);
-            let cached = (asked.is_empty() && !elsewhere).then_some(&*plan);
-            let ready = Box::pin(self.ready_to_execute(id, facts.as_ref(), cached, &payload, command)).await;
-            let (at, out, columns) = match (ready, &facts) {
-                (Ok(ready), _) => ready,
-                (Err(failure), Some(facts)) => {
-                    Box::pin(self.survive(facts, (before, false), failure, &mut attempts)).await?;
-                    continue;
-                }
-                (Err(failure), None) => return Err(failure),
-            };
-            let sent = match (&facts, &ticket) {
-                (Some(Facts { kind: Kind::Kill { query, id: Some(victim) }, .. }), _) => {
-                    Box::pin(self.send_kill(&out, at, expect, *victim, *query)).await.map(Sent::Answered)
-                }
-                _ if !columns.is_empty() => {
-                    let outcome = Box::pin(self.send_with_columns(&out, at, expect, &columns)).await?;
-                    Ok(Sent::Answered(outcome))
-                }
-                (Some(facts), Some(_)) => self.send_gated(&out, at, expect, facts).await,
-                (Some(facts), None) => self.send_or_owe(&out, at, expect, facts).await,
-                (None, _) => self.send_relay(&out, at, expect).await.map(Sent::Answered),
-            };
-            let outcome = match (sent, &facts, &ticket) {
-                (Ok(Sent::Answered(outcome)), ..) => outcome,
-                (Ok(Sent::Sealed(_)), Some(facts), Some(ticket)) => {
-                    Box::pin(self.sealed(facts, ticket, at, &mut attempts)).await?;
-                    continue;
-                }
-                (Ok(Sent::Sealed(_)), ..) => continue,
-                (Err(fatal), Some(facts), _) => {
-                    Box::pin(self.survive(facts, (before, true), fatal.into(), &mut attempts)).await?;
-                    continue;
-                }
-                (Err(fatal), None, _) => return Err(fatal.into()),
-            };
-            self.executed(id, at, &outcome, started);
             return Ok(());
-        }
-    }
-
-    /// The leg on which it runs, ready for it, with the bytes and the columns of [`Session::execute_for`].
-    async fn ready_to_execute(
-        &mut self,
-        id: u32,
-        facts: Option<&Facts>,
-        cached: Option<&Plan>,
-        payload: &[u8],
-        command: Command,
-    ) -> Result<(usize, Vec<u8>, Vec<u8>), Failure> {
-        let at = match facts {
-            Some(facts) => self.target(facts, cached).await?,
-            None => 0,
         };
-        if let Some(facts) = facts {
-            self.before(facts, at).await?;
+        let cached = (asked.is_empty() && !elsewhere).then_some(&*plan);
+        let mut way = Way::Execute { id, command, payload: &payload, cached, expect };
+        let Ran { at, outcome, as_text } = self.run_carefully(&mut way, facts).await?;
+        if as_text {
+            self.finish(facts, at, &outcome, started);
+        } else {
+            self.executed(id, at, &outcome, started);
         }
-        let (out, columns) = self.execute_for(id, at, payload.to_vec(), command).await?;
-        Ok((at, out, columns))
+        Ok(())
     }
 
     /// The bytes that execute a statement on a leg, framed, and the columns that the client has of it where that leg leaves them out.

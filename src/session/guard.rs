@@ -1,10 +1,9 @@
-//! Statements of groups with a standby: they wait at the group's gate while its authority changes, and what a sealed store
-//! refused before it had an effect is routed again, unseen by the client.
+//! Statements of groups with a standby: they wait at the group's gate while its authority changes. What a sealed store refused
+//! before it had an effect is routed again, unseen by the client: [`super::sealed`].
 //!
 //! A pass is taken by what writes, and by what binds a transaction to the group's store, and is kept until nothing of it is open.
 //! Reads outside transactions take none and never wait.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::time::{Duration, Instant};
@@ -12,20 +11,16 @@ use tokio::time::{Duration, Instant};
 use super::Session;
 use super::control_flow::{Failure, Fatal};
 use super::core::Live;
-use super::journaled::{is_one_for_all, statement};
 use super::owed::may_commit;
-use super::query::Plan;
-use super::recorded::{Place, Recording, Sending};
-use super::relay::{self, rolls_back};
+use super::recorded::Recording;
+use super::relay;
+use super::sealed::{Held, Missing, Sent, is_missing, is_seal};
 use crate::config::GroupId;
-use crate::routing::gate::{Gate, SEALED};
+use crate::routing::gate::Gate;
 use crate::sql::Facts;
 use crate::sql::facts::{Access, Flags, Kind};
 use crate::wire::reply::{Event, Expect, Outcome, Reply};
 use crate::wire::{ErrPacket, Status, packet};
-
-/// Between two looks at a store that is sealed still.
-const AGAIN: Duration = Duration::from_millis(25);
 
 /// The epoch of a snapshot that one transaction made up for itself: no decision is remembered under it.
 pub(crate) const MIXED: u64 = u64::MAX;
@@ -52,6 +47,11 @@ impl Ticket {
     pub(crate) fn before(&self) -> usize {
         self.before
     }
+
+    /// Whether nothing of its transaction is in the group's store yet.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.fresh
+    }
 }
 
 /// What a statement has to do with the gates of its groups, by its text and the configuration alone.
@@ -71,14 +71,8 @@ pub(crate) enum Care {
 #[derive(Debug, Default)]
 pub(crate) struct Attempts {
     pub(crate) deadline: Option<Instant>,
-}
-
-/// What became of a statement that was sent.
-pub(crate) enum Sent {
-    /// The client has its answer.
-    Answered(Outcome),
-    /// The store is sealed: nothing happened, and the client knows of nothing. The number of the packet that would say so.
-    Sealed(u8),
+    /// Its store has said once that there is no such table, and was not sealed when it was looked at.
+    pub(crate) missed: bool,
 }
 
 /// Whether it may write the table, or lock rows of it.
@@ -89,11 +83,6 @@ fn may_write(access: Access, kind: &Kind) -> bool {
     }
 }
 
-/// Whether an error is that of a sealed store.
-pub(crate) fn is_seal(error: &ErrPacket) -> bool {
-    error.code == 1644 && error.message.starts_with(SEALED.as_bytes())
-}
-
 impl Session {
     /// Whether what runs now becomes part of a transaction that may write.
     fn binds(&self) -> bool {
@@ -101,13 +90,19 @@ impl Session {
             || self.in_transaction()
             || self.state.tables_locked
             || !self.home_status().contains(Status::AUTOCOMMIT);
-        open && !self.transaction.read_only
+        // (one that only reads meets a seal by `rename` too)
+        open && (!self.transaction.read_only || self.live.gates.may_move())
     }
 
     /// The gates that a statement must pass: those of its groups with a standby, where it writes, or binds its transaction.
-    fn gates_of(&self, facts: &Facts) -> Vec<(GroupId, Arc<Gate>)> {
-        let binds = self.binds();
-        self.gates_where(facts, |access| binds || may_write(access, &facts.kind))
+    pub(crate) fn gates_of(&self, facts: &Facts) -> Vec<(GroupId, Arc<Gate>)> {
+        let passes = self.binds() || self.asks_unseen(facts);
+        self.gates_where(facts, |access| passes || may_write(access, &facts.kind))
+    }
+
+    /// Whether a table that is away would be no error to it, but an answer without that table: it waits, as a write does.
+    fn asks_unseen(&self, facts: &Facts) -> bool {
+        (facts.kind == Kind::Show || facts.flags.contains(Flags::SYSTEM_TABLES)) && self.live.gates.may_move()
     }
 
     /// The gates of a statement's groups with a standby, by what it does with their tables.
@@ -136,7 +131,7 @@ impl Session {
         if self.live.gates.is_empty() || facts.tables.is_empty() {
             return false;
         }
-        self.has_to_pass(facts) || self.is_rescued(facts)
+        self.has_to_pass(facts) || self.is_rescued(facts) || self.may_have_moved(facts)
     }
 
     fn has_to_pass(&self, facts: &Facts) -> bool {
@@ -167,9 +162,13 @@ impl Session {
         let free = match care {
             Care::None => true,
             Care::Writes => false,
-            Care::Reads | Care::Rescued => !self.binds() || !self.has_to_pass(facts),
+            Care::Reads | Care::Rescued => !(self.binds() || self.asks_unseen(facts)) || !self.has_to_pass(facts),
         };
-        free.then(|| care == Care::Rescued && !self.binds())
+        free.then(|| match care {
+            Care::None | Care::Writes => false,
+            Care::Reads => self.live.gates.may_move() && !self.binds(),
+            Care::Rescued => !self.binds(),
+        })
     }
 
     /// Takes the passes that a statement needs; waits where a gate is closed.
@@ -252,60 +251,6 @@ impl Session {
         }
     }
 
-    /// Runs a statement where it is routed, again where its store was sealed; the leg, and what came of it.
-    pub(crate) async fn run_routed(
-        &mut self,
-        framed: &[u8],
-        facts: &Facts,
-        plan: Option<&Rc<Plan>>,
-    ) -> Result<(usize, Outcome), Failure> {
-        let mut attempts = Attempts::default();
-        loop {
-            let ticket = self.pass_gates(facts).await?;
-            if let Some(group) = self.journaled(facts) {
-                let payload = packet::payload(framed);
-                let sql = statement(payload.get(1..).unwrap_or_default());
-                if plan.is_none() {
-                    self.must_be_recorded(facts)?;
-                }
-                let (plan, sending) = (plan.map(AsRef::as_ref), Sending::Text(sql, is_one_for_all(sql)));
-                let recording = Recording { facts, plan, group, sql, sending, place: Place::ALONE };
-                match Box::pin(self.record_routed(&recording, ticket.as_ref(), &mut attempts)).await? {
-                    Recorded::Done(at, outcome) => return Ok((at, outcome)),
-                    Recorded::Again => continue,
-                }
-            }
-            let before = ticket.as_ref().map_or(self.passes.len(), |t| t.before);
-            let ready = async {
-                let at = self.target(facts, plan.map(AsRef::as_ref)).await?;
-                self.before(facts, at).await?;
-                Ok::<usize, Failure>(at)
-            };
-            let at = match Box::pin(ready).await {
-                Ok(at) => at,
-                Err(failure) => {
-                    Box::pin(self.survive(facts, (before, false), failure, &mut attempts)).await?;
-                    continue;
-                }
-            };
-            let sent = match &ticket {
-                None => self.send_or_owe(framed, at, Expect::Results, facts).await,
-                Some(_) => self.send_gated(framed, at, Expect::Results, facts).await,
-            };
-            match (sent, &ticket) {
-                (Ok(Sent::Answered(outcome)), _) => return Ok((at, outcome)),
-                (Ok(Sent::Sealed(sequence)), Some(_)) if facts.flags.contains(Flags::LOCAL_INFILE) => {
-                    return Ok((at, self.sealed_file(facts, at, sequence).await?));
-                }
-                (Ok(Sent::Sealed(_)), Some(ticket)) => self.sealed(facts, ticket, at, &mut attempts).await?,
-                (Ok(Sent::Sealed(_)), None) => {}
-                (Err(fatal), _) => {
-                    Box::pin(self.survive(facts, (before, true), fatal.into(), &mut attempts)).await?;
-                }
-            }
-        }
-    }
-
     /// Runs and records a write of a group whose authority has a journal, once: where its store was sealed, or has failed, before it
     /// had an effect, it is to be routed again.
     pub(crate) async fn record_routed(
@@ -320,7 +265,7 @@ impl Session {
             Ok((at, Some(outcome))) => Ok(Recorded::Done(at, outcome)),
             Ok((at, None)) => {
                 let none = Ticket::default();
-                self.sealed(facts, ticket.unwrap_or(&none), at, attempts).await?;
+                self.sealed(facts, Some(ticket.unwrap_or(&none)), at, attempts).await?;
                 Ok(Recorded::Again)
             }
             Err(failure) => {
@@ -330,128 +275,67 @@ impl Session {
         }
     }
 
-    /// As [`Session::send_relay`], but a sealed store's refusal is kept from the client.
-    pub(crate) async fn send_gated(
+    /// As [`Session::send_relay`], but what is `held` is kept from the client; and its answer, until the standby has what it
+    /// committed, where that is owed.
+    pub(crate) async fn send_held(
         &mut self,
         framed: &[u8],
         at: usize,
         expect: Expect,
-        facts: &Facts,
+        (facts, held): (&Facts, Held),
     ) -> Result<Sent, Fatal> {
         if self.owes() && may_commit(facts) {
-            return self.send_owing(framed, at, expect).await;
+            return self.send_owing(framed, at, expect, held).await;
         }
-        self.send_sealable(framed, at, expect).await
+        if held == Held::default() {
+            return self.send_relay(framed, at, expect).await.map(Sent::Answered);
+        }
+        self.send_sealable(framed, at, expect, held).await
     }
 
-    async fn send_sealable(&mut self, framed: &[u8], at: usize, expect: Expect) -> Result<Sent, Fatal> {
-        let several = self.several_take_part();
-        let Session { client, legs, .. } = self;
+    async fn send_sealable(&mut self, framed: &[u8], at: usize, expect: Expect, held: Held) -> Result<Sent, Fatal> {
+        let Session { legs, .. } = self;
         let Some(leg) = legs.get_mut(at) else { return Err(Fatal::Quit) };
         leg.busy = true;
         leg.answered = false;
         leg.backend.stream.write(framed).await.map_err(|e| leg.lost(e))?;
+        self.relay_sealable(at, expect, held).await
+    }
+
+    /// Relays the response to a command that was sent, but for what is `held`.
+    pub(crate) async fn relay_sealable(&mut self, at: usize, expect: Expect, held: Held) -> Result<Sent, Fatal> {
+        {
+            let Session { client, legs, .. } = &mut *self;
+            let Some(leg) = legs.get_mut(at) else { return Err(Fatal::Quit) };
+            relay::fill_watching(client, leg).await?;
+        }
+        self.relay_begun(at, expect, held).await
+    }
+
+    /// The same, where something of it was read already.
+    pub(crate) async fn relay_begun(&mut self, at: usize, expect: Expect, held: Held) -> Result<Sent, Fatal> {
+        let several = self.several_take_part();
+        let Session { client, legs, .. } = self;
+        let Some(leg) = legs.get_mut(at) else { return Err(Fatal::Quit) };
         let mut reply = Reply::new(expect, leg.backend.capabilities);
         reply.hold_errors(true);
-        if relay::run(client, leg, &mut reply).await? != Event::Error {
+        if relay::finish(client, leg, &mut reply).await? != Event::Error {
             return Ok(Sent::Answered(*reply.outcome()));
         }
         let error = leg.backend.stream.read_message(packet::MAX_PAYLOAD).await;
         let (sequence, payload) = error.map_err(|e| leg.lost(e))?;
         leg.busy = false;
-        if ErrPacket::read(&payload).is_ok_and(|e| is_seal(&e)) {
+        let error = ErrPacket::read(&payload).ok();
+        if held.seals && error.as_ref().is_some_and(is_seal) {
             return Ok(Sent::Sealed(sequence));
         }
-        if several && (reply.outcome().error.is_some_and(rolls_back) || !self.still_in_transaction(at).await?) {
-            self.roll_back_all_but(at).await?;
+        let outcome = *reply.outcome();
+        if held.missing && !leg.answered && error.as_ref().is_some_and(is_missing) {
+            return Ok(Sent::Missing(Missing { sequence, payload, outcome }));
         }
+        self.after_part(at, several, &outcome).await?;
         self.client.write_message(sequence, &payload).await.map_err(Fatal::client)?;
-        Ok(Sent::Answered(*reply.outcome()))
-    }
-
-    /// After a sealed store's refusal: waits for the group's new authority, where the statement can go there as if nothing had
-    /// been; else the transaction ends, with an error that a retry mends.
-    pub(crate) async fn sealed(
-        &mut self,
-        facts: &Facts,
-        ticket: &Ticket,
-        at: usize,
-        attempts: &mut Attempts,
-    ) -> Result<(), Failure> {
-        let (store, group, gates) = self.met_seal(facts, at);
-        if !ticket.fresh || facts.flags.contains(Flags::LOCAL_INFILE) || !self.lets_go(at).await? {
-            return Err(self.lost_to_seal(&group, &store).await?.into());
-        }
-        // whoever waits is not in the way of who drains
-        self.passes.truncate(ticket.before);
-        let limit = self.hold_max(&group);
-        let deadline = *attempts.deadline.get_or_insert_with(|| Instant::now() + limit);
-        let serves = |live: &Live| {
-            let group = live.config().group_by_name(&group);
-            group.is_some_and(|g| live.config().store_name(g.connection) == store)
-        };
-        loop {
-            if Instant::now() >= deadline {
-                let text = format!(
-                    "switchover: store {store} is sealed for group {group}, and no other store serves it yet; nothing was done: try again"
-                );
-                return Err(ErrPacket::new(1205, b"HY000", text).into());
-            }
-            if !serves(self.newest.load()) {
-                return Ok(());
-            }
-            if let Some(gate) = gates.first() {
-                let held = gate.is_held();
-                gate.change(AGAIN).await;
-                // the store that refused may be the one that serves: its seal is about to be taken off
-                if !held && !gate.is_held() && serves(self.newest.load()) {
-                    return Ok(());
-                }
-            }
-        }
-    }
-
-    /// The store that has refused, the group, and its gates, which know of it now.
-    fn met_seal(&self, facts: &Facts, at: usize) -> (String, String, Vec<Arc<Gate>>) {
-        let store = self.legs.get(at).map(|l| l.name.clone()).unwrap_or_default();
-        let gates: Vec<Arc<Gate>> = self.gates_of(facts).into_iter().map(|(_, gate)| gate).collect();
-        gates.iter().for_each(|gate| gate.met_seal());
-        let group = gates.first().map(|g| g.group().to_owned()).unwrap_or_default();
-        (store, group, gates)
-    }
-
-    /// A sealed store has refused a client's file, which is not sent twice: the client hears of it behind its last packet, where
-    /// the store would have said it.
-    async fn sealed_file(&mut self, facts: &Facts, at: usize, sequence: u8) -> Result<Outcome, Fatal> {
-        let (store, group, _) = self.met_seal(facts, at);
-        let error = self.lost_to_seal(&group, &store).await?;
-        let mut out = Vec::new();
-        error.put(&mut out, sequence);
-        self.client.write(&out).await.map_err(Fatal::client)?;
-        Ok(Outcome { error: Some(error.code), ..Outcome::default() })
-    }
-
-    /// A refused statement leaves the table's metadata lock to its transaction, in the way of the seal that is not complete yet: the
-    /// leg begins its transaction again, where that has done nothing there; whether it could.
-    async fn lets_go(&mut self, at: usize) -> Result<bool, Failure> {
-        let Some(leg) = self.legs.get(at).filter(|l| l.in_transaction()) else { return Ok(true) };
-        if leg.touched || leg.wrote || self.transaction.has_savepoints() {
-            return Ok(false);
-        }
-        // (the chained one has the characteristics of the one before it)
-        let again = if at == 0 && self.transaction.explicit { "ROLLBACK AND CHAIN" } else { "ROLLBACK" };
-        Ok(self.tell(at, again).await?.is_ok())
-    }
-
-    /// The transaction has used the store that is sealed now: it ends everywhere, as a deadlock's victim does.
-    pub(crate) async fn lost_to_seal(&mut self, group: &str, store: &str) -> Result<ErrPacket, Fatal> {
-        self.roll_back_all_but(usize::MAX).await?;
-        self.transaction_over();
-        self.publish_transaction();
-        let text = format!(
-            "switchover: group {group} has left store {store} while this transaction was open, and it was rolled back: try again"
-        );
-        Ok(ErrPacket::new(1213, b"40001", text))
+        Ok(Sent::Answered(outcome))
     }
 }
 

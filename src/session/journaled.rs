@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::Session;
 use super::control_flow::{Failure, Fatal};
-use super::guard::is_seal;
 use super::recorded::ATTEMPTS;
+use super::sealed::is_seal;
 use crate::backend::connection::QueryError;
 use crate::backend::control;
 use crate::changes::journal::table::{Table, TableError};

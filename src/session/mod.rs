@@ -8,6 +8,7 @@
 //! first, its *home*, was opened at login, and keeps the state (variables, database) that other legs are brought in step with.
 
 mod answers;
+mod careful;
 mod command;
 mod control_flow;
 mod core;
@@ -43,9 +44,11 @@ mod relayed_login;
 mod reprepare;
 mod rescue;
 mod saved;
+mod sealed;
 mod shadowed;
 mod state;
 mod sync;
+mod text_prepared;
 mod tracking;
 mod transaction;
 mod variables;

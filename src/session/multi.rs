@@ -9,13 +9,15 @@ use std::time::Instant;
 
 use super::Session;
 use super::answers::commanded;
+use super::careful::{Ran, Way};
 use super::control_flow::{Failure, Fatal};
-use super::guard::{Attempts, Recorded, Sent, Ticket};
+use super::guard::{Attempts, Recorded};
 use super::journaled::{is_one_for_all, statement};
 use super::owed::may_commit;
 use super::query::{Plan, inner_facts};
 use super::recorded::{Place, Recording, Sending};
 use super::relay::{Part, relay_part};
+use super::sealed::{Held, Sent};
 use crate::config::StoreId;
 use crate::sql::Facts;
 use crate::sql::facts::{Kind, Span};
@@ -138,7 +140,8 @@ impl Session {
             return Ok(outcome.error.is_none());
         }
         let prepared_at = prepare.as_ref().map(|(_, prepare)| prepare.at);
-        let (at, outcome) = self.run_part(&framed, &facts, prepared_at, (sequence, more)).await?;
+        let mut way = Way::Part { framed: &framed, prepared_at, sequence, more };
+        let Ran { at, outcome, .. } = self.run_carefully(&mut way, &facts).await?;
         if let Some((name, prepare)) = prepare {
             self.after_text_prepare(&name, prepare, &outcome);
         }
@@ -178,54 +181,12 @@ impl Session {
         }
     }
 
-    /// Runs one of several where it is routed, or at the leg given; again where its store was sealed, or has failed, before it had
-    /// an effect.
-    async fn run_part(
-        &mut self,
-        framed: &[u8],
-        facts: &Facts,
-        prepared_at: Option<usize>,
-        (sequence, more): (&mut u8, bool),
-    ) -> Result<(usize, Outcome), Failure> {
-        let mut attempts = Attempts::default();
-        loop {
-            let ticket = match prepared_at {
-                Some(_) => None,
-                None => self.pass_gates(facts).await?,
-            };
-            let before = ticket.as_ref().map_or(self.passes.len(), Ticket::before);
-            let ready = async {
-                let at = match prepared_at {
-                    Some(at) => return Ok(at),
-                    None => self.target(facts, None).await?,
-                };
-                self.before(facts, at).await?;
-                Ok::<usize, Failure>(at)
-            };
-            let at = match Box::pin(ready).await {
-                Ok(at) => at,
-                Err(failure) => {
-                    Box::pin(self.survive(facts, (before, false), failure, &mut attempts)).await?;
-                    continue;
-                }
-            };
-            match (self.send_part(framed, at, facts, ticket.is_some(), (&mut *sequence, more)).await, &ticket) {
-                (Ok(Sent::Answered(outcome)), _) => return Ok((at, outcome)),
-                (Ok(Sent::Sealed(_)), Some(ticket)) => self.sealed(facts, ticket, at, &mut attempts).await?,
-                (Ok(Sent::Sealed(_)), None) => {}
-                (Err(fatal), _) => {
-                    Box::pin(self.survive(facts, (before, true), fatal.into(), &mut attempts)).await?;
-                }
-            }
-        }
-    }
-
-    async fn send_part(
+    /// Sends one of several, its answer a part of theirs.
+    pub(super) async fn send_part(
         &mut self,
         framed: &[u8],
         at: usize,
-        facts: &Facts,
-        gated: bool,
+        (facts, held): (&Facts, Held),
         (sequence, more): (&mut u8, bool),
     ) -> Result<Sent, Fatal> {
         let (several, owes) = (self.several_take_part(), self.owes() && may_commit(facts));
@@ -234,13 +195,13 @@ impl Session {
         leg.busy = true;
         leg.answered = false;
         leg.backend.stream.write(framed).await.map_err(|e| leg.lost(e))?;
-        let part = Part { expect: Expect::Results, more, columns: &[], gated };
-        let mut held = Vec::new();
-        let sent = relay_part(client, leg, sequence, &part, owes.then_some(&mut held)).await?;
+        let part = Part { expect: Expect::Results, more, columns: &[], held };
+        let mut kept = Vec::new();
+        let sent = relay_part(client, leg, sequence, &part, owes.then_some(&mut kept)).await?;
         if let Sent::Answered(outcome) = &sent {
             self.after_part(at, several, outcome).await?;
             if owes {
-                self.pay_and_answer(outcome, &held).await?;
+                self.pay_and_answer(outcome, &kept).await?;
             }
         }
         Ok(sent)

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use super::Session;
 use super::control_flow::{Failure, Fatal};
-use super::guard::Sent;
 use super::relay::{Part, relay_part};
+use super::sealed::{Held, Sent};
 use crate::config::model::Fallback;
 use crate::routing::Gate;
 use crate::routing::gate::Standby;
@@ -43,36 +43,28 @@ impl Session {
         Err(ErrPacket::new(1290, b"HY000", text).into())
     }
 
-    /// Sends a statement that names no table of a group, as COMMIT; its answer waits for the standby where something is owed.
-    pub(crate) async fn send_or_owe(
+    /// Sends a statement, and gives the client its answer when the standby has what it has committed.
+    pub(crate) async fn send_owing(
         &mut self,
         framed: &[u8],
         at: usize,
         expect: Expect,
-        facts: &Facts,
+        held: Held,
     ) -> Result<Sent, Fatal> {
-        if self.owes() && may_commit(facts) {
-            return self.send_owing(framed, at, expect).await;
-        }
-        self.send_relay(framed, at, expect).await.map(Sent::Answered)
-    }
-
-    /// Sends a statement, and gives the client its answer when the standby has what it has committed.
-    pub(crate) async fn send_owing(&mut self, framed: &[u8], at: usize, expect: Expect) -> Result<Sent, Fatal> {
         let several = self.several_take_part();
-        let mut held = Vec::new();
+        let mut kept = Vec::new();
         let sent = {
             let Session { client, legs, .. } = self;
             let Some(leg) = legs.get_mut(at) else { return Err(Fatal::Quit) };
             leg.busy = true;
             leg.answered = false;
             leg.backend.stream.write(framed).await.map_err(|e| leg.lost(e))?;
-            let part = Part { expect, more: false, columns: &[], gated: true };
-            relay_part(client, leg, &mut 1, &part, Some(&mut held)).await?
+            let part = Part { expect, more: false, columns: &[], held };
+            relay_part(client, leg, &mut 1, &part, Some(&mut kept)).await?
         };
         let Sent::Answered(outcome) = sent else { return Ok(sent) };
         self.after_part(at, several, &outcome).await?;
-        self.pay_and_answer(&outcome, &held).await?;
+        self.pay_and_answer(&outcome, &kept).await?;
         Ok(Sent::Answered(outcome))
     }
 

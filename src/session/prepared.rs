@@ -12,7 +12,8 @@ use super::Session;
 use super::control_flow::{Failure, Fatal};
 use super::guard::Attempts;
 use super::query::{Frame, Plan};
-use super::relay::{self, relay};
+use super::relay::relay;
+use super::sealed::{Held, Sent};
 use super::state::Under;
 use crate::sql::Facts;
 use crate::sql::classify::{AskedParameter, asked_parameters};
@@ -20,7 +21,7 @@ use crate::sql::facts::{Access, Flags, TableRef};
 use crate::wire::codec::Reader;
 use crate::wire::command::{COM_STMT_CLOSE, Command, LAST_PREPARED, execute_text, execute_types};
 use crate::wire::packet::{self, HEADER};
-use crate::wire::reply::{Expect, Outcome, Prepared, Reply};
+use crate::wire::reply::{Expect, Outcome, Prepared};
 use crate::wire::{Capabilities, ErrPacket, Status};
 
 /// A statement.
@@ -159,18 +160,8 @@ impl Session {
         let sql: Rc<[u8]> = payload.get(1..).unwrap_or_default().into();
         let plan = self.plan(&sql, &self.state.dialect);
         let id = self.statements.next_id();
-        let mut attempts = Attempts::default();
-        // it changes nothing: where its store fails it may be prepared on the next
-        let (at, outcome, generation) = loop {
-            match (Box::pin(self.prepare_there(framed, &plan, id)).await, plan.single()) {
-                (Ok(prepared), _) => break prepared,
-                (Err(failure), Some(facts)) => {
-                    let passes = self.passes.len();
-                    Box::pin(self.survive(facts, (passes, false), failure, &mut attempts)).await?;
-                }
-                (Err(failure), None) => return Err(failure),
-            }
-        };
+        let (at, outcome) = self.prepare_carefully(framed, &plan, id).await?;
+        let generation = self.legs.get(at).map_or(0, |l| l.generation);
         if let Some(Prepared { id: there, parameters, .. }) = outcome.prepared {
             self.statements.last_prepared = Some(id);
             let asks = plan.single().is_some_and(|f| f.flags.contains(Flags::SYSTEM_TABLES));
@@ -197,15 +188,42 @@ impl Session {
         Ok(())
     }
 
+    /// It changes nothing: where its store fails, or is sealed, it may be prepared on the next.
+    async fn prepare_carefully(&mut self, framed: &[u8], plan: &Plan, id: u32) -> Result<(usize, Outcome), Failure> {
+        let mut attempts = Attempts::default();
+        loop {
+            match (Box::pin(self.prepare_there(framed, plan, id)).await, plan.single()) {
+                (Ok((at, Sent::Missing(missing))), facts) => {
+                    let again = match facts {
+                        Some(facts) => Box::pin(self.missed(facts, None, at, &mut attempts)).await?,
+                        None => false,
+                    };
+                    if !again {
+                        return Ok((at, self.tell_missing(at, &missing).await?));
+                    }
+                }
+                (Ok((at, Sent::Answered(outcome))), _) => return Ok((at, outcome)),
+                (Ok((_, Sent::Sealed(_))), _) => {}
+                (Err(failure), Some(facts)) => {
+                    let passes = self.passes.len();
+                    Box::pin(self.survive(facts, (passes, false), failure, &mut attempts)).await?;
+                }
+                (Err(failure), None) => return Err(failure),
+            }
+        }
+    }
+
     /// Prepares a text where it is routed; the answer has gone on with the session's own `id` in it.
-    async fn prepare_there(&mut self, framed: &[u8], plan: &Plan, id: u32) -> Result<(usize, Outcome, u64), Failure> {
+    async fn prepare_there(&mut self, framed: &[u8], plan: &Plan, id: u32) -> Result<(usize, Sent), Failure> {
         let at = match plan.single() {
             Some(facts) => self.target(facts, Some(plan)).await?,
             None => 0,
         };
         self.bring_in_step(at, plan.single()).await?;
+        let held = Held { seals: false, missing: plan.single().is_some_and(|f| self.may_have_moved(f)) };
+        let mut there = 0;
         {
-            let Session { client, legs, .. } = self;
+            let Session { legs, .. } = self;
             let Some(leg) = legs.get_mut(at) else { return Err(Fatal::Quit.into()) };
             leg.busy = true;
             leg.answered = false;
@@ -217,7 +235,6 @@ impl Session {
                 }
                 leg.backend.fill().await.map_err(|e| leg.lost(e))?;
             }
-            let mut there = 0;
             let head = leg.backend.stream.buffered_mut();
             if head.get(HEADER) == Some(&0)
                 && let Some(slot) = head.get_mut(HEADER + 1..HEADER + 5)
@@ -225,14 +242,12 @@ impl Session {
                 there = Reader::new(slot).u32().unwrap_or(0);
                 slot.copy_from_slice(&id.to_le_bytes());
             }
-            let mut reply = Reply::new(Expect::Prepare, leg.backend.capabilities);
-            relay::finish(client, leg, &mut reply).await?;
-            let mut outcome = *reply.outcome();
-            if let Some(p) = &mut outcome.prepared {
-                p.id = there;
-            }
-            Ok((at, outcome, leg.generation))
         }
+        let mut sent = self.relay_begun(at, Expect::Prepare, held).await?;
+        if let Sent::Answered(Outcome { prepared: Some(prepared), .. }) = &mut sent {
+            prepared.id = there;
+        }
+        Ok((at, sent))
     }
 
     /// COM_STMT_EXECUTE and COM_STMT_BULK_EXECUTE.
@@ -316,10 +331,18 @@ impl Session {
         }
         let expect = expected(payload, command);
         let facts = plan.single();
-        let outcome = match self.forward(frame, at, expect).await {
-            Ok(outcome) => outcome,
+        let sent = if keeps {
+            Box::pin(self.forward_kept(frame, at, expect)).await
+        } else {
+            self.forward(frame, at, expect).await.map(Sent::Answered)
+        };
+        let outcome = match sent {
+            Ok(Sent::Answered(outcome)) => outcome,
+            Ok(Sent::Sealed(_) | Sent::Missing(_)) => {
+                return Box::pin(self.execute_again(id, &plan, None, command, started)).await;
+            }
             Err(fatal) if !keeps => return Err(fatal.during(facts)),
-            Err(fatal) => return Box::pin(self.execute_again(id, &plan, fatal, command, started)).await,
+            Err(fatal) => return Box::pin(self.execute_again(id, &plan, Some(fatal), command, started)).await,
         };
         if self.lease.is_some() {
             self.note_cursor(id, outcome.status.filter(|_| outcome.result_set && outcome.rows == 0));

@@ -5,18 +5,20 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::Session;
+use super::careful::Way;
 use super::control_flow::{Failure, Fatal};
 use super::effects::{is_plain, may_assign_unseen, writes};
 use super::guard::Care;
 use super::leg::Leg;
 use super::recorded::Place;
 use super::relay::{self, relay, rolls_back};
+use super::sealed::{Held, Sent};
 use crate::config::StoreId;
 use crate::routing::decide::{SessionView, decide};
 use crate::routing::{Decision, Refusal};
 use crate::sql::Facts;
 use crate::sql::classify::{Analysis, analyze};
-use crate::sql::dialect::{Dialect, Engine};
+use crate::sql::dialect::Dialect;
 use crate::sql::facts::{DynamicSource, Flags, Kind};
 use crate::sql::fingerprint::fingerprint;
 use crate::wire::ErrPacket;
@@ -50,13 +52,6 @@ impl Plan {
             _ => None,
         }
     }
-}
-
-/// A PREPARE by text under way: its leg, what it prepares and its text, where they are known.
-pub(crate) struct TextPrepare {
-    pub(crate) at: usize,
-    inner: Option<Rc<Plan>>,
-    text: Option<Vec<u8>>,
 }
 
 /// The facts of a statement whose text is dynamic: its inner statement's; the outer may bring variables of its own (USING @a).
@@ -243,17 +238,22 @@ impl Session {
             if keeps {
                 self.keep(frame, at);
             }
-            match self.forward(frame, at, Expect::Results).await {
-                Ok(outcome) => {
+            let sent = if keeps {
+                Box::pin(self.forward_kept(frame, at, Expect::Results)).await
+            } else {
+                self.forward(frame, at, Expect::Results).await.map(Sent::Answered)
+            };
+            let lost = match sent {
+                Ok(Sent::Answered(outcome)) => {
                     self.finish(facts, at, &outcome, started);
                     return Ok(());
                 }
+                Ok(Sent::Sealed(_) | Sent::Missing(_)) => None,
                 Err(fatal) if !keeps => return Err(fatal.during(Some(facts))),
-                Err(fatal) => {
-                    let again = Box::pin(self.query_again(&plan, fatal, started)).await;
-                    return self.ended(again, &plan).await;
-                }
-            }
+                Err(fatal) => Some(fatal),
+            };
+            let again = Box::pin(self.query_again(&plan, lost, started)).await;
+            return self.ended(again, &plan).await;
         }
         let done = Box::pin(self.query_with_care(frame, Rc::clone(&plan), started)).await;
         self.ended(done, &plan).await
@@ -315,14 +315,17 @@ impl Session {
                 self.before(facts, at).await?;
                 (at, self.send_kill(framed, at, Expect::Results, *id, *query).await?)
             }
-            _ => self.run_routed(framed, facts, Some(plan)).await?,
+            _ => {
+                let ran = self.run_carefully(&mut Way::Text { framed, plan: Some(plan) }, facts).await?;
+                (ran.at, ran.outcome)
+            }
         };
         self.finish(facts, at, &outcome, started);
         Ok(())
     }
 
     /// A statement whose text is dynamic: it runs where its inner statement would.
-    async fn run_as(
+    pub(super) async fn run_as(
         &mut self,
         framed: &[u8],
         outer: &Facts,
@@ -333,7 +336,10 @@ impl Session {
         let recorded = self.run_dynamic_recorded(framed, outer, &facts, Place::ALONE).await?;
         let (at, outcome) = match recorded {
             Some(ran) => ran,
-            None => self.run_routed(framed, &facts, None).await?,
+            None => {
+                let ran = self.run_carefully(&mut Way::Text { framed, plan: None }, &facts).await?;
+                (ran.at, ran.outcome)
+            }
         };
         self.finish(&facts, at, &outcome, started);
         Ok(())
@@ -346,159 +352,6 @@ impl Session {
             Some(known) if known.under.is_elsewhere(&self.state) => known.under.placed(facts),
             _ => facts,
         }
-    }
-
-    /// The plan of dynamic SQL; `None` where its text cannot be known and no group lives off the default store.
-    pub(crate) async fn dynamic(&mut self, facts: &Facts, source: &DynamicSource) -> Result<Option<Rc<Plan>>, Failure> {
-        Ok(self.dynamic_text(facts, source).await?.map(|t| self.plan(&t, &self.state.dialect)))
-    }
-
-    pub(crate) async fn dynamic_text(
-        &mut self,
-        facts: &Facts,
-        source: &DynamicSource,
-    ) -> Result<Option<Vec<u8>>, Failure> {
-        Ok(match source {
-            DynamicSource::Literal(text) => Some(text.to_vec()),
-            DynamicSource::Variable(name) => {
-                if self.live.snapshot.all_default() && self.legs.len() == 1 && !self.has_journals() {
-                    None
-                } else {
-                    self.user_variable_text(name).await?
-                }
-            }
-            DynamicSource::Expression { .. } if self.live.snapshot.all_default() && !self.has_journals() => None,
-            DynamicSource::Expression { text, again: true } => {
-                self.bring_variables(facts, 0).await?;
-                self.evaluate(text).await?
-            }
-            DynamicSource::Expression { text, again: false } if self.is_no_source(text).await? => None,
-            DynamicSource::Expression { again: false, .. } => {
-                return Err(ErrPacket::new(
-                    1235,
-                    b"42000",
-                    "switchover: the text of this dynamic statement is an expression that must not be evaluated twice, and tables \
-                     of a group live off the default store; assign it to a user variable first, or say where it runs with \
-                     /* switchover:store=NAME */",
-                )
-                .into());
-            }
-        })
-    }
-
-    async fn text_prepare(
-        &mut self,
-        framed: &[u8],
-        facts: &Facts,
-        name: &str,
-        source: &DynamicSource,
-        started: Instant,
-    ) -> Result<(), Failure> {
-        let prepared = self.before_text_prepare(facts, source).await?;
-        let at = prepared.at;
-        let outcome = self.send_relay(framed, at, Expect::Results).await?;
-        self.after_text_prepare(name, prepared, &outcome);
-        self.finish(facts, at, &outcome, started);
-        Ok(())
-    }
-
-    /// Where a PREPARE by text runs; that leg is ready for it.
-    pub(crate) async fn before_text_prepare(
-        &mut self,
-        facts: &Facts,
-        source: &DynamicSource,
-    ) -> Result<TextPrepare, Failure> {
-        let text = self.dynamic_text(facts, source).await?;
-        let inner = text.as_ref().map(|t| self.plan(t, &self.state.dialect));
-        // an expression's text comes in utf8mb4, whatever the session's character set is
-        let text = match source {
-            DynamicSource::Expression { .. } => text.filter(|t| t.is_ascii()),
-            DynamicSource::Literal(_) | DynamicSource::Variable(_) => text,
-        };
-        let at = match inner.as_ref().and_then(|p| p.single()) {
-            Some(f) => self.target(f, None).await?,
-            None => 0,
-        };
-        if at != 0 {
-            self.bring_in_step(at, None).await?;
-        }
-        self.bring_variables(facts, at).await?;
-        Ok(TextPrepare { at, inner, text })
-    }
-
-    /// Remembers what a PREPARE by text prepared.
-    pub(crate) fn after_text_prepare(&mut self, name: &str, prepared: TextPrepare, outcome: &Outcome) {
-        if outcome.error.is_some() {
-            return;
-        }
-        self.state.text_statements.remove(name);
-        self.state.opaque_statements.remove(name);
-        if prepared.inner.is_none() || prepared.text.is_none() {
-            self.state.opaque_statements.insert(name.into());
-        }
-        let under = self.state.under();
-        if let (Some(plan), Some(sql), Some(leg)) = (prepared.inner, prepared.text, self.legs.get(prepared.at)) {
-            let statement = super::state::TextStatement { sql: sql.into(), plan, legs: vec![leg.generation], under };
-            self.state.text_statements.insert(name.into(), statement);
-        }
-    }
-
-    async fn text_execute(
-        &mut self,
-        framed: &[u8],
-        facts: &Facts,
-        name: &str,
-        started: Instant,
-    ) -> Result<(), Failure> {
-        let inner = self.before_text_execute(name).await?;
-        self.run_as(framed, facts, inner, started).await
-    }
-
-    /// The plan that an EXECUTE by text runs, prepared on the store where it runs now.
-    pub(crate) async fn before_text_execute(&mut self, name: &str) -> Result<Option<Rc<Plan>>, Failure> {
-        if self.state.opaque_statements.contains(name) && !self.live.snapshot.all_default() {
-            let text = format!(
-                "switchover: the statement {name} was prepared from text that the proxy did not see, and tables of a group live off \
-                 the default store now; prepare it again"
-            );
-            return Err(ErrPacket::new(1235, b"42000", text).into());
-        }
-        let Some(statement) = self.state.text_statements.get(name) else { return Ok(None) };
-        let (plan, sql) = (Rc::clone(&statement.plan), Rc::clone(&statement.sql));
-        if let Some(inner) = plan.single() {
-            let at = self.target(inner, None).await?;
-            let generation = self.legs.get(at).map_or(0, |l| l.generation);
-            let known = self.state.text_statements.get(name).is_some_and(|s| s.legs.contains(&generation));
-            if !known {
-                self.bring_in_step(at, None).await?;
-                let mut text = format!("PREPARE {} FROM ", super::transaction::quoted(name)).into_bytes();
-                text.extend(self.text_literal(at, &sql));
-                self.tell_bytes(at, &text).await??;
-                if let Some(s) = self.state.text_statements.get_mut(name) {
-                    s.legs.push(generation);
-                }
-            }
-        }
-        Ok(Some(plan))
-    }
-
-    /// A statement's text as a literal for PREPARE.
-    fn text_literal(&self, at: usize, sql: &[u8]) -> Vec<u8> {
-        let engine = self.legs.get(at).and_then(|l| l.backend.handle.probed()).map(|p| p.engine);
-        if matches!(engine, Some(Engine::MariaDb { .. })) {
-            let hex: String = sql.iter().map(|b| format!("{b:02x}")).collect();
-            return format!("X'{hex}'").into_bytes();
-        }
-        // MySQL takes a quoted string only
-        let mut out = vec![b'\''];
-        for byte in sql {
-            if *byte == b'\'' || *byte == b'\\' && !self.state.dialect.no_backslash_escapes {
-                out.push(*byte);
-            }
-            out.push(*byte);
-        }
-        out.push(b'\'');
-        out
     }
 
     /// sql_mode was set to an expression: what it came to decides how quotes and backslashes are read.
@@ -515,6 +368,22 @@ impl Session {
 
     /// Sends the client's own bytes to a leg and relays the response: nothing is copied.
     pub(crate) async fn forward(&mut self, frame: Frame, at: usize, expect: Expect) -> Result<Outcome, Fatal> {
+        self.pass_on(frame, at).await?;
+        let Session { client, legs, .. } = self;
+        let Some(leg) = legs.get_mut(at) else { return Err(Fatal::Quit) };
+        relay(client, leg, expect).await
+    }
+
+    /// The same, for a read whose bytes are kept: what may be the word of a store that is sealed by `rename` is kept from the client.
+    pub(crate) async fn forward_kept(&mut self, frame: Frame, at: usize, expect: Expect) -> Result<Sent, Fatal> {
+        if !self.live.gates.may_move() {
+            return self.forward(frame, at, expect).await.map(Sent::Answered);
+        }
+        self.pass_on(frame, at).await?;
+        self.relay_sealable(at, expect, Held { seals: false, missing: true }).await
+    }
+
+    async fn pass_on(&mut self, frame: Frame, at: usize) -> Result<(), Fatal> {
         let Session { client, legs, gathered, .. } = self;
         let Some(leg) = legs.get_mut(at) else { return Err(Fatal::Quit) };
         leg.busy = true;
@@ -530,7 +399,7 @@ impl Session {
                 leg.backend.stream.write(&bytes).await.map_err(|e| leg.lost(e))?;
             }
         }
-        relay(client, leg, expect).await
+        Ok(())
     }
 
     /// Sends framed bytes to a leg and relays the response; a store that loses its transaction takes the others with it.

@@ -17,11 +17,11 @@
 use super::Session;
 use super::answers::{Answer, Answers, Write};
 use super::control_flow::{Failure, Fatal};
-use super::guard::is_seal;
 use super::journaled::{Recorder, refused};
 use super::query::Plan;
 use super::recorded_alone::AloneJob;
 use super::relay::rolls_back;
+use super::sealed::{is_missing, is_seal};
 use crate::changes::journal::Ids;
 use crate::changes::journal::record::{self, After, Before, Did, How};
 use crate::changes::journal::table::Table;
@@ -82,6 +82,7 @@ enum Planned {
 /// One write on its way.
 struct Job<'a> {
     at: usize,
+    facts: &'a Facts,
     group: &'a str,
     recorder: &'a Recorder,
     table: &'a Table,
@@ -164,7 +165,7 @@ impl Session {
                 return Ok((at, Some(outcome)));
             }
         };
-        let job = Job { at, group, recorder, table, plan: &plan, write, place, auto };
+        let job = Job { at, facts, group, recorder, table, plan: &plan, write, place, auto };
         let mut why = String::new();
         for _ in 0..ATTEMPTS {
             match self.attempt(&job).await? {
@@ -344,7 +345,9 @@ impl Session {
         let error = ErrPacket::read(&payload).map_err(|e| Fatal::Client(std::io::Error::other(e.to_string())))?;
         let behind = answers.list.len() > places.write;
         let gone = rolls_back(error.code);
-        if is_seal(&error) {
+        let away =
+            is_missing(&error) && self.held(job.facts, false).missing && self.has_moved(job.facts, job.at).await?;
+        if away || is_seal(&error) {
             if job.auto {
                 self.tell(job.at, "ROLLBACK").await??;
             }

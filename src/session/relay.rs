@@ -8,8 +8,8 @@ use std::io;
 use std::task::Poll;
 
 use super::control_flow::Fatal;
-use super::guard::{Sent, is_seal};
 use super::leg::Leg;
+use super::sealed::{Held, Missing, Sent, is_missing, is_seal};
 use crate::net::PacketStream;
 use crate::net::buffer::{Buffers, SIZE};
 use crate::wire::packet::{self, HEADER, Header};
@@ -233,8 +233,8 @@ pub(crate) struct Part<'a> {
     pub(crate) more: bool,
     /// Column definitions, framed, for a result that leaves its own out.
     pub(crate) columns: &'a [u8],
-    /// A sealed store's refusal is kept from the client.
-    pub(crate) gated: bool,
+    /// Which errors are kept from the client.
+    pub(crate) held: Held,
 }
 
 /// Relays one response as a part of a longer one, or with columns put in: renumbered from `sequence`; into `held` rather than to
@@ -273,10 +273,18 @@ pub(crate) async fn relay_part(
             client.write(&whole).await.map_err(Fatal::client)?;
             continue;
         }
-        if part.gated && role == Role::Error && ErrPacket::read(&prefix).is_ok_and(|e| is_seal(&e)) {
-            leg.backend.stream.read_message(packet::MAX_PAYLOAD).await.map_err(|e| leg.lost(e))?;
-            leg.learn(reply.outcome());
-            return Ok(Sent::Sealed(*sequence));
+        if role == Role::Error
+            && let Ok(error) = ErrPacket::read(&prefix)
+        {
+            let seal = part.held.seals && is_seal(&error);
+            let begun = leg.answered || held.as_ref().is_some_and(|held| !held.is_empty());
+            if seal || (part.held.missing && !begun && is_missing(&error)) {
+                let message = leg.backend.stream.read_message(packet::MAX_PAYLOAD).await;
+                let (_, payload) = message.map_err(|e| leg.lost(e))?;
+                leg.learn(reply.outcome());
+                let missing = Missing { sequence: *sequence, payload, outcome: *reply.outcome() };
+                return Ok(if seal { Sent::Sealed(*sequence) } else { Sent::Missing(missing) });
+            }
         }
         // (the client is asked for its file at once, whatever of the answer is kept from it)
         let mut held = held.as_deref_mut().filter(|_| role != Role::LocalInfile);

@@ -8,15 +8,15 @@
 use std::rc::Rc;
 
 use super::Session;
-use super::control_flow::Failure;
-use super::guard::Sent;
+use super::control_flow::{Failure, Fatal};
 use super::relay::{Part, relay_part};
+use super::sealed::{Held, Sent};
 use crate::backend::Backend;
 use crate::backend::connection::QueryError;
 use crate::wire::codec::Malformed;
 use crate::wire::command::{COM_STMT_CLOSE, COM_STMT_PREPARE};
 use crate::wire::packet;
-use crate::wire::reply::{Expect, Outcome, Prepared, Reply, Role};
+use crate::wire::reply::{Expect, Prepared, Reply, Role};
 use crate::wire::{Capabilities, ErrPacket};
 
 /// Bytes of column definitions; a result has 4,096 of them at most.
@@ -78,20 +78,21 @@ impl Session {
         &mut self,
         framed: &[u8],
         at: usize,
-        expect: Expect,
-        columns: &[u8],
-    ) -> Result<Outcome, Failure> {
+        (expect, columns): (Expect, &[u8]),
+        held: Held,
+    ) -> Result<Sent, Failure> {
         let several = self.several_take_part();
         let Session { client, legs, .. } = self;
-        let Some(leg) = legs.get_mut(at) else { return Ok(Outcome::default()) };
+        let Some(leg) = legs.get_mut(at) else { return Err(Fatal::Quit.into()) };
         leg.busy = true;
+        leg.answered = false;
         leg.backend.stream.write(framed).await.map_err(|e| leg.lost(e))?;
-        let part = Part { expect, more: false, columns, gated: false };
-        let Sent::Answered(outcome) = relay_part(client, leg, &mut 1, &part, None).await? else {
-            return Ok(Outcome::default());
-        };
-        self.after_part(at, several, &outcome).await?;
-        Ok(outcome)
+        let part = Part { expect, more: false, columns, held };
+        let sent = relay_part(client, leg, &mut 1, &part, None).await?;
+        if let Sent::Answered(outcome) = &sent {
+            self.after_part(at, several, outcome).await?;
+        }
+        Ok(sent)
     }
 
     /// Whether home takes an expression for no source of dynamic SQL at all, as MariaDB those with stored functions and subqueries.

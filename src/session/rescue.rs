@@ -52,19 +52,25 @@ impl Session {
         }
     }
 
-    /// A read of the hot path, whose leg was lost.
+    /// A read of the hot path, whose leg was lost, or whose store says that its table is not there.
     pub(crate) async fn query_again(
         &mut self,
         plan: &Rc<Plan>,
-        fatal: Fatal,
+        lost: Option<Fatal>,
         started: std::time::Instant,
     ) -> Result<(), Failure> {
         let framed = std::mem::take(&mut self.kept);
-        let Some(facts) = plan.single() else { return Err(fatal.into()) };
-        let passes = self.passes.len();
-        self.survive(facts, (passes, true), fatal.into(), &mut Attempts::default()).await?;
+        self.survive_read(plan, lost).await?;
         let payload = packet::payload(&framed);
         self.run_text(&framed, plan, payload.get(1..).unwrap_or_default(), started).await
+    }
+
+    /// After a loss of a read's leg, if it was one: the read can be sent again.
+    pub(crate) async fn survive_read(&mut self, plan: &Plan, lost: Option<Fatal>) -> Result<(), Failure> {
+        let Some(fatal) = lost else { return Ok(()) };
+        let Some(facts) = plan.single() else { return Err(fatal.into()) };
+        let passes = self.passes.len();
+        self.survive(facts, (passes, true), fatal.into(), &mut Attempts::default()).await
     }
 
     /// Whether a statement of these facts is one that may survive its store: it goes with its bytes kept.

@@ -1,8 +1,12 @@
 //! The group's tables as a store has them: columns, keys and engines, read from information_schema.
 //!
 //! The applier reads the standby's to know how rows are written; `switchover init` reads both and compares them.
+//!
+//! Where a table is now is said here, and nowhere else: a description has the table's own name, by which logs and patterns know
+//! it, and its place ([`crate::entry::place`]), which every statement of this layer names.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -34,8 +38,12 @@ pub struct KeyUse {
 /// A table of a store.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Description {
-    /// Its name.
+    /// Its own name.
     pub name: TableName,
+    /// Whether it is sealed by `rename` at this moment: its place is another.
+    pub sealed: bool,
+    /// Whether there is one at either place: nobody knows which is meant.
+    pub twice: bool,
     /// Its engine.
     pub engine: String,
     /// Its columns, in order.
@@ -70,6 +78,12 @@ pub struct Cascade {
 }
 
 impl Description {
+    /// Where it is.
+    #[must_use]
+    pub fn place(&self) -> TableName {
+        if self.sealed { self.name.sealed().unwrap_or_else(|| self.name.clone()) } else { self.name.clone() }
+    }
+
     /// Whether the engine did more than this change says: cascades are no part of a binlog, each server does its own.
     #[must_use]
     pub fn cascades_with(&self, change: &Change) -> bool {
@@ -114,26 +128,43 @@ async fn rows(backend: &mut Backend, sql: &str) -> Result<Vec<Cells>, QueryError
 
 const SYSTEM: &str = "('mysql', 'information_schema', 'performance_schema', 'sys', 'switchover')";
 
-/// Reads the tables that are the group's.
+/// Reads the tables that are the group's, wherever they are.
 ///
 /// # Errors
 /// As the store's.
 pub async fn read(backend: &mut Backend, tables: &dyn Tables) -> Result<Catalog, QueryError> {
+    let found = read_places(backend, tables).await?;
+    let mut catalog: BTreeMap<TableName, Description> = BTreeMap::new();
+    for table in found.into_values() {
+        match catalog.entry(table.name.clone()) {
+            Entry::Vacant(place) => drop(place.insert(table)),
+            Entry::Occupied(mut known) => known.get_mut().twice = true,
+        }
+    }
+    Ok(catalog.into_iter().map(|(name, table)| (name, Arc::new(table))).collect())
+}
+
+/// The tables by their places.
+async fn read_places(
+    backend: &mut Backend,
+    tables: &dyn Tables,
+) -> Result<BTreeMap<TableName, Description>, QueryError> {
     let mut found: BTreeMap<TableName, Description> = BTreeMap::new();
     let sql = format!(
         "SELECT TABLE_SCHEMA, TABLE_NAME, ENGINE, TABLE_TYPE FROM information_schema.TABLES \
          WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED') AND TABLE_SCHEMA NOT IN {SYSTEM}"
     );
     for row in rows(backend, &sql).await? {
-        let name = named(&row);
+        let place = named(&row);
+        let (name, sealed) = place.unsealed().map_or_else(|| (place.clone(), false), |name| (name, true));
         if tables.interest(&name.database, &name.name) == Interest::Group {
             let versioned = cell(&row, 3) == "SYSTEM VERSIONED";
             let engine = cell(&row, 2).to_owned();
-            found.insert(name.clone(), Description { name, engine, versioned, ..Description::default() });
+            found.insert(place, Description { name, sealed, engine, versioned, ..Description::default() });
         }
     }
     if found.is_empty() {
-        return Ok(Catalog::new());
+        return Ok(found);
     }
     let mut databases: Vec<String> = found.keys().map(|name| super::schema::literal(&name.database)).collect();
     databases.dedup();
@@ -150,7 +181,7 @@ pub async fn read(backend: &mut Backend, tables: &dyn Tables) -> Result<Catalog,
             table.triggers.push(cell(&row, 2).to_owned());
         }
     }
-    Ok(found.into_iter().map(|(name, table)| (name, Arc::new(table))).collect())
+    Ok(found)
 }
 
 async fn columns(
@@ -239,7 +270,7 @@ async fn keys(
             table.key.clone_from(&columns);
             table.primary = name == "PRIMARY";
         }
-        let id = number(&table.name, &index.columns);
+        let id = number(&table.place(), &index.columns);
         let fold = |at: &usize| table.columns.get(*at).map_or(Fold::Unknown, |column| fold(column, index.prefix));
         let columns = columns.iter().map(|at| (*at, fold(at))).collect();
         table.uses.push(KeyUse { id, columns });

@@ -15,8 +15,16 @@ pub fn standby_tables(catalog: &Catalog) -> Vec<Problem> {
 }
 
 fn standby_table(table: &Description) -> Vec<Problem> {
-    let name = table.name.quoted();
+    let name = table.place().quoted();
     let mut problems = Vec::new();
+    if let (true, Some(sealed)) = (table.twice, table.name.sealed()) {
+        let what = format!("there is a table at {} and one at {sealed}: nobody can tell which is meant", table.name);
+        let mend = format!(
+            "look at both: whoever made {} while the store was sealed knows; then drop the one that is not",
+            table.name
+        );
+        problems.push((what, mend));
+    }
     if table.key.is_empty() {
         let what =
             format!("{} has no primary key, and no unique key without NULL: its rows cannot be told apart", table.name);

@@ -15,6 +15,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::check;
@@ -53,6 +54,8 @@ pub struct Wish {
     pub dry_run: bool,
     /// Hears of each step when it is done.
     pub steps: Option<UnboundedSender<Step>>,
+    /// Who wants it given up, once somebody does: it is, unless it has been decided.
+    pub abort: Option<watch::Receiver<String>>,
 }
 
 /// A step that was done.
@@ -252,6 +255,7 @@ impl Cutover<'_> {
         problems.extend(check::standby_tables(&old.catalog));
         problems.extend(check::standby_tables(&new.catalog));
         problems.extend(init::authority_problems(&new.store, &new.catalog).await);
+        problems.extend(old.rename_problems(&self.shared.settings.tables).await?);
         let sql = format!(
             "SELECT COALESCE(MAX(TIMESTAMPDIFF(MICROSECOND, renewed, NOW(6)) < {} * 1000000), 0) FROM switchover.leases \
              WHERE group_name = {}",
@@ -306,10 +310,12 @@ impl Cutover<'_> {
                 }
             }
         };
+        let aborted = aborted(self.wish.abort.clone());
         tokio::select! {
             biased;
             done = self.steps(pair, (from, epoch, token), &ending) => done,
             lost = pulse => lost,
+            by = aborted => Err(Failed::Late(format!("aborted by {by}"))),
         }
     }
 
@@ -486,6 +492,15 @@ impl Cutover<'_> {
             }
             Err(error) => CutoverError::Open { step, why: format!("{why}; {error}") },
         }
+    }
+}
+
+/// Waits until somebody wants a cutover given up: who.
+async fn aborted(wanted: Option<watch::Receiver<String>>) -> String {
+    let Some(mut wanted) = wanted else { return std::future::pending().await };
+    match wanted.changed().await {
+        Ok(()) => wanted.borrow().clone(),
+        Err(_) => std::future::pending().await,
     }
 }
 

@@ -45,6 +45,7 @@ pub fn of_part(nets: &[Net<'_>]) -> Option<Vec<Statement>> {
 fn of_table(net: &Net<'_>) -> Option<Vec<Statement>> {
     let table = &*net.table;
     let shape = net.shape.as_deref().filter(|_| table.alike && table.primary)?;
+    let shape = &Shape { name: table.place(), types: shape.types.clone() };
     // (MariaDB 10.11 computes no STORED column of a row event that leaves it out)
     if table.columns.iter().any(|column| column.generated) {
         return None;

@@ -28,7 +28,7 @@ pub fn statement(catalog: &Catalog, shape: &Shape, change: &Change) -> Result<Op
             return Ok(statements(&net).pop());
         }
         Change::Delete(row) => {
-            let mut sql = format!("DELETE FROM {} WHERE ", table.name.quoted()).into_bytes();
+            let mut sql = format!("DELETE FROM {} WHERE ", table.place().quoted()).into_bytes();
             put_key(&mut sql, table, row);
             put_rest(&mut sql, table, row);
             does(sql)
@@ -92,7 +92,7 @@ pub fn key(table: &Description, row: &Row) -> Vec<u8> {
 #[must_use]
 pub fn select(table: &Description, row: &Row) -> Vec<u8> {
     let names: Vec<String> = table.columns.iter().map(|column| quoted(&column.name)).collect();
-    let mut sql = format!("SELECT {} FROM {} WHERE ", names.join(","), table.name.quoted()).into_bytes();
+    let mut sql = format!("SELECT {} FROM {} WHERE ", names.join(","), table.place().quoted()).into_bytes();
     put_key(&mut sql, table, row);
     sql
 }

@@ -18,7 +18,7 @@ use super::tables::GroupTables;
 use crate::backend::connection::QueryError;
 use crate::backend::control::{self, ControlError};
 use crate::backend::{Backend, StoreHandle};
-use crate::config::model::ChangeLog;
+use crate::config::model::{ChangeLog, Seal};
 use crate::entry::{Kind, Position, quoted};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -208,7 +208,8 @@ async fn seal(request: &Request, report: &mut Report) {
     match sealed.await {
         Ok((serves, epoch)) if serves == request.authority.name() => {
             let standby = request.standby.name();
-            report.done.push(format!("{standby}: sealed, it takes writes of the applier alone (epoch {epoch})"));
+            let way = ways(request).await;
+            report.done.push(format!("{standby}: sealed{way}, it takes writes of the applier alone (epoch {epoch})"));
         }
         Ok((serves, epoch)) => {
             let what = format!("{serves} is the authority (epoch {epoch}), the file says {}", request.authority.name());
@@ -225,6 +226,16 @@ async fn seal(request: &Request, report: &mut Report) {
             report.problems.push((format!("the standby is not sealed: {error}"), mend.to_owned()));
         }
     }
+}
+
+/// By which way the standby is sealed, as far as it says so now.
+async fn ways(request: &Request) -> String {
+    let looked = async {
+        let mut store = Store::connect(&request.standby).await.ok()?;
+        let catalog = catalog::read(&mut store.backend, &request.tables).await.ok()?;
+        Some(if catalog.values().any(|table| table.sealed) { Seal::Rename } else { Seal::Trigger })
+    };
+    looked.await.map(|seal| format!(" by {}", seal.word())).unwrap_or_default()
 }
 
 /// RULES.md 30 and 42: what a commit promises, and what the log holds of it.
@@ -489,5 +500,5 @@ fn checksum(table: &Description) -> String {
         format!("COALESCE({text}, '~')")
     });
     let row = format!("CRC32(CONCAT_WS('|', {}))", columns.collect::<Vec<_>>().join(", "));
-    format!("SELECT COUNT(*), COALESCE(BIT_XOR({row}), 0), COALESCE(SUM({row}), 0) FROM {}", table.name.quoted())
+    format!("SELECT COUNT(*), COALESCE(BIT_XOR({row}), 0), COALESCE(SUM({row}), 0) FROM {}", table.place().quoted())
 }

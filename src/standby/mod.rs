@@ -52,12 +52,14 @@ pub mod rounds;
 pub mod schema;
 pub mod seal;
 mod seal_lock;
+mod seal_rename;
 pub mod settle;
 pub mod state;
 pub mod statements;
 pub mod tables;
 mod tenure;
 pub mod watch;
+mod watcher;
 
 #[cfg(test)]
 mod cutover_model;

@@ -12,14 +12,17 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::catalog::{self, Catalog};
+use super::check::Problem;
 use super::record::{self, Intent, Record, Rows2, Standing, Verdict, verdict};
 use super::schema::literal;
-use super::seal::{SealError, Sealer};
+use super::seal::{self, SealError, Sealer};
 use super::seal_lock::keeps_locks;
+use super::seal_rename;
 use super::tables::GroupTables;
 use crate::backend::connection::QueryError;
 use crate::backend::control::{self, ControlError};
 use crate::backend::{Backend, StoreHandle};
+use crate::config::model::Seal;
 
 /// For connecting, and for a statement.
 pub(super) const LIMIT: Duration = Duration::from_secs(3);
@@ -211,6 +214,17 @@ impl Side {
         let mut sealer = Sealer { store: &self.store, backend: &mut self.backend, row: &mut self.row };
         let sealed = sealer.put_on(group, &self.catalog, token, deadline).await;
         sealed.map_err(|e| PairError::Seal(self.store.name().to_owned(), e))
+    }
+
+    /// What keeps its tables from being sealed by `rename`, where that is the way.
+    pub(super) async fn rename_problems(&mut self, tables: &GroupTables) -> Result<Vec<Problem>, PairError> {
+        let looked = async {
+            match seal::kind(&mut self.backend, self.store.config.seal).await? {
+                Seal::Trigger => Ok(Vec::new()),
+                Seal::Rename => seal_rename::views(&mut self.backend, &self.catalog, tables).await,
+            }
+        };
+        looked.await.map_err(|e| PairError::Query(self.store.name().to_owned(), e))
     }
 
     /// From here on the store ends this connection, and what it holds, when nothing is heard of it.

@@ -15,6 +15,7 @@ use crate::backend::control::{self, ControlError};
 use crate::backend::{Backend, StoreHandle};
 use crate::changes::binlog::write::format_description;
 use crate::entry::{Position, Transaction};
+use crate::wire::ErrPacket;
 
 /// What a session on the standby runs with, whatever the server's defaults: the authority's rows, as they are.
 const SETTINGS: &str = "SET autocommit = 0, time_zone = '+00:00', foreign_key_checks = 0, unique_checks = 1, \
@@ -281,7 +282,11 @@ async fn within(backend: &mut Backend, part: &Part<'_>, list: &[Statement]) -> R
     }
     let mut rows = 0;
     for statement in list {
-        let ok = backend.execute(&statement.sql).await.map_err(|e| explained(e, statement))?;
+        let ok = match backend.execute(&statement.sql).await {
+            Ok(ok) => ok,
+            Err(QueryError::Refused(e)) if e.code == 1146 => return Err(gone(backend, part, e, statement).await),
+            Err(e) => return Err(explained(e, statement)),
+        };
         if statement.does == Does::Events {
             rows += statement.rows.unwrap_or(0);
             continue;
@@ -296,6 +301,28 @@ async fn within(backend: &mut Backend, part: &Part<'_>, list: &[Statement]) -> R
     }
     backend.execute(b"COMMIT").await.map_err(Failed::of)?;
     Ok(rows)
+}
+
+/// A table is not there: dropped, or where it is while the store is sealed, or back from there. Where it has moved, the catalog is
+/// to be read again.
+async fn gone(backend: &mut Backend, part: &Part<'_>, error: ErrPacket, statement: &Statement) -> Failed {
+    let known = part.catalog.values().find(|t| t.name.to_string() == statement.table);
+    let others = known.and_then(|t| if t.sealed { Some(t.name.clone()) } else { t.name.sealed() });
+    if let Some(other) = others {
+        let sql = format!(
+            "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = {} AND TABLE_NAME = {}",
+            literal(&other.database),
+            literal(&other.name)
+        );
+        match backend.query(sql.as_bytes()).await {
+            Ok(rows) if rows.first(0).is_some_and(|n| n != b"0") => {
+                return Failed::Lost(format!("{} is at {other} now", statement.table));
+            }
+            Ok(_) => {}
+            Err(e) => return Failed::of(e),
+        }
+    }
+    explained(QueryError::Refused(error), statement)
 }
 
 fn explained(error: QueryError, statement: &Statement) -> Failed {

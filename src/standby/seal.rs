@@ -1,5 +1,6 @@
-//! What makes a store refuse every writer of a group but the applier: a trigger per table and kind of change, which lets in only
-//! the session that shows the group's token.
+//! What makes a store refuse every writer of a group but the applier, in one of two ways ([`Seal`]): a trigger per table and kind
+//! of change, which lets in only the session that shows the group's token; or the tables move to where only the control account
+//! finds them ([`super::seal_rename`]). A seal that is there, of either kind, stays; the store's wish counts when the next is put on.
 //!
 //! Making a trigger takes the table's exclusive metadata lock: it waits for every transaction that has used the table, whoever
 //! runs it. A lock that waits stands in everybody's way (RULES.md 35), so it waits for a moment only, and is tried again.
@@ -8,7 +9,7 @@
 //! journal the seal is not complete without the gate at the entry ([`crate::changes::journal::schema`]), which is the same row that
 //! says whether the store is sealed.
 //!
-//! What triggers cannot see: TRUNCATE, other DDL, and what foreign keys do (DESIGN.md names `rename` as another way).
+//! What triggers cannot see: TRUNCATE, other DDL, and what foreign keys do. `rename` stops them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,13 +21,15 @@ use tokio::time::{Instant, sleep, timeout};
 use super::catalog::Catalog;
 use super::schema::literal;
 use super::seal_lock::is_held;
+use super::seal_rename::{self, Places};
 use crate::backend::connection::QueryError;
 use crate::backend::{Backend, StoreHandle, control};
+use crate::config::model::Seal;
 use crate::entry::{TableName, quoted};
 use crate::routing::gate::{SEAL_TRIGGERS, SEALED};
 
 /// What a trigger is fired by.
-const KINDS: [&str; 3] = ["insert", "update", "delete"];
+pub(super) const KINDS: [&str; 3] = ["insert", "update", "delete"];
 /// So long a lock may wait in front of others.
 const QUEUED: Duration = Duration::from_millis(150);
 /// Between two attempts: those who waited behind it come forward.
@@ -48,11 +51,29 @@ pub fn show(token: &str) -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
     /// Transactions are open that use the table.
-    #[error("{table} is in use by a transaction that does not end")]
+    #[error("{tables} is in use by a transaction that does not end")]
     Busy {
-        /// Which.
-        table: TableName,
+        /// Which, or one of which.
+        tables: String,
     },
+    /// A table is at its own place, and where it is while it is sealed.
+    #[error("there is a table at {own} and one at {sealed}: look at both, and drop the one that is not the table")]
+    Twice {
+        /// The one,
+        own: TableName,
+        /// and the other.
+        sealed: TableName,
+    },
+    /// There is no place for it.
+    #[error(
+        "the name of database {0} is too long for `seal: rename`, which puts `switchover_sealed_` before it: say `seal: trigger`"
+    )]
+    TooLong(String),
+    /// A table with triggers moves to no other schema (1435).
+    #[error(
+        "a table with a trigger cannot be sealed by rename: DROP TRIGGER, and make it again when the store is the authority: {0}"
+    )]
+    Trigger(QueryError),
     /// The store refused, or is gone.
     #[error("{0}")]
     Query(#[from] QueryError),
@@ -164,11 +185,26 @@ impl Sealer<'_> {
         token: &str,
         deadline: Instant,
     ) -> Result<(), SealError> {
-        let there = present(self.backend, catalog).await?;
-        let counted = counts(self.backend).await?;
+        let seal = kind(self.backend, self.store.config.seal).await?;
         self.backend.execute(b"SET SESSION lock_wait_timeout = 1").await?;
+        match seal {
+            Seal::Trigger => self.put_triggers(group, catalog, token, deadline).await,
+            Seal::Rename => self.move_away(catalog, deadline).await,
+        }
+    }
+
+    async fn put_triggers(
+        &mut self,
+        group: &str,
+        catalog: &Catalog,
+        token: &str,
+        deadline: Instant,
+    ) -> Result<(), SealError> {
+        let there = present(self.backend, catalog).await?;
+        let away = seal_rename::places(self.backend, catalog).await?;
+        let counted = counts(self.backend).await?;
         for kind in KINDS {
-            for table in catalog.keys() {
+            for table in catalog.keys().filter(|table| !away.get(table).is_some_and(Places::is_away)) {
                 let name = name_of(kind, &table.name);
                 if there.get(table).is_some_and(|names| names.contains(&name)) {
                     continue;
@@ -184,51 +220,106 @@ impl Sealer<'_> {
     /// # Errors
     /// [`SealError`].
     pub async fn take_off(&mut self, catalog: &Catalog, deadline: Instant) -> Result<(), SealError> {
-        let there = present(self.backend, catalog).await?;
         self.backend.execute(b"SET SESSION lock_wait_timeout = 1").await?;
-        for (table, names) in there {
-            for name in names {
-                let sql = format!("DROP TRIGGER IF EXISTS {}.{}", quoted(&table.database), quoted(&name));
-                self.patiently(&sql, &table, deadline).await?;
-            }
+        self.move_back(catalog, deadline).await?;
+        for (table, names) in present(self.backend, catalog).await? {
+            self.drop_triggers(&table, &names, deadline).await?;
         }
+        Ok(())
+    }
+
+    /// Drops these triggers of a table.
+    pub(super) async fn drop_triggers(
+        &mut self,
+        table: &TableName,
+        names: &BTreeSet<String>,
+        deadline: Instant,
+    ) -> Result<(), SealError> {
+        for name in names {
+            let sql = format!("DROP TRIGGER IF EXISTS {}.{}", quoted(&table.database), quoted(name));
+            self.patiently(&sql, table, deadline).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs DDL once, for as long as it may stand in front of others.
+    pub(super) async fn briefly(&mut self, sql: &str) -> Result<Brief, QueryError> {
+        is_held(self.row).await?;
+        let thread = self.backend.thread_id;
+        let outcome = {
+            let mut running = std::pin::pin!(self.backend.execute(sql.as_bytes()));
+            match timeout(QUEUED, &mut running).await {
+                Ok(outcome) => outcome,
+                Err(_) => {
+                    control::kill(self.store, thread, true, Duration::from_secs(1)).await;
+                    running.await
+                }
+            }
+        };
+        match outcome {
+            Ok(_) => Ok(Brief::Done),
+            // a lock wait; interrupted
+            Err(QueryError::Refused(e)) if matches!(e.code, 1205 | 1317) => Ok(Brief::Waits),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Before another attempt; an error, where there is to be none any more.
+    pub(super) async fn pause(tables: impl Fn() -> String, deadline: Instant) -> Result<(), SealError> {
+        if Instant::now() >= deadline {
+            return Err(SealError::Busy { tables: tables() });
+        }
+        sleep(PAUSE).await;
         Ok(())
     }
 
     /// Runs DDL that waits in front of others for a moment at a time.
     async fn patiently(&mut self, sql: &str, table: &TableName, deadline: Instant) -> Result<(), SealError> {
         loop {
-            is_held(self.row).await?;
-            let thread = self.backend.thread_id;
-            let outcome = {
-                let mut running = std::pin::pin!(self.backend.execute(sql.as_bytes()));
-                match timeout(QUEUED, &mut running).await {
-                    Ok(outcome) => outcome,
-                    Err(_) => {
-                        control::kill(self.store, thread, true, Duration::from_secs(1)).await;
-                        running.await
-                    }
-                }
-            };
-            match outcome {
-                Ok(_) => return Ok(()),
+            match self.briefly(sql).await {
+                Ok(Brief::Done) => return Ok(()),
+                Ok(Brief::Waits) => Self::pause(|| table.to_string(), deadline).await?,
                 // there is one already (OceanBase: 5734); there is none any more; nor a table
                 Err(QueryError::Refused(e)) if matches!(e.code, 1359 | 5734 | 1360 | 1146) => return Ok(()),
                 // OceanBase makes triggers in the session's database only
                 Err(QueryError::Refused(e)) if e.code == 1046 => {
                     self.backend.execute(format!("USE {}", quoted(&table.database)).as_bytes()).await?;
                 }
-                // a lock wait; interrupted
-                Err(QueryError::Refused(e)) if matches!(e.code, 1205 | 1317) => {
-                    if Instant::now() >= deadline {
-                        return Err(SealError::Busy { table: table.clone() });
-                    }
-                    sleep(PAUSE).await;
-                }
                 Err(e) => return Err(e.into()),
             }
         }
     }
+}
+
+/// What became of DDL that does not wait for long.
+pub(super) enum Brief {
+    /// It is done.
+    Done,
+    /// Somebody uses the table.
+    Waits,
+}
+
+/// By which way a store is sealed next: as its configuration says, or as it can. The question for what it can has no effect: an
+/// engine with triggers says that there is no such table, or that the account may not.
+///
+/// # Errors
+/// As the store's.
+pub async fn kind(backend: &mut Backend, wish: Option<Seal>) -> Result<Seal, QueryError> {
+    const QUESTION: &[u8] =
+        b"CREATE TRIGGER switchover.switchover_question BEFORE INSERT ON switchover.no_table FOR EACH ROW BEGIN END";
+    if let Some(seal) = wish {
+        return Ok(seal);
+    }
+    match backend.execute(QUESTION).await {
+        Err(QueryError::Refused(e)) if lacks_triggers(e.code) => Ok(Seal::Rename),
+        Ok(_) | Err(QueryError::Refused(_)) => Ok(Seal::Trigger),
+        Err(e) => Err(e),
+    }
+}
+
+/// Whether an error of CREATE TRIGGER says that the engine has none: it does not know the words, or says so.
+fn lacks_triggers(code: u16) -> bool {
+    matches!(code, 1064 | 1178 | 1235 | 1289 | 1706)
 }
 
 /// A new token: 32 bytes from the system, as hex.
@@ -253,6 +344,13 @@ mod tests {
         assert!(sql.contains("ON `d`.`o``dd` FOR EACH ROW"), "{sql}");
         assert_ne!(name_of("insert", "a"), name_of("insert", "b"));
         assert!(name_of("insert", &"x".repeat(64)).len() <= 64);
+    }
+
+    #[test]
+    fn an_engine_without_triggers_is_known_by_its_error() {
+        // a table that is not there; no right; SUPER; no database: it has them
+        assert!([1146, 1142, 1419, 1046, 1227].into_iter().all(|code| !lacks_triggers(code)));
+        assert!([1064, 1235, 1706].into_iter().all(lacks_triggers));
     }
 
     #[test]

@@ -94,7 +94,7 @@ fn foreign_key_checks(on: bool) -> Statement {
 }
 
 pub(super) fn update(table: &Description, before: &Row, after: &Row) -> Statement {
-    let mut sql = format!("UPDATE {} SET ", table.name.quoted()).into_bytes();
+    let mut sql = format!("UPDATE {} SET ", table.place().quoted()).into_bytes();
     let columns = table.columns.iter().enumerate().filter(|(_, column)| !column.generated);
     for (n, (at, column)) in columns.enumerate() {
         sql.extend(format!("{}{} = ", if n > 0 { ", " } else { "" }, quoted(&column.name)).bytes());
@@ -111,7 +111,7 @@ pub(super) fn update(table: &Description, before: &Row, after: &Row) -> Statemen
 
 /// The statement that empties a table.
 pub(super) fn clear(net: &Net<'_>) -> Statement {
-    let sql = format!("DELETE FROM {}", net.table.name.quoted()).into_bytes();
+    let sql = format!("DELETE FROM {}", net.table.place().quoted()).into_bytes();
     Statement { sql, rows: None, warnings: 0, table: net.table.name.to_string(), does: Does::Clear }
 }
 
@@ -148,7 +148,7 @@ pub(super) fn empty_enums(columns: &[Column], row: &Row) -> u16 {
 fn deletes(net: &Net<'_>, rows: &[&Row], table: &str, out: &mut Vec<Statement>) {
     let key: Vec<(usize, &Column)> =
         net.table.key.iter().filter_map(|at| Some((*at, net.table.columns.get(*at)?))).collect();
-    let head = format!("DELETE FROM {} WHERE ", net.table.name.quoted());
+    let head = format!("DELETE FROM {} WHERE ", net.table.place().quoted());
     let mut open: Option<Statement> = None;
     for row in rows {
         let statement = open.get_or_insert_with(|| {
@@ -200,7 +200,7 @@ fn inserts(net: &Net<'_>, prefix: &str, rows: &[&Row], does: Does, out: &mut Vec
     };
     let columns: Vec<(usize, &Column)> = net.table.columns.iter().enumerate().filter(|(_, c)| !c.generated).collect();
     let names: Vec<String> = columns.iter().map(|(_, c)| quoted(&c.name)).collect();
-    let head = format!("{prefix}INSERT INTO {} ({}) VALUES ", net.table.name.quoted(), names.join(","));
+    let head = format!("{prefix}INSERT INTO {} ({}) VALUES ", net.table.place().quoted(), names.join(","));
     let mut open: Option<Statement> = None;
     for row in rows {
         let statement = open.get_or_insert_with(|| {

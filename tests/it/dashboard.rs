@@ -232,22 +232,32 @@ async fn a_refused_flip_says_what_is_in_the_way_and_moves_nothing() {
     assert_eq!(unexpected(&browser), Vec::<String>::new());
 }
 
-#[tokio::test]
-async fn what_anybody_can_send_is_text_and_nothing_else() {
-    let (_database, proxy, http) = plain();
-    let why = "<img src=x onerror=hacked=1>";
-    assert!(proxy.cli(&["flag", "analytics", "new", "--why", why]).ok);
+#[test]
+fn a_file_that_is_refused_and_a_proxy_that_is_away_are_told_and_mended() {
+    let (_database, mut proxy, http) = plain();
     let browser = Browser::start();
-    sign_in(&browser, http, "view");
-    browser.wait(&format!("document.querySelector('.events').innerText.includes('{why}')"));
-    assert_eq!(browser.js("return document.querySelectorAll('#panels img, #panels script').length"), 0);
-    assert_eq!(browser.js("return typeof hacked"), "undefined");
+    sign_in(&browser, http, "ops");
+    proxy.edit_config(|text| text.replace("connection: legacy", "connection: nwe"));
+    browser.wait("document.querySelector('.banner.bad')?.innerText.includes('nwe')");
+    assert_eq!(browser.audit(), Vec::<String>::new());
+    browser.picture("refused-file");
+    proxy.edit_config(|text| text.replace("connection: nwe", "connection: legacy"));
+    browser.wait("!document.querySelector('.banner')");
     assert_eq!(unexpected(&browser), Vec::<String>::new());
+    proxy.kill();
+    browser.wait("document.querySelector('.banner.bad')?.innerText.includes('Connection to the proxy lost')");
+    browser.picture("connection-lost");
+    // its logins are gone with it
+    proxy.restart();
+    browser.wait("document.getElementById('login').checkVisibility()");
+    sign_in(&browser, http, "ops");
 }
 
-#[tokio::test]
-async fn a_reader_only_reads_and_everybody_can_use_the_page() {
+#[test]
+fn a_reader_only_reads_what_is_sent_stays_text_and_everybody_can_use_the_page() {
     let (_database, proxy, http) = plain();
+    let why = "<img src=x onerror=hacked=1>";
+    assert!(proxy.cli(&["reload", "--why", why]).ok);
     let browser = Browser::start();
     browser.prefers("light");
     browser.go(&format!("http://127.0.0.1:{http}/"));
@@ -259,6 +269,9 @@ async fn a_reader_only_reads_and_everybody_can_use_the_page() {
     browser.wait("document.getElementById('login-error').checkVisibility()");
     assert!(browser.log().iter().any(|line| line.contains("/api/v1/login")), "the failed login is in the log");
     sign_in(&browser, http, "view");
+    browser.wait(&format!("document.querySelector('.events').innerText.includes('{why}')"));
+    assert_eq!(browser.js("return document.querySelectorAll('#panels img, #panels script').length"), 0);
+    assert_eq!(browser.js("return typeof hacked"), "undefined");
 
     reader_changes_nothing(&browser, &proxy);
     for (scheme, width) in [("light", 1280), ("dark", 1280), ("dark", 360)] {

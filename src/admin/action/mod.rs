@@ -120,6 +120,10 @@ impl Actions {
                 running.kill(&request)?;
                 Reply::Killed
             }
+            Request::Abort(request) => {
+                running.abort(&request)?;
+                Reply::Aborting
+            }
             Request::Drain(request) => {
                 running.drain(request).await?;
                 Reply::Draining
@@ -167,6 +171,7 @@ impl Actions {
                 };
                 Change { why, before: stopped_by, ..of(&r.group, what, &r.cause) }
             }
+            Request::Abort(r) => of(&r.job, "abort".to_owned(), &r.cause),
             Request::Drain(r) => of("", "drain".to_owned(), &r.cause),
             Request::Status
             | Request::Sessions

@@ -20,6 +20,8 @@ pub(crate) enum Command {
     Kill { session: u64, query: bool },
     /// STANDBY RETRY group, STANDBY SKIP group transaction 'reason'.
     Standby { group: String, skip: Option<(String, String)> },
+    /// ABORT group.
+    Abort { group: String },
     /// RELOAD.
     Reload,
     /// EXPLAIN ROUTE statement.
@@ -155,11 +157,16 @@ pub(crate) fn read(sql: &str) -> Result<Command, Refusal> {
                 _ => Err(wants(form)),
             }
         }
+        "ABORT" => {
+            let group = text(1).filter(|_| tokens.len() == 2).ok_or_else(|| wants("ABORT group"))?;
+            Ok(Command::Abort { group })
+        }
         "RELOAD" => Ok(Command::Reload),
         "HELP" | "?" => Ok(Command::Help),
         "USE" | "BEGIN" | "COMMIT" | "ROLLBACK" | "START" | "FLUSH" | "LOCK" | "UNLOCK" => Ok(Command::Nothing),
         other => {
-            let known = ["SELECT", "SHOW", "EXPLAIN", "SET", "PAUSE", "RESUME", "KILL", "STANDBY", "RELOAD", "HELP"];
+            let known =
+                ["SELECT", "SHOW", "EXPLAIN", "SET", "PAUSE", "RESUME", "KILL", "ABORT", "STANDBY", "RELOAD", "HELP"];
             let near = known.iter().find(|k| strsim::damerau_levenshtein(k, other) <= 2);
             let near = near.map(|k| format!(" (did you mean {k}?)")).unwrap_or_default();
             Err(Refusal::new(1064, format!("this console has no {other}{near}: HELP shows what it has")))

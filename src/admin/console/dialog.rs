@@ -2,8 +2,8 @@
 
 use super::super::action::{Actions, Actor};
 use super::super::protocol::{
-    Cause, ExplainRequest, FlagRequest, Flagged, KillRequest, PauseRequest, Reply, Request, StandbyAction,
-    StandbyRequest,
+    AbortRequest, Cause, ExplainRequest, FlagRequest, Flagged, KillRequest, PauseRequest, Reply, Request,
+    StandbyAction, StandbyRequest,
 };
 use super::clients::{self, VARIABLES};
 use super::command::{Command, read};
@@ -60,6 +60,10 @@ impl Dialog {
             }
             Command::Kill { session, query } => {
                 self.perform(Request::Kill(KillRequest { session, query, cause: self.cause() })).await?;
+                Ok(Answer::Done(String::new()))
+            }
+            Command::Abort { group } => {
+                self.perform(Request::Abort(AbortRequest { job: group, cause: self.cause() })).await?;
                 Ok(Answer::Done(String::new()))
             }
             Command::Reload => match self.perform(Request::Reload(self.cause())).await? {
@@ -225,6 +229,7 @@ fn help() -> Relation {
         ("PAUSE GROUP name", "what would write to it waits, at this proxy"),
         ("RESUME GROUP name", "it goes on"),
         ("KILL [QUERY] session", "ends a session of the proxy, or its statement"),
+        ("ABORT group", "gives up the cutover of a group, unless it has been decided"),
         ("STANDBY RETRY group", "a stopped standby tries again"),
         ("STANDBY SKIP group 'transaction' 'reason'", "it passes over what it is stopped by"),
         ("RELOAD", "reads the configuration file again"),

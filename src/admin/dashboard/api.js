@@ -120,7 +120,7 @@ export class Live {
     this.onstate("lost");
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.connect(), this.wait);
-    this.wait = Math.min(this.wait * 2, 5_000);
+    this.wait = Math.min(this.wait * 2, 3_000);
   }
 
   end() {

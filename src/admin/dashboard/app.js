@@ -20,7 +20,7 @@ import * as stores from "./stores.js";
 import { Tabs } from "./tabs.js";
 
 /** Milliseconds between two looks at the status when nothing happens. */
-const STATUS = 5_000;
+const STATUS = 3_000;
 /** Looks that vary by store, told apart without colour too. */
 const LOOKS = 6;
 /** Events that the page keeps. */
@@ -174,6 +174,8 @@ class Page {
   }
 
   linked(state) {
+    // at each try: who is not signed in any more is told so
+    if (state === "lost") this.soon(0);
     if (state === this.link && $("link").childElementCount) return;
     const was = this.link;
     this.link = state;
@@ -185,7 +187,6 @@ class Page {
       this.soon(0);
       this.catchUp();
     }
-    if (state === "lost") this.soon(0);
   }
 
   draw() {

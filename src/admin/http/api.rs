@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::login::{Asking, login, logout, whoami};
 use super::{App, Problem, jobs, live, openapi};
 use crate::admin::protocol::{
-    Cause, EventQuery, ExplainRequest, FlagRequest, KillRequest, PauseRequest, Reply, Request, StandbyAction,
-    StandbyRequest,
+    AbortRequest, Cause, EventQuery, ExplainRequest, FlagRequest, KillRequest, PauseRequest, Reply, Request,
+    StandbyAction, StandbyRequest,
 };
 use crate::admin::shadow::ShadowRequest;
 
@@ -48,6 +48,7 @@ pub(super) fn routes(_: &App) -> Router<App> {
         .route("/samples", get(samples))
         .route("/live", get(live::live))
         .route("/jobs", get(list_jobs))
+        .route("/jobs/{id}/abort", post(abort))
         .route("/config", get(config))
         .route("/config/diff", get(config_diff))
         .route("/shadow", get(shadow))
@@ -75,7 +76,7 @@ impl App {
             Reply::Flagged(flagged) => Json(flagged).into_response(),
             Reply::Group(group) => Json(group).into_response(),
             Reply::Standby(standby) => Json(standby).into_response(),
-            Reply::Killed | Reply::Draining => StatusCode::NO_CONTENT.into_response(),
+            Reply::Killed | Reply::Aborting | Reply::Draining => StatusCode::NO_CONTENT.into_response(),
             Reply::Failed(failure) => return Err(failure.into()),
         })
     }
@@ -155,6 +156,10 @@ impl Why {
 
 async fn reload(State(app): State<App>, asking: Asking, Body(why): Body<Why>) -> Outcome {
     app.perform(&asking, Request::Reload(why.cause())).await
+}
+
+async fn abort(State(app): State<App>, asking: Asking, Path(job): Path<String>, Body(why): Body<Why>) -> Outcome {
+    app.perform(&asking, Request::Abort(AbortRequest { job, cause: why.cause() })).await
 }
 
 #[derive(Debug, Deserialize)]

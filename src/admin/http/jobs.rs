@@ -55,6 +55,7 @@ fn cutover(g: &GroupStatus) -> Option<Job> {
         group: g.name.clone(),
         state: "running".to_owned(),
         step: format!("{under_way}; {}", authority.rows),
+        abortable: authority.conducted_here,
         ..Job::default()
     })
 }

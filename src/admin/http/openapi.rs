@@ -27,6 +27,7 @@ pub(super) const ROUTES: [(&str, &str, &str, &str, &[&str]); 21] = [
     ("get", "/samples", "The samples of the last five minutes", "[Sample]", &[]),
     ("get", "/live", "Server-sent events: `sample` each second, `event` as it happens", "", &[]),
     ("get", "/jobs", "Cutovers and standbys that catch up", "[Job]", &[]),
+    ("post", "/jobs/{id}/abort", "Give up a cutover, by its id or its group", "", &["why"]),
     ("get", "/config", "The configuration in force, without secrets", "[ConfigEntry]", &[]),
     ("get", "/config/diff", "What the file says otherwise", "[ConfigChange]", &[]),
     ("get", "/shadow", "What shadow reads have found, by statement (?group=&limit=)", "Shadow", &[]),

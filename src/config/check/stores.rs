@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::super::address;
-use super::super::model::{Address, ChangeLog, Store, StoreId, StoreTls, TlsMode};
+use super::super::model::{Address, ChangeLog, Seal, Store, StoreId, StoreTls, TlsMode};
 use super::super::problem::ProblemKind;
 use super::super::raw::{Content, Entry, Node};
 use super::super::reader::{Fields, Reader};
@@ -49,6 +49,7 @@ fn store(reader: &mut Reader<'_>, entry: &Entry, listen: &Listen) -> Store {
         tls: StoreTls::default(),
         proxy_protocol: false,
         change_log: ChangeLog::default(),
+        seal: None,
     };
     let Some(mut fields) = reader.fields(&entry.value, &path, &entry.key_span) else { return store };
     if let Some(node) = fields.require(reader, "address", "`address: 127.0.0.1:3306`, or the path of a unix socket") {
@@ -69,6 +70,11 @@ fn store(reader: &mut Reader<'_>, entry: &Entry, listen: &Listen) -> Store {
     if let Some(node) = fields.take("change_log") {
         let what = fields.name("change_log");
         store.change_log = reader.choice(node, &what, &logs).unwrap_or_default();
+    }
+    let seals = [Seal::Trigger, Seal::Rename].map(|seal| (seal.word(), seal));
+    if let Some(node) = fields.take("seal") {
+        let what = fields.name("seal");
+        store.seal = reader.choice(node, &what, &seals);
     }
     fields.close(reader);
     store

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
-use super::{Kept, journaled};
-use crate::support::{PrivateServer, Proxy, clients, eventually, long};
+use super::{Form, Kept, sums};
+use crate::support::{Proxy, clients, eventually, long};
 
 pub(super) const TABLES: &str =
     "CREATE TABLE t (id BIGINT PRIMARY KEY AUTO_INCREMENT, writer INT NOT NULL, n INT NOT NULL, UNIQUE (writer, n));
@@ -73,13 +73,18 @@ pub(super) struct Two {
 
 impl Two {
     pub(super) fn start(schema: &str) -> Two {
-        Two::start_without(schema, &[])
+        Two::start_as(schema, Form::default())
     }
 
     /// The same, where these stores have no binlog.
     pub(super) fn start_without(schema: &str, without: &[&str]) -> Two {
-        let kept = Kept::start_without(schema, &[], without);
-        let second = Proxy::start(|port| journaled(port, &kept.authority, &kept.standby, without));
+        Two::start_as(schema, Form { without, ..Form::default() })
+    }
+
+    /// The same, between stores of this form.
+    pub(super) fn start_as(schema: &str, form: Form<'_>) -> Two {
+        let kept = Kept::start_as(schema, &[], form);
+        let second = Proxy::start(|port| form.config(port, &kept.authority, &kept.standby));
         eventually("the second proxy looks", || second.status()["groups"][0]["authority"]["settled"] == true);
         Two { kept, second }
     }
@@ -197,10 +202,7 @@ pub(super) async fn forth_and_back(two: &Two, rounds: u64) {
     let rows = two.kept.authority.sql("SELECT COUNT(*), (SELECT SUM(n) FROM d.sums) FROM d.t");
     assert_eq!(rows[0][0], rows[0][1], "every number that was written is there");
     assert_eq!(rows[0][0], done.to_string());
-    let same = || {
-        let sum = |s: &PrivateServer| s.sql("CHECKSUM TABLE d.t, d.sums EXTENDED");
-        sum(&two.kept.authority) == sum(&two.kept.standby)
-    };
+    let same = || sums(&two.kept.authority, &["t", "sums"]) == sums(&two.kept.standby, &["t", "sums"]);
     eventually("both stores are the same", same);
 }
 
@@ -245,5 +247,33 @@ async fn an_open_transaction_makes_it_give_up() {
     assert_eq!(authority(&kept.proxy)["store"], "legacy");
     kept.catch_up();
     kept.assert_same();
+    self::flag(&kept.proxy, "new");
+}
+
+/// The red button: a cutover that waits is given up, and both stores are as they were.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_aborts_it() {
+    let kept = Kept::start(TABLES, &[]);
+    assert!(!kept.proxy.cli(&["abort", "analytics"]).ok, "there is nothing to abort");
+    let mut open = Conn::new(crate::support::mariadb::opts(kept.proxy.port).db_name(Some("d"))).await.unwrap();
+    open.query_drop("BEGIN").await.unwrap();
+    open.query_drop("INSERT INTO t (writer, n) VALUES (1, 1)").await.unwrap();
+    let config_path = kept.proxy.config_path.clone();
+    let flag = tokio::task::spawn_blocking(move || {
+        let binary = env!("CARGO_BIN_EXE_switchover");
+        std::process::Command::new(binary).arg("--config").arg(config_path).args(["flag", "analytics", "new"]).output()
+    });
+    eventually("it is under way", || authority(&kept.proxy)["conducted_here"] == true);
+    let aborted = kept.proxy.cli(&["abort", "analytics", "--why", "not today"]);
+    assert!(aborted.ok, "{}", aborted.stderr);
+    let output = flag.await.unwrap().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && text.contains("nothing has changed") && text.contains("aborted by"), "{text}");
+    open.query_drop("INSERT INTO t (writer, n) VALUES (1, 2)").await.unwrap();
+    open.query_drop("COMMIT").await.unwrap();
+    let after = authority(&kept.proxy);
+    assert_eq!((after["store"].as_str(), after["conducted_here"].as_bool()), (Some("legacy"), Some(false)));
+    let events = kept.proxy.cli(&["events"]).stdout;
+    assert!(events.contains("abort") && events.contains("not today"), "{events}");
     self::flag(&kept.proxy, "new");
 }

@@ -13,6 +13,7 @@ mod recorded;
 mod recorded_alone;
 mod recorded_forms;
 mod recorded_prepared;
+mod rename;
 mod seekdb;
 mod settle;
 mod stops;
@@ -40,6 +41,42 @@ pub(crate) fn config(port: u16, authority: &Server, standby: &Server) -> String 
     format!("{}    standby: new\n", pair_config(port, authority, standby, &["d.*"]))
 }
 
+/// How stores differ from the usual ones.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Form<'a> {
+    /// These have no binlog.
+    pub(crate) without: &'a [&'a str],
+    /// These are sealed by `rename`.
+    pub(crate) renames: &'a [&'a str],
+}
+
+impl Form<'_> {
+    /// The configuration of a proxy between such stores.
+    pub(crate) fn config(self, port: u16, authority: &Server, standby: &Server) -> String {
+        let mut text = journaled(port, authority, standby, self.without);
+        for store in self.renames {
+            text = text.replace(&format!("  {store}: {{ "), &format!("  {store}: {{ seal: rename, "));
+        }
+        text
+    }
+}
+
+/// In which schema a store has the tables of `d` now: where they are while it is sealed by `rename`, or at their own place.
+pub(crate) fn place(server: &Server) -> String {
+    let sql = "SELECT DISTINCT TABLE_SCHEMA FROM information_schema.TABLES WHERE TABLE_SCHEMA IN ('d', 'switchover_sealed_d')";
+    let found = server.sql(sql).concat();
+    assert_eq!(found.len(), 1, "the tables are at {found:?}");
+    found[0].clone()
+}
+
+/// Sums over the tables of `d`, wherever they are.
+pub(crate) fn sums(server: &Server, tables: &[&str]) -> Vec<String> {
+    let place = place(server);
+    let names: Vec<String> = tables.iter().map(|table| format!("{place}.{table}")).collect();
+    let rows = server.sql(&format!("CHECKSUM TABLE {} EXTENDED", names.join(", ")));
+    rows.into_iter().map(|row| row[1].clone()).collect()
+}
+
 /// The same, where these stores have no binlog.
 pub(crate) fn journaled(port: u16, authority: &Server, standby: &Server, without: &[&str]) -> String {
     let mut text = config(port, authority, standby);
@@ -52,25 +89,30 @@ pub(crate) fn journaled(port: u16, authority: &Server, standby: &Server, without
 impl Kept {
     /// Both servers with the same schema (statements with `;`), and a proxy after `switchover init`.
     pub(crate) fn start(schema: &str, extra: &[&str]) -> Kept {
-        Kept::start_without(schema, extra, &[])
+        Kept::start_as(schema, extra, Form::default())
     }
 
     /// The same, where these stores have no binlog.
     pub(crate) fn start_without(schema: &str, extra: &[&str], without: &[&str]) -> Kept {
+        Kept::start_as(schema, extra, Form { without, ..Form::default() })
+    }
+
+    /// The same, between stores of this form.
+    pub(crate) fn start_as(schema: &str, extra: &[&str], form: Form<'_>) -> Kept {
         let start = |n, name: &&str| {
-            let durable = if without.contains(name) { journal::WITHOUT_BINLOG } else { DURABLE };
+            let durable = if form.without.contains(name) { journal::WITHOUT_BINLOG } else { DURABLE };
             PrivateServer::start(n, &durable.iter().chain(extra).copied().collect::<Vec<&str>>())
         };
-        Kept::between(start(11, &"legacy"), start(12, &"new"), schema, without)
+        Kept::between(start(11, &"legacy"), start(12, &"new"), schema, form)
     }
 
     /// The same, with two servers that run already.
-    pub(crate) fn between(authority: PrivateServer, standby: PrivateServer, schema: &str, without: &[&str]) -> Kept {
+    pub(crate) fn between(authority: PrivateServer, standby: PrivateServer, schema: &str, form: Form<'_>) -> Kept {
         for server in [&authority, &standby] {
             server.sql("CREATE DATABASE d CHARACTER SET utf8mb4");
             statements(server, schema);
         }
-        let proxy = Proxy::start(|port| journaled(port, &authority, &standby, without));
+        let proxy = Proxy::start(|port| form.config(port, &authority, &standby));
         let kept = Kept { authority, standby, proxy };
         let init = kept.proxy.cli(&["init"]);
         assert!(init.ok, "{}{}", init.stdout, init.stderr);
@@ -125,21 +167,22 @@ impl Kept {
 
     /// Panics where a table of `d` differs between the stores: every row, every byte.
     pub(crate) fn assert_same(&self) {
-        let tables =
-            self.authority.sql("SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'd' ORDER BY 1");
+        let (ours, theirs) = (place(&self.authority), place(&self.standby));
+        let sql = format!("SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = '{ours}' ORDER BY 1");
+        let tables = self.authority.sql(&sql);
         assert!(!tables.is_empty());
         for table in tables.concat() {
             let table = table.replace('`', "``");
-            let sums = [&self.authority, &self.standby]
-                .map(|s| s.sql(&format!("CHECKSUM TABLE d.`{table}` EXTENDED"))[0][1].clone());
+            let stores = [(&self.authority, &ours), (&self.standby, &theirs)];
+            let sums =
+                stores.map(|(s, place)| s.sql(&format!("CHECKSUM TABLE {place}.`{table}` EXTENDED"))[0][1].clone());
             let generated = format!(
-                "SELECT COUNT(*) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'd' AND TABLE_NAME = '{table}' AND EXTRA LIKE '%GENERATED%'"
+                "SELECT COUNT(*) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = '{ours}' AND TABLE_NAME = '{table}' AND EXTRA LIKE '%GENERATED%'"
             );
             // (CHECKSUM TABLE reads VIRTUAL columns without computing them: two equal tables differ)
             let generated = self.authority.sql(&generated)[0][0] != "0";
             if sums[0] != sums[1] {
-                let rows =
-                    [&self.authority, &self.standby].map(|s| s.sql(&format!("SELECT * FROM d.`{table}` ORDER BY 1")));
+                let rows = stores.map(|(s, place)| s.sql(&format!("SELECT * FROM {place}.`{table}` ORDER BY 1")));
                 if generated && rows[0] == rows[1] {
                     continue;
                 }

@@ -1,0 +1,68 @@
+//! Where a table is: at its own place, or, while its store is sealed by `rename`, under its own name in a schema beside its own.
+//!
+//! One such schema per database, so that names collide neither between databases nor between groups: a table is in one group at
+//! the most. Either name says the other, without asking anybody.
+
+use super::TableName;
+
+/// How the names of the schemas begin. Letters and underscores: every engine takes them without quotes.
+pub const SEALED_SCHEMAS: &str = "switchover_sealed_";
+/// Characters that a name of a schema may have.
+const LONGEST: usize = 64;
+
+/// The schema in which a database's tables are while they are sealed; none where its name would be too long.
+#[must_use]
+pub fn sealed_schema(database: &str) -> Option<String> {
+    let name = format!("{SEALED_SCHEMAS}{database}");
+    (name.chars().count() <= LONGEST).then_some(name)
+}
+
+/// The database whose tables are in a schema while they are sealed; none where it is not such a schema.
+#[must_use]
+pub fn unsealed_schema(schema: &str) -> Option<&str> {
+    schema.strip_prefix(SEALED_SCHEMAS).filter(|database| !database.is_empty())
+}
+
+impl TableName {
+    /// Where it is while its store is sealed by `rename`; none where that schema's name would be too long.
+    #[must_use]
+    pub fn sealed(&self) -> Option<TableName> {
+        Some(TableName { database: sealed_schema(&self.database)?, name: self.name.clone() })
+    }
+
+    /// The table that is here while its store is sealed by `rename`; none where this is no such place.
+    #[must_use]
+    pub fn unsealed(&self) -> Option<TableName> {
+        Some(TableName { database: unsealed_schema(&self.database)?.to_owned(), name: self.name.clone() })
+    }
+
+    /// Whether one of the two is where the other is while its store is sealed.
+    #[must_use]
+    pub fn is_moved(from: &TableName, to: &TableName) -> bool {
+        from.unsealed().as_ref() == Some(to) || to.unsealed().as_ref() == Some(from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_place_says_the_other() {
+        let table = TableName { database: "shop".into(), name: "hits".into() };
+        let sealed = table.sealed().unwrap();
+        assert_eq!(sealed.quoted(), "`switchover_sealed_shop`.`hits`");
+        assert_eq!(sealed.unsealed().as_ref(), Some(&table));
+        assert!(TableName::is_moved(&table, &sealed) && TableName::is_moved(&sealed, &table));
+        assert!(!TableName::is_moved(&table, &table));
+        let other = TableName { database: "switchover_sealed_shop".into(), name: "other".into() };
+        assert!(!TableName::is_moved(&table, &other));
+        assert_eq!((table.unsealed(), unsealed_schema(SEALED_SCHEMAS)), (None, None));
+    }
+
+    #[test]
+    fn a_name_that_would_be_too_long_has_none() {
+        assert!(sealed_schema(&"ü".repeat(46)).is_some());
+        assert_eq!(sealed_schema(&"x".repeat(47)), None);
+    }
+}

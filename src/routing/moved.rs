@@ -1,0 +1,111 @@
+//! Questions of sessions to whoever watches a group: has the store that says "no such table" been sealed by `rename`?
+//!
+//! Only the control account can tell, and many sessions ask at once: the watcher looks once for all that have asked by then.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+/// What was found at a store: behind which question it was looked at, and whether tables of the group are away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Answer {
+    store: String,
+    number: u64,
+    away: bool,
+}
+
+/// The questions of one group.
+#[derive(Debug)]
+pub struct Moved {
+    may: AtomicBool,
+    asked: AtomicU64,
+    answers: watch::Sender<Vec<Answer>>,
+}
+
+impl Default for Moved {
+    fn default() -> Moved {
+        Moved { may: AtomicBool::new(false), asked: AtomicU64::new(0), answers: watch::Sender::new(Vec::new()) }
+    }
+}
+
+impl Moved {
+    /// Whether a store of the group may be sealed so. Where none may, nobody asks.
+    #[must_use]
+    pub fn may(&self) -> bool {
+        self.may.load(Ordering::Relaxed)
+    }
+
+    /// One may.
+    pub fn allow(&self) {
+        self.may.store(true, Ordering::Relaxed);
+    }
+
+    /// A new question.
+    pub(super) fn ask(&self) -> u64 {
+        self.asked.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// The newest question.
+    #[must_use]
+    pub fn asked(&self) -> u64 {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    /// Whether a store has been looked at since the newest question.
+    #[must_use]
+    pub fn is_answered(&self, store: &str) -> bool {
+        self.answers.borrow().iter().any(|a| a.store == store && a.number >= self.asked())
+    }
+
+    /// What a look that began behind question `number` has found.
+    pub fn answer(&self, store: &str, number: u64, away: bool) {
+        self.answers.send_modify(|answers| {
+            answers.retain(|a| a.store != store);
+            answers.push(Answer { store: store.to_owned(), number, away });
+        });
+    }
+
+    /// The answer to a question; none, where there is none by `deadline`.
+    pub(super) async fn settled(&self, store: &str, number: u64, deadline: Instant) -> Option<bool> {
+        let mut answers = self.answers.subscribe();
+        loop {
+            let known =
+                answers.borrow_and_update().iter().find(|a| a.store == store && a.number >= number).map(|a| a.away);
+            if known.is_some() {
+                return known;
+            }
+            timeout_at(deadline, answers.changed()).await.ok()?.ok()?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_look_behind_the_question_answers_it() {
+        let moved = Arc::new(Moved::default());
+        let soon = || Instant::now() + Duration::from_millis(50);
+        let first = moved.ask();
+        assert!(!moved.is_answered("old"));
+        moved.answer("old", moved.asked(), true);
+        assert_eq!(moved.settled("old", first, soon()).await, Some(true));
+        assert_eq!(moved.settled("new", first, soon()).await, None);
+        let second = moved.ask();
+        assert!(!moved.is_answered("old"));
+        let waits = tokio::spawn({
+            let moved = Arc::clone(&moved);
+            async move { moved.settled("old", second, Instant::now() + Duration::from_secs(9)).await }
+        });
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        moved.answer("old", first, true);
+        moved.answer("old", second, false);
+        assert_eq!(waits.await.unwrap(), Some(false));
+        assert!(moved.is_answered("old"));
+    }
+}
