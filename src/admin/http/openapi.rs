@@ -14,7 +14,7 @@ use crate::admin::protocol::{
 use crate::transfer::shadow::{GroupReport, Report, StatementReport};
 
 /// Method, path below `/api/v1`, what it does, the schema of its answer (`[X]` is a list), fields of its body.
-pub(super) const ROUTES: [(&str, &str, &str, &str, &[&str]); 21] = [
+pub(super) const ROUTES: [(&str, &str, &str, &str, &[&str]); 22] = [
     ("get", "/openapi.json", "This document", "", &[]),
     ("post", "/login", "Begin a browser's session", "Me", &["user", "password"]),
     ("post", "/logout", "End it", "", &[]),
