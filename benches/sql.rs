@@ -133,6 +133,7 @@ fn snapshot() -> Snapshot {
         hints: true,
         limits: Limits::default(),
         log: Log::default(),
+        insight: Default::default(),
         workers: 0,
         io: Default::default(),
     };

@@ -75,6 +75,7 @@ fn defaults() {
     assert_eq!((config.pool, config.hints, config.workers), (PoolMode::Session, true, 0));
     assert_eq!(config.limits, Default::default());
     assert_eq!(config.log, Default::default());
+    assert_eq!((config.insight.statements, config.insight.examples), (2_000, false));
     assert_eq!(config.tls, Default::default());
     assert_eq!(config.stores[0].tls.mode, TlsMode::FollowClient);
     assert!(config.groups.is_empty() && config.users.is_empty());
@@ -175,8 +176,10 @@ control_socket: /run/sw.ctl
 limits: {max_connections: 10_000, max_allowed_packet: 64MiB, connect_timeout: 500ms, idle_timeout: 8h, max_pending_logins: 5,
   max_prepared_statements: 0, drain_timeout: 2m, plan_cache: 1MiB, login_attempts: 3}
 log: {format: json, level: debug, slow_query: 250ms, literals: true}
+insight: {statements: 5_000, examples: true}
 ",
     );
+    assert_eq!((config.insight.statements, config.insight.examples), (5_000, true));
     assert_eq!(config.admin.users["ops"], AdminUser { password: "from env".into(), role: Role::Operator });
     assert_eq!(config.admin.users["look"].role, Role::Reader);
     assert_eq!(config.audit, Path::new("/var/log/switchover.audit"));
@@ -482,7 +485,7 @@ proptest! {
 fn the_documentation_has_every_key() {
     let text = include_str!("../docs/config.md");
     let message = problems(
-        "?: x\ntls: {'?': x}\nlimits: {'?': x}\nlog: {'?': x}\nadmin: {'?': x}\nproxy_protocol: {'?': x}\ngroups: {g: {'?': x}}\n",
+        "?: x\ntls: {'?': x}\nlimits: {'?': x}\nlog: {'?': x}\ninsight: {'?': x}\nadmin: {'?': x}\nproxy_protocol: {'?': x}\ngroups: {g: {'?': x}}\n",
     );
     let lists = message.lines().filter_map(|line| line.split_once("the keys here are ")).map(|(_, keys)| keys);
     let keys: Vec<&str> = lists.flat_map(|keys| keys.split(", ")).collect();

@@ -5,7 +5,7 @@ Two stages, because they answer two questions:
 - *free*: throughput and p95 as a user sees them, all CPUs for all. Only the ratios within a round mean anything.
 - *pinned*: server, proxy and load on one CPU, which makes CPU time per query comparable between runs.
 
-And *standby*: the same tables in a group without a standby, and in groups with one, on two servers that log durably ([pair.py]).
+And *insight*: the proxy with and without figures of statements, and a twin of the one with them, which shows the noise. And *standby*: the same tables in a group without a standby, and in groups with one, on two servers that log durably ([pair.py]).
 
 ProxySQL would make a third column where the distribution has it; Debian does not.
 
@@ -44,7 +44,7 @@ class Bench:
         self.bystanders = 400 if quick else 4_000
         self.held = 1_000 if quick else 10_000
         self.figures = {"free": [], "pinned": [], "memory": {}, "held": {}, "bystanders": [], "storm": [], "fairness": [],
-                        "flips": [], "standby": []}
+                        "flips": [], "insight": [], "standby": []}
 
     def say(self, text):
         print(f"  {text}", file=sys.stderr, flush=True)
@@ -53,7 +53,7 @@ class Bench:
         return Stage(cpu, None if self.options.without_proxy else self.options.binary)
 
     def run(self):
-        wanted = self.options.only or ["free", "pinned", "connections", "fairness", "flips", "standby"]
+        wanted = self.options.only or ["free", "pinned", "connections", "fairness", "flips", "insight", "standby"]
         if {"free", "connections", "flips"} & set(wanted):
             with self.stage() as stage:
                 load.prepare(stage)
@@ -66,7 +66,7 @@ class Bench:
                         self.hold(stage)
                 if "flips" in wanted and "switchover" in stage.targets:
                     self.flips(stage)
-        if {"pinned", "connections", "fairness"} & set(wanted):
+        if {"pinned", "connections", "fairness", "insight"} & set(wanted):
             with self.stage(cpu=max(os.sched_getaffinity(0))) as stage:
                 load.prepare(stage)
                 if "pinned" in wanted:
@@ -75,6 +75,8 @@ class Bench:
                     self.among_idle(stage)
                 if "fairness" in wanted:
                     self.fairness(stage)
+                if "insight" in wanted and "switchover" in stage.targets:
+                    self.insight(stage)
 
         if "standby" in wanted and not self.options.without_proxy:
             with pair.Pair(proxy_binary=self.options.binary) as stage:
@@ -133,6 +135,18 @@ class Bench:
                         calls[target] = counter.count / (result.queries or result.events)
                 self.figures["pinned"].append(
                     {"workload": workload, "threads": threads, "rounds": rows, "system_calls": calls})
+
+    def insight(self, stage):
+        """CPU µs per query with figures of statements, without, and with again in a second process."""
+        stage.start_proxy("without", settings="insight: { statements: 0 }\n")
+        stage.start_proxy("twin")
+        for workload in ["point select, text", "point select, prepared", "read only"]:
+            for threads in self.threads[:2]:
+                self.say(f"insight: {workload}, {threads} threads")
+                targets = ["switchover", "without", "twin"]
+                rounds, _ = take_turns(stage, targets, workload, threads, 3 * self.rounds, self.seconds / 2)
+                rows = [{target: (window.cpu / window.queries * 1e6,) for target, window in row.items()} for row in rounds]
+                self.figures["insight"].append({"workload": workload, "threads": threads, "rounds": rows})
 
     def memory(self, stage):
         for target in stage.proxies:
@@ -242,7 +256,7 @@ def main():
     parser.add_argument("--rounds", type=int, help="rounds per cell")
     parser.add_argument("--seconds", type=int, help="seconds of load per target and round")
     parser.add_argument("--only", action="append", 
-                        choices=["free", "pinned", "connections", "fairness", "flips", "standby"])
+                        choices=["free", "pinned", "connections", "fairness", "flips", "insight", "standby"])
     parser.add_argument("--without-proxy", action="store_true", help="HAProxy and direct only")
     parser.add_argument("--binary", type=pathlib.Path, default=target / "dist" / "switchover")
     parser.add_argument("--json", type=pathlib.Path, default=target / "bench-e2e.json", help="where the figures go")

@@ -48,6 +48,8 @@ def text(bench):
                          shown(flip_ratio(flips))])
         parts.append(table("Flips under load (point select, 16 threads)",
                            ["a flip every", "flips", "p99 at rest", "p99 while flipping", "ratio"], rows))
+    if figures["insight"]:
+        parts.append(insight(figures["insight"]))
     if figures["standby"]:
         parts.append(standby(figures["standby"]))
     parts.append(goals(bench))
@@ -111,6 +113,19 @@ def connections(bench):
         cells = [beside(rounds, target) for target in ("haproxy", "switchover")]
         rows.append([f"CPU per query beside {bench.bystanders} idle connections ÷ without", "", *cells, ""])
     return table("Connections", ["", "direct", "HAProxy", "Switchover", "Switchover ÷ HAProxy"], rows)
+
+
+def insight(cells):
+    """What figures of statements cost, beside what two equal proxies differ by."""
+    rows = []
+    for cell in cells:
+        rounds = cell["rounds"]
+        rows.append([cell["workload"], str(cell["threads"]),
+                     *(middle(rounds, target, 0, "{:.2f}") for target in ("switchover", "twin", "without")),
+                     shown(ratios(rounds, "switchover", "without")), shown(ratios(rounds, "twin", "without")),
+                     shown(ratios(rounds, "switchover", "twin"))])
+    head = ["workload", "threads", "with µs", "twin µs", "without µs", "with ÷ without", "twin ÷ without", "with ÷ twin"]
+    return table("CPU time of the proxy per query, with and without query insight; all on one CPU", head, rows)
 
 
 def standby(cells):

@@ -172,10 +172,10 @@ listen mysql
         self.wait_for("haproxy", port)
         self.ports["haproxy"] = port
 
-    def start_proxy(self, name="switchover", pool="session"):
+    def start_proxy(self, name="switchover", pool="session", settings=""):
         port = free_port()
         config = self.folder / f"{name}.yaml"
-        config.write_text(self.routing_yaml(port) + f"pool: {pool}\n")
+        config.write_text(self.routing_yaml(port) + f"pool: {pool}\n" + settings)
         self.start(name, [self.proxy_binary, "serve", "--config", config])
         self.wait_for(name, port)
         self.ports[name] = port

@@ -8,20 +8,23 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use super::client::{ClientError, ask};
+use super::digest::{DEFAULT_LIMIT, DigestOrder, DigestRequest};
+use super::log::LogRequest;
 use super::outcome::{Code, Outcome};
 use super::protocol::{
     AbortRequest, Cause, DrainRequest, EventQuery, ExplainRequest, Explained, FlagRequest, KillRequest, Reply, Request,
     StandbyAction,
 };
+use super::readiness::{self, ReadinessRequest};
 use super::shadow::ShadowRequest;
-use super::{check, flag, left_behind, shadow, show, standby, steer};
+use super::{check, digest, flag, left_behind, log, shadow, show, standby, steer};
 use crate::config::{self, Config, load};
 
 /// A MySQL proxy that routes groups of tables to the legacy or the new store, by a flag that changes while traffic flows.
 #[derive(Debug, Parser)]
 #[command(name = "switchover", version, propagate_version = true, arg_required_else_help = true)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 refused or something is wrong, 2 wrong usage, 3 no proxy runs, 4 timed out, 5 failed."
+    after_help = "Exit codes: 0 done, 1 refused or something is wrong, 2 wrong usage, 3 no proxy runs, 4 timed out, 5 failed; `readiness` has 6 and 7."
 )]
 struct Cli {
     /// The configuration file.
@@ -93,6 +96,53 @@ enum Command {
     },
     /// Show every session of the running proxy.
     Sessions,
+    /// Show the statements that the running proxy has seen: executions, time, latencies, rows, errors.
+    Digests {
+        /// Only those that name a table of this group.
+        #[arg(long, value_name = "NAME")]
+        group: Option<String>,
+        /// Only those that this store has answered.
+        #[arg(long, value_name = "NAME")]
+        store: Option<String>,
+        /// Only those whose text, id, database or tables contain this.
+        #[arg(long, value_name = "TEXT")]
+        filter: Option<String>,
+        /// What comes first.
+        #[arg(long, value_enum, default_value_t = DigestOrder::Time)]
+        sort: DigestOrder,
+        /// So many at most; 0 is all.
+        #[arg(long, value_name = "N", default_value_t = DEFAULT_LIMIT)]
+        limit: u32,
+        /// Show statements whole.
+        #[arg(long)]
+        full: bool,
+        /// Let all figures begin anew after this.
+        #[arg(long)]
+        reset: bool,
+    },
+    /// Show what would become of the statements seen so far, if the flag of a group moved now.
+    #[command(
+        after_help = "Exit codes: 0 all run as now, or the other store has prepared them; 6 some would be refused or fail; 7 else, \
+                      some could not be tried out. Nothing is executed on any store."
+    )]
+    Readiness {
+        /// The group.
+        group: String,
+        /// The store; without it, the other one.
+        #[arg(long, value_name = "STORE")]
+        to: Option<String>,
+        /// Show statements whole.
+        #[arg(long)]
+        full: bool,
+    },
+    /// Show or change what the running proxy logs.
+    Log {
+        /// error, warn, info, debug, trace, off, or a filter as RUST_LOG takes it.
+        level: Option<String>,
+        /// For the log.
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
+    },
     /// Make what would write to a group wait, at this proxy; each statement waits `hold_max` at most. Reads go on.
     Pause {
         /// The group.
@@ -266,6 +316,15 @@ fn outcome(config: &std::path::Path, json: bool, command: Command, explain: Opti
         Command::Check { offline } => check::check(config, offline, json),
         Command::Status => show::status(&socket, json),
         Command::Sessions => show::sessions(&socket, json),
+        Command::Digests { group, store, filter, sort, limit, full, reset } => {
+            let cause = flag::cause(None);
+            let request = DigestRequest { order: sort, limit, group, store, filter, reset, cause };
+            digest::digests(&socket, request, full, json)
+        }
+        Command::Readiness { group, to, full } => {
+            readiness::readiness(&socket, ReadinessRequest { group, to }, full, json)
+        }
+        Command::Log { level, why } => log::log(&socket, LogRequest { level, cause: flag::cause(why) }, json),
         Command::Pause { group, why } => steer::pause(&socket, group, true, flag::cause(why), json),
         Command::Resume { group, why } => steer::pause(&socket, group, false, flag::cause(why), json),
         Command::Kill { session, query, why } => {

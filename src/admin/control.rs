@@ -16,13 +16,16 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 use super::action::{Actions, Actor, Surface};
+use super::digest::{DigestRequest, Digests};
 use super::events::Events;
 use super::live::Sample;
+use super::log::{LogLevel, LogRequest};
 use super::protocol::{
     AbortRequest, Cause, ConfigChange, ConfigEntry, DrainRequest, ExplainRequest, Explained, Failure, FailureKind,
     FlagRequest, Flagged, GroupStatus, KillRequest, MAX_LINE, PauseRequest, Reloaded, Reply, Request, SessionInfo,
     StandbyRequest, StandbyStatus, Status,
 };
+use super::readiness::{Readiness, ReadinessRequest};
 use super::shadow::ShadowRequest;
 use crate::config::model::{Admin, Role};
 use crate::transfer::shadow::Report;
@@ -77,6 +80,24 @@ pub trait Running: Send + Sync + 'static {
     fn standby(&self, request: &StandbyRequest) -> Result<StandbyStatus, Failure> {
         Err(Failure::new(FailureKind::Request, format!("no group {} with a standby", request.group)))
     }
+
+    /// The statements that were seen.
+    fn digests(&self, request: &DigestRequest) -> Digests;
+
+    /// What would become of the statements that were seen, if a flag moved.
+    ///
+    /// # Errors
+    /// Where the request names no group, or it is not clear which store.
+    fn readiness(&self, request: ReadinessRequest) -> BoxFuture<'_, Result<Readiness, Failure>> {
+        let text = format!("no group {}", request.group);
+        Box::pin(async move { Err(Failure::new(FailureKind::Request, text)) })
+    }
+
+    /// What is logged, changed where the request says so.
+    ///
+    /// # Errors
+    /// Where it names no level, and no filter.
+    fn log(&self, request: &LogRequest) -> Result<LogLevel, Failure>;
 
     /// What shadow reads have found.
     ///

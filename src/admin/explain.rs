@@ -2,11 +2,37 @@
 
 use std::sync::Arc;
 
-use super::protocol::{ExplainRequest, Explained, Failure, FailureKind};
+use serde::{Deserialize, Serialize};
+
+use super::protocol::{Failure, FailureKind};
 use crate::config::Config;
 use crate::routing::Snapshot;
 use crate::routing::explain::explain;
 use crate::sql::dialect::{Dialect, Engine};
+
+/// A statement to explain, not to run.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ExplainRequest {
+    /// The statement.
+    pub sql: String,
+    /// The session's database.
+    pub db: Option<String>,
+    /// The session's account.
+    pub user: Option<String>,
+}
+
+/// Where a statement would go, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Explained {
+    /// The store; none where it would be refused.
+    pub store: Option<String>,
+    /// The whole explanation for people: facts, decision, reason, caret.
+    pub text: String,
+    /// The facts and the decision for programs.
+    pub details: serde_json::Value,
+}
 
 /// Explains a statement, or each of several, under a snapshot.
 ///

@@ -21,6 +21,10 @@ pub enum Code {
     Timeout = 4,
     /// The machine or the proxy failed.
     Failed = 5,
+    /// Statements would be refused or fail (`readiness`).
+    NotReady = 6,
+    /// Statements could not be tried out (`readiness`).
+    Untested = 7,
 }
 
 /// The end of a command.

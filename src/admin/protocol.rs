@@ -8,8 +8,14 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::digest::{DigestRequest, Digests};
 use super::events::Event;
+pub use super::events::EventQuery;
+pub use super::explain::{ExplainRequest, Explained};
+use super::log::{LogLevel, LogRequest};
+use super::readiness::{Readiness, ReadinessRequest};
 use super::shadow::ShadowRequest;
+pub use super::steer::{AbortRequest, KillRequest, PauseRequest};
 use crate::config::Problem;
 use crate::config::diff::Flip;
 use crate::transfer::shadow::Report;
@@ -35,6 +41,12 @@ pub enum Request {
     Sessions,
     /// A stopped standby goes on.
     Standby(StandbyRequest),
+    /// The statements that were seen, with figures.
+    Digests(DigestRequest),
+    /// What would become of statements if a flag moved.
+    Readiness(ReadinessRequest),
+    /// What is logged.
+    Log(LogRequest),
     /// What was changed, and what happened.
     Events(EventQuery),
     /// The configuration in force.
@@ -63,7 +75,10 @@ impl Request {
             Request::Abort(r) => Some(&r.cause),
             Request::Standby(r) => Some(&r.cause),
             Request::Drain(r) => Some(&r.cause),
+            Request::Digests(r) => Some(&r.cause),
+            Request::Log(r) => Some(&r.cause),
             Request::Status
+            | Request::Readiness(_)
             | Request::Explain(_)
             | Request::Sessions
             | Request::Events(_)
@@ -83,7 +98,10 @@ impl Request {
             Request::Abort(r) => Some(&mut r.cause),
             Request::Standby(r) => Some(&mut r.cause),
             Request::Drain(r) => Some(&mut r.cause),
+            Request::Digests(r) => Some(&mut r.cause),
+            Request::Log(r) => Some(&mut r.cause),
             Request::Status
+            | Request::Readiness(_)
             | Request::Explain(_)
             | Request::Sessions
             | Request::Events(_)
@@ -151,55 +169,6 @@ pub enum StandbyAction {
     },
 }
 
-/// Which events: the newest that fit, the newest first.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct EventQuery {
-    /// Only those with a higher id.
-    pub after: u64,
-    /// At most so many; 0 takes 100.
-    pub limit: usize,
-    /// Only those of this kind.
-    pub kind: Option<String>,
-}
-
-/// What would write to `group` waits, or goes on. Reads go on, and what is open ends.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct PauseRequest {
-    /// The group.
-    pub group: String,
-    /// True: wait.
-    pub pause: bool,
-    /// Who and why.
-    #[serde(flatten)]
-    pub cause: Cause,
-}
-
-/// A session, or its statement, ends.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct KillRequest {
-    /// Its id, as `sessions` shows it.
-    pub session: u64,
-    /// Only the statement.
-    pub query: bool,
-    /// Who and why.
-    #[serde(flatten)]
-    pub cause: Cause,
-}
-
-/// A cutover that is under way is given up, unless it has been decided: both stores are as they were.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct AbortRequest {
-    /// Its id, or its group.
-    pub job: String,
-    /// Who and why.
-    #[serde(flatten)]
-    pub cause: Cause,
-}
-
 /// A key of the configuration in force.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -233,18 +202,6 @@ pub struct DrainRequest {
     pub timeout_ms: Option<u64>,
 }
 
-/// A statement to explain, not to run.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ExplainRequest {
-    /// The statement.
-    pub sql: String,
-    /// The session's database.
-    pub db: Option<String>,
-    /// The session's account.
-    pub user: Option<String>,
-}
-
 /// The answer to a request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -263,6 +220,12 @@ pub enum Reply {
     Sessions(Vec<SessionInfo>),
     /// To [`Request::Standby`]: how it was when it was told.
     Standby(StandbyStatus),
+    /// To [`Request::Digests`].
+    Digests(Box<Digests>),
+    /// To [`Request::Readiness`].
+    Readiness(Box<Readiness>),
+    /// To [`Request::Log`].
+    Log(LogLevel),
     /// To [`Request::Events`].
     Events(Vec<Event>),
     /// To [`Request::Config`].
@@ -348,18 +311,6 @@ pub struct Flagged {
     pub file: PathBuf,
     /// What the operator should know beside.
     pub notes: Vec<String>,
-}
-
-/// Where a statement would go, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Explained {
-    /// The store; none where it would be refused.
-    pub store: Option<String>,
-    /// The whole explanation for people: facts, decision, reason, caret.
-    pub text: String,
-    /// The facts and the decision for programs.
-    pub details: serde_json::Value,
 }
 
 /// A running proxy, whole.

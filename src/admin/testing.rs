@@ -8,8 +8,10 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
 use super::control::{BoxFuture, Running};
+use super::digest::{DigestRequest, Digests};
 use super::events::Events;
 use super::live::Sample;
+use super::log::{LogLevel, LogRequest};
 use super::protocol::{
     Cause, ConfigChange, ConfigEntry, DrainRequest, ExplainRequest, Explained, Failure, FailureKind, GroupStatus,
     KillRequest, PauseRequest, Reloaded, SessionInfo, Status,
@@ -76,6 +78,15 @@ impl Running for Fake {
 
     fn drain(&self, _: DrainRequest) -> BoxFuture<'_, Result<(), Failure>> {
         Box::pin(async { Ok(()) })
+    }
+
+    fn digests(&self, request: &DigestRequest) -> Digests {
+        Digests { on: true, kept: request.limit.into(), ..Digests::default() }
+    }
+
+    fn log(&self, request: &LogRequest) -> Result<LogLevel, Failure> {
+        let level = request.level.clone().unwrap_or_else(|| "info".to_owned());
+        Ok(LogLevel { level, said_by: request.cause.by.clone(), ..LogLevel::default() })
     }
 
     fn explain(&self, request: &ExplainRequest) -> Result<Explained, Failure> {

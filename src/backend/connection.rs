@@ -9,7 +9,7 @@ use super::pool::Pooled;
 use crate::config::StoreId;
 use crate::net::PacketStream;
 use crate::wire::codec::{Malformed, Reader};
-use crate::wire::command::{COM_INIT_DB, COM_QUERY};
+use crate::wire::command::{COM_INIT_DB, COM_QUERY, COM_STMT_CLOSE, COM_STMT_PREPARE};
 use crate::wire::packet::{self, HEADER, Header};
 use crate::wire::reply::{Expect, Reply, Role};
 use crate::wire::{Capabilities, ErrPacket, OkPacket, Status};
@@ -163,6 +163,25 @@ impl Backend {
     pub async fn init_db(&mut self, database: &[u8]) -> Result<(), QueryError> {
         self.send(COM_INIT_DB, database).await?;
         self.collect(Expect::Ok).await.map(|_| ())
+    }
+
+    /// Has the store prepare a statement, and forget it at once.
+    ///
+    /// # Errors
+    /// [`QueryError`]; after `Refused` the connection is still good.
+    pub async fn try_prepare(&mut self, sql: &[u8]) -> Result<(), QueryError> {
+        self.send(COM_STMT_PREPARE, sql).await?;
+        let mut reply = Reply::new(Expect::Prepare, self.capabilities);
+        while !reply.is_done() {
+            let (header, payload) = self.packet().await?;
+            let role = reply.packet(header, payload.get(..payload.len().min(32)).unwrap_or_default())?;
+            if role == Role::Error {
+                return Err(QueryError::Refused(ErrPacket::read(&payload)?));
+            }
+        }
+        let prepared = reply.outcome().prepared.ok_or(Malformed("no PREPARE_OK"))?;
+        self.send(COM_STMT_CLOSE, &prepared.id.to_le_bytes()).await?;
+        Ok(())
     }
 
     /// Reads the response to a command that was sent.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Display};
 
-use super::model::{ChangeLog, Config, Credentials, Group, Seal, Store, StoreId};
+use super::model::{ChangeLog, Config, Credentials, Group, Log, Seal, Store, StoreId};
 
 /// A flag that moved.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -50,7 +50,9 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
     c.debug("pool", &old.pooling, &new.pooling);
     c.value("hints", old.hints, new.hints);
     c.debug("limits", &old.limits, &new.limits);
-    c.debug("log", &old.log, &new.log);
+    // (its format waits for a restart)
+    c.debug("log", &Log { format: new.log.format, ..old.log.clone() }, &new.log);
+    c.debug("insight", &old.insight, &new.insight);
     admin(c, old, new);
     changes
 }
@@ -136,6 +138,7 @@ pub fn waits_for_restart(started: &Config, new: &Config) -> Vec<String> {
     waits.value("admin.audit", started.audit.display().to_string(), new.audit.display().to_string());
     waits.value("workers", started.workers, new.workers);
     waits.value("io", started.io, new.io);
+    waits.debug("log.format", &started.log.format, &new.log.format);
     waits.lines
 }
 
@@ -303,13 +306,14 @@ groups: {a: {tables: [t, v], connection: new, cross_store_transactions: refuse},
 tls: {mode: off}
 users: {app: {new: {password: two}, legacy: {password: one}}}
 limits: {max_connections: 5}
-log: {level: debug}
+log: {level: debug, format: json}
+insight: {examples: true}
 pool: transaction
 workers: 2
 ";
         let changes = diff(&config(OLD), &config(new));
         assert_eq!(changes.flips, [Flip { group: "a".into(), from: "legacy".into(), to: "new".into() }]);
-        assert_eq!(changes.restart, ["listen: +127.0.0.1:9", "workers: 0 → 2"]);
+        assert_eq!(changes.restart, ["listen: +127.0.0.1:9", "workers: 0 → 2", "log.format: text → json"]);
         let expected = [
             "stores.legacy.address: +h:3",
             "stores.legacy.control: another secret",
@@ -327,6 +331,7 @@ workers: 2
             "pool: session → transaction",
             "limits: max_connections: 10000 → 5",
             "log: level: \"info\" → \"debug\"",
+            "insight: examples: false → true",
         ];
         assert_eq!(changes.lines, expected);
     }

@@ -367,6 +367,21 @@ impl Default for Log {
     }
 }
 
+/// What is kept of the statements that were seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Insight {
+    /// Statements that each core keeps figures of; 0 keeps none. Default 2,000.
+    pub statements: u32,
+    /// Whether the first text of each is kept too, with its literals. Default false.
+    pub examples: bool,
+}
+
+impl Default for Insight {
+    fn default() -> Self {
+        Insight { statements: 2_000, examples: false }
+    }
+}
+
 /// TLS towards clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenTls {
@@ -468,6 +483,8 @@ pub struct Config {
     pub limits: Limits,
     /// Logging.
     pub log: Log,
+    /// What is kept of statements.
+    pub insight: Insight,
     /// Worker threads; 0 means one per core.
     pub workers: usize,
     /// What they wait for sockets with.

@@ -40,6 +40,8 @@ pub fn entries(config: &Config) -> Vec<(String, String)> {
     e.add("hints", config.hints);
     e.limits(&config.limits);
     e.log(&config.log);
+    e.add("insight.statements", config.insight.statements);
+    e.add("insight.examples", config.insight.examples);
     e.add("control_socket", config.control_socket.display());
     e.add("workers", config.workers);
     e.add("io", config.io);

@@ -190,7 +190,9 @@ fn access_word(access: Access) -> &'static str {
     }
 }
 
-fn kind_word(kind: &Kind) -> &'static str {
+/// What kind of statement it is, in a word.
+#[must_use]
+pub fn kind_word(kind: &Kind) -> &'static str {
     match kind {
         Kind::Read => "read",
         Kind::Write => "write",

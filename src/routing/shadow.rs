@@ -116,7 +116,7 @@ impl Dice {
         x ^= x << 25;
         x ^= x >> 27;
         self.0.set(x);
-        let thrown = (x.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32) * u64::from(MILLION) >> 32;
+        let thrown = ((x.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32) * u64::from(MILLION)) >> 32;
         thrown < u64::from(of_a_million)
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::snapshot::Snapshot;
 use crate::config::model::{
-    Address, Admin, Config, Group, Io, Limits, ListenTls, Log, PoolMode, Pooling, Store, StoreId, StoreTls,
+    Address, Admin, Config, Group, Insight, Io, Limits, ListenTls, Log, PoolMode, Pooling, Store, StoreId, StoreTls,
     TablePattern,
 };
 
@@ -60,6 +60,7 @@ pub(crate) fn config(groups: Vec<Group>) -> Config {
         hints: true,
         limits: Limits::default(),
         log: Log::default(),
+        insight: Insight::default(),
         workers: 0,
         io: Io::default(),
     }

@@ -413,7 +413,7 @@ impl Proxy {
                         group,
                         store,
                         "the flag was moved in the file, the authority has not: {}",
-                        failure.message
+                        crate::telemetry::without_values(&failure.message)
                     );
                 }
             });

@@ -8,11 +8,13 @@
 //! ```
 
 mod authority;
+mod digests;
 mod learn;
 mod listen;
 mod metrics;
 mod observe;
 mod post;
+mod readiness;
 mod reindex;
 mod running;
 mod shadow;
@@ -62,11 +64,11 @@ pub fn run(config_path: &Path, takeover: bool) -> anyhow::Result<()> {
         Ok(config) => config,
         Err(problems) => bail!("{}", render(&problems)),
     };
-    telemetry::init(&config.log.level, config.log.format == crate::config::model::LogFormat::Json);
+    let levels = telemetry::init(&config.log.level, config.log.format == crate::config::model::LogFormat::Json);
     raise_file_limit(descriptors(&config));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("the control runtime")?;
     let local = tokio::task::LocalSet::new();
-    runtime.block_on(local.run_until(serve(config_path.to_owned(), config, takeover)))
+    runtime.block_on(local.run_until(serve(config_path.to_owned(), config, levels, takeover)))
 }
 
 /// What the cores use: `io_uring` is tried here first, so that `io: io_uring` can fail.
@@ -84,7 +86,7 @@ fn usable(io: Io) -> anyhow::Result<Io> {
     }
 }
 
-async fn serve(path: PathBuf, config: Config, takeover: bool) -> anyhow::Result<()> {
+async fn serve(path: PathBuf, config: Config, levels: telemetry::Levels, takeover: bool) -> anyhow::Result<()> {
     let (control_socket, addresses) = (config.control_socket.clone(), config.listen.clone());
     let asked = if takeover { takeover::ask(&control_socket).context("taking over")? } else { None };
     // the first thing that only one process can have: a second proxy on the same file ends here
@@ -103,7 +105,7 @@ async fn serve(path: PathBuf, config: Config, takeover: bool) -> anyhow::Result<
     };
     let io = usable(config.io)?;
     let (drain, draining) = watch::channel(false);
-    let proxy = Arc::new(Proxy::start(path.clone(), config, workers, drain).await?);
+    let proxy = Arc::new(Proxy::start(path.clone(), config, levels, workers, drain).await?);
     proxy.authorities.attach(&proxy);
     proxy.shadowing.attach(&proxy);
     let workers: Vec<Worker> = (0..workers)
@@ -243,6 +245,7 @@ fn log_figures(proxy: &Proxy) {
         refused = f.refused,
         plan_hits = f.plan_hits,
         plan_misses = f.plan_misses,
+        slow_suppressed = proxy.registry.slow_lines.suppressed(),
         "figures"
     );
 }

@@ -12,13 +12,16 @@ use super::shadow::Shadowing;
 use super::standby::Standbys;
 use crate::admin::check;
 use crate::admin::control::{BoxFuture, Running};
+use crate::admin::digest::{DigestRequest, Digests};
 use crate::admin::events::{Event, Events};
 use crate::admin::live::Sample;
+use crate::admin::log::{LogLevel, LogRequest};
 use crate::admin::protocol::{
     AbortRequest, Cause, ConfigChange, ConfigEntry, ConfigError, DrainRequest, ExplainRequest, Explained, Failure,
     FailureKind, FlagRequest, Flagged, FlipRecord, GroupStatus, KillRequest, PauseRequest, Reloaded, SessionInfo,
     StandbyRequest, StandbyStatus, Status,
 };
+use crate::admin::readiness::{Readiness, ReadinessRequest};
 use crate::admin::shadow::ShadowRequest;
 use crate::backend::{Fleet, control};
 use crate::config::model::Admin;
@@ -28,6 +31,7 @@ use crate::net::tls;
 use crate::routing::patterns::NameCase;
 use crate::routing::{Gates, Snapshot};
 use crate::session::{CoreFigures, Figures, Live, Registry};
+use crate::telemetry::Levels;
 use crate::transfer::shadow::Report;
 use crate::wire::Capabilities;
 
@@ -81,6 +85,7 @@ pub(super) struct Proxy {
     pub(super) shadowing: Shadowing,
     pub(super) authorities: Authorities,
     ties: KnownTies,
+    pub(super) levels: Levels,
     drain: watch::Sender<bool>,
     drain_override_ms: AtomicU64,
     pub(super) draining: AtomicBool,
@@ -91,6 +96,7 @@ impl Proxy {
     pub(super) async fn start(
         path: PathBuf,
         config: Config,
+        levels: Levels,
         cores: usize,
         drain: watch::Sender<bool>,
     ) -> anyhow::Result<Proxy> {
@@ -108,6 +114,7 @@ impl Proxy {
         standbys.sync(&live);
         Ok(Proxy {
             own,
+            levels,
             started_with: config,
             path,
             live: Arc::new(ArcSwap::from_pointee(live)),
@@ -213,6 +220,9 @@ impl Proxy {
         let fleet = Fleet::build(&new.stores, &old.fleet).map_err(|e| failed(&e))?;
         probe_unknown(&fleet).await;
         self.refuse_poorer(&old.fleet, &fleet).map_err(|e| failed(&e))?;
+        if new.log.level != old.config().log.level && !self.levels.follow_file(&new.log.level) {
+            tracing::warn!("log.level of the file changes nothing: RUST_LOG is set");
+        }
         let epoch = old.snapshot.epoch + 1;
         let gates = self.authorities.gates(&new);
         let live = compile(new, epoch, fleet, &self.own, gates).map_err(|e| failed(&e))?;
@@ -360,7 +370,7 @@ async fn probe_unknown(fleet: &Fleet) {
 }
 
 /// The default store's `lower_case_table_names`; 0 while it is not known.
-fn name_case(config: &Config, fleet: &Fleet) -> u8 {
+pub(super) fn name_case(config: &Config, fleet: &Fleet) -> u8 {
     fleet.get(config.default).and_then(|s| s.probed()).and_then(|p| p.lower_case_table_names).unwrap_or(0)
 }
 
@@ -405,6 +415,18 @@ impl Running for Proxy {
                 None => Ok(ties.notes.clone()),
             }
         })
+    }
+
+    fn digests(&self, request: &DigestRequest) -> Digests {
+        super::digests::digests(self, request)
+    }
+
+    fn readiness(&self, request: ReadinessRequest) -> BoxFuture<'_, Result<Readiness, Failure>> {
+        Box::pin(super::readiness::readiness(self, request))
+    }
+
+    fn log(&self, request: &LogRequest) -> Result<LogLevel, Failure> {
+        super::digests::log(self, request)
     }
 
     fn announce(&self, cause: &Cause) {

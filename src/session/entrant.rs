@@ -77,6 +77,7 @@ impl Session {
             gathered: Vec::new(),
             kept: Vec::new(),
             sampled: None,
+            said: Vec::new(),
             journal: super::kept::Journaling::default(),
             passes: Vec::new(),
             info,

@@ -6,7 +6,8 @@ use std::time::Instant;
 use super::Session;
 use super::careful::{Ran, Way};
 use super::control_flow::{Failure, Fatal};
-use super::prepared::{asked_tables, expected, insert_types, remember_types, with_asked};
+use super::insight::Noted;
+use super::prepared::{asked_tables, came, expected, insert_types, remember_types, with_asked};
 use super::query::Plan;
 use super::reprepare::Here;
 use super::sealed::{Held, Sent};
@@ -61,7 +62,7 @@ impl Session {
                 Box::pin(self.send_with_columns(&out, 0, (expect, &columns), Held::default())).await?
             };
             if let Sent::Answered(outcome) = sent {
-                self.executed(id, 0, &outcome, started);
+                self.executed((id, command), 0, &outcome, started);
             }
             return Ok(());
         };
@@ -69,9 +70,9 @@ impl Session {
         let mut way = Way::Execute { id, command, payload: &payload, cached, expect };
         let Ran { at, outcome, as_text } = self.run_carefully(&mut way, facts).await?;
         if as_text {
-            self.finish(facts, at, &outcome, started);
+            self.finish(Noted::new(Some(&plan), came(command), started), facts, at, &outcome);
         } else {
-            self.executed(id, at, &outcome, started);
+            self.executed((id, command), at, &outcome, started);
         }
         Ok(())
     }

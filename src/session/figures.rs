@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::insight::Digests;
+
 /// Stores whose figures are kept apart; those of higher index share the last place.
 const STORES: usize = 16;
 /// Latency classes: class n holds queries of less than 2^n µs.
@@ -11,14 +13,18 @@ const CLASSES: usize = 28;
 
 /// A counter with one writer: no locked instruction is needed.
 #[derive(Debug, Default)]
-struct Count(AtomicU64);
+pub(super) struct Count(AtomicU64);
 
 impl Count {
-    fn add(&self, n: u64) {
+    pub(super) fn add(&self, n: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    pub(super) fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -42,6 +48,8 @@ pub struct CoreFigures {
     login_failures: Count,
     /// Sessions on this core now; the listener reads it to choose the least-loaded core, and writes it too.
     pub sessions: AtomicU64,
+    /// Figures by statement.
+    pub digests: Digests,
 }
 
 impl CoreFigures {

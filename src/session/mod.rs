@@ -19,6 +19,7 @@ mod execute;
 mod figures;
 mod guard;
 mod home;
+mod insight;
 mod journaled;
 mod keeper;
 mod kept;
@@ -55,6 +56,7 @@ mod variables;
 
 pub use core::{Core, Live};
 pub use figures::{CoreFigures, Figures, StoreFigures};
+pub use insight::{Came, Digests, Everything, Seen, Served, quantile};
 pub use keeper::keep;
 pub use pins::{Pin, Pins};
 pub use registry::{Registry, SessionInfo};
@@ -99,6 +101,8 @@ pub(crate) struct Session {
     kept: Vec<u8>,
     /// The read under way, where it is one of the sample that is compared: its group, by what epoch, and its text.
     sampled: Option<(u64, crate::config::GroupId, Vec<u8>)>,
+    /// The text of the command under way, for a slow log with literals.
+    said: Vec<u8>,
     /// What it keeps of writes that were recorded in a journal.
     journal: kept::Journaling,
     /// What it has open in groups with a standby.

@@ -12,6 +12,7 @@ use super::answers::commanded;
 use super::careful::{Ran, Way};
 use super::control_flow::{Failure, Fatal};
 use super::guard::{Attempts, Recorded};
+use super::insight::{Came, Noted};
 use super::journaled::{is_one_for_all, statement};
 use super::owed::may_commit;
 use super::query::{Plan, inner_facts};
@@ -50,7 +51,7 @@ impl Session {
             for facts in first {
                 self.after(facts, 0, &assumed);
             }
-            self.finish(last, 0, &outcome, started);
+            self.finish(Noted::new(Some(plan), Came::Text, started), last, 0, &outcome);
             return Ok(());
         }
         if !self.capabilities.contains(Capabilities::MULTI_STATEMENTS) {
@@ -98,6 +99,7 @@ impl Session {
                     let mut out = Vec::new();
                     error.put(&mut out, sequence);
                     self.core.figures.refused();
+                    self.count_refused(&self.plan(text, &self.state.dialect), Came::Text, &error);
                     self.client.write(&out).await.map_err(Fatal::client)?;
                     return Ok(());
                 }
@@ -136,7 +138,7 @@ impl Session {
         let framed = self.with_kept(&facts, text).unwrap_or_else(|| commanded(text));
         if let Some((at, outcome)) = self.record_part(&framed, outer, &facts, &plan, place).await? {
             *sequence = sequence.wrapping_add(1);
-            self.finish(&facts, at, &outcome, started);
+            self.finish(Noted::new(Some(&plan), Came::Text, started), &facts, at, &outcome);
             return Ok(outcome.error.is_none());
         }
         let prepared_at = prepare.as_ref().map(|(_, prepare)| prepare.at);
@@ -145,7 +147,7 @@ impl Session {
         if let Some((name, prepare)) = prepare {
             self.after_text_prepare(&name, prepare, &outcome);
         }
-        self.finish(&facts, at, &outcome, started);
+        self.finish(Noted::new(Some(&plan), Came::Text, started), &facts, at, &outcome);
         Ok(outcome.error.is_none())
     }
 

@@ -11,6 +11,7 @@ use std::time::Instant;
 use super::Session;
 use super::control_flow::{Failure, Fatal};
 use super::guard::Attempts;
+use super::insight::{Came, Noted};
 use super::query::{Frame, Plan};
 use super::relay::relay;
 use super::sealed::{Held, Sent};
@@ -182,7 +183,13 @@ impl Session {
             self.statements.by_id.insert(id, statement);
         }
         if let Some(leg) = self.legs.get(at) {
-            self.core.figures.query(leg.store().0, started.elapsed(), outcome.error.is_some());
+            let (now, store, failed) = (Instant::now(), leg.store().0, outcome.error.is_some());
+            let took = now.saturating_duration_since(started);
+            self.core.figures.query(store, took, failed);
+            // (one that succeeds is counted when it is executed)
+            if failed {
+                self.count(Noted::new(Some(&plan), Came::Prepared, started), store, &outcome, now, took);
+            }
         }
         self.state.last = generation;
         Ok(())
@@ -272,10 +279,11 @@ impl Session {
         let framed = self.framed(frame).to_vec();
         let plan = self.statements.plan_for(&framed);
         self.consume(frame);
-        match Box::pin(self.execute_with_care(framed, id, command, started)).await {
-            Ok(()) => Ok(()),
-            Err(Failure::Session(fatal)) => Err(fatal.during(plan.as_deref().and_then(Plan::single))),
-            Err(Failure::Statement(error)) => self.refuse(&error).await,
+        match (Box::pin(self.execute_with_care(framed, id, command, started)).await, plan) {
+            (Ok(()), _) => Ok(()),
+            (Err(Failure::Session(fatal)), plan) => Err(fatal.during(plan.as_deref().and_then(Plan::single))),
+            (Err(Failure::Statement(error)), Some(plan)) => self.refuse_one(&plan, came(command), &error).await,
+            (Err(Failure::Statement(error)), None) => self.refuse(&error).await,
         }
     }
 
@@ -348,12 +356,12 @@ impl Session {
             self.note_cursor(id, outcome.status.filter(|_| outcome.result_set && outcome.rows == 0));
         }
         if let Some(facts) = facts {
-            self.finish(facts, at, &outcome, started);
+            self.finish(Noted::new(Some(&plan), came(command), started), facts, at, &outcome);
         }
         Ok(())
     }
 
-    pub(super) fn executed(&mut self, id: u32, at: usize, outcome: &Outcome, started: Instant) {
+    pub(super) fn executed(&mut self, (id, command): (u32, Command), at: usize, outcome: &Outcome, started: Instant) {
         let generation = self.legs.get(at).map_or(0, |l| l.generation);
         let Some(statement) = self.statements.by_id.get_mut(&id) else { return };
         statement.last = generation;
@@ -367,7 +375,7 @@ impl Session {
             self.note_cursor(id, cursor);
         }
         match plan.single() {
-            Some(facts) => self.finish(facts, at, outcome, started),
+            Some(facts) => self.finish(Noted::new(Some(&plan), came(command), started), facts, at, outcome),
             None => {
                 self.state.last = generation;
                 self.note(None, outcome);
@@ -465,6 +473,11 @@ pub(super) fn expected(payload: &[u8], command: Command) -> Expect {
     }
 }
 
+/// How a command that executes says that its statement came.
+pub(super) fn came(command: Command) -> Came {
+    if command == Command::StmtBulkExecute { Came::Bulk } else { Came::Prepared }
+}
+
 /// The tables that an execute asks information_schema for by its parameters (RULES.md 25).
 pub(super) fn asked_tables(statement: &Statement, payload: &[u8], command: Command) -> Vec<TableRef> {
     if statement.asked.is_empty() || command != Command::StmtExecute {
@@ -547,7 +560,8 @@ mod tests {
     use super::*;
 
     fn statement(parameters: u16, types: &[u8]) -> Statement {
-        let plan = Rc::new(Plan::new(crate::sql::classify::analyze(b"SELECT ?", &Default::default())));
+        let analysis = crate::sql::classify::analyze(b"SELECT ?", &Default::default());
+        let plan = Rc::new(Plan::new(crate::sql::Fingerprint(0), analysis));
         Statement {
             sql: b"SELECT ?".as_slice().into(),
             plan,

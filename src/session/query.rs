@@ -1,14 +1,16 @@
 //! COM_QUERY: its plan, its store, and one statement on one leg.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::Session;
 use super::careful::Way;
 use super::control_flow::{Failure, Fatal};
-use super::effects::{is_plain, may_assign_unseen, writes};
+use super::effects::{is_plain, may_assign_unseen};
 use super::guard::Care;
+use super::insight::{Came, Described, Digest, Noted};
 use super::leg::Leg;
 use super::recorded::Place;
 use super::relay::{self, relay, rolls_back};
@@ -20,7 +22,7 @@ use crate::sql::Facts;
 use crate::sql::classify::{Analysis, analyze};
 use crate::sql::dialect::Dialect;
 use crate::sql::facts::{DynamicSource, Flags, Kind};
-use crate::sql::fingerprint::fingerprint;
+use crate::sql::fingerprint::{Fingerprint, fingerprint};
 use crate::wire::ErrPacket;
 use crate::wire::packet;
 use crate::wire::reply::{Event, Expect, Outcome, Reply};
@@ -34,15 +36,28 @@ pub(crate) struct Plan {
     decided: Cell<Option<(u64, u64, StoreId, Care)>>,
     /// Its text may ask for CONNECTION_ID(), which `pool: transaction` answers.
     pub(crate) own_id: bool,
+    pub(crate) print: Fingerprint,
+    /// Its text without literals, where figures of it are kept.
+    pub(crate) described: OnceCell<Arc<Described>>,
+    /// Its figures in the database where it ran last.
+    pub(crate) digest: RefCell<Option<Arc<Digest>>>,
 }
 
 impl Plan {
-    pub(crate) fn new(analysis: Analysis) -> Plan {
+    pub(crate) fn new(print: Fingerprint, analysis: Analysis) -> Plan {
         let plain = match analysis.statements.as_ref() {
             [one] => is_plain(one),
             _ => false,
         };
-        Plan { analysis, plain, decided: Cell::new(None), own_id: false }
+        Plan {
+            analysis,
+            plain,
+            decided: Cell::new(None),
+            own_id: false,
+            print,
+            described: OnceCell::new(),
+            digest: RefCell::default(),
+        }
     }
 
     /// The facts of its only statement.
@@ -112,13 +127,18 @@ impl Session {
         let print = fingerprint(sql, dialect);
         if let Some(plan) = self.core.plans.borrow_mut().get(print) {
             self.core.figures.plan(true);
+            if plan.described.get().is_none() {
+                self.describe(plan, sql);
+            }
             return Rc::clone(plan);
         }
         self.core.figures.plan(false);
-        let plan = Rc::new(Plan::new(analyze(sql, dialect)).of(sql));
+        let plan = Rc::new(Plan::new(print, analyze(sql, dialect)).of(sql));
+        self.describe(&plan, sql);
         if plan.analysis.cacheable() {
             // facts are of the size of the names in the text
-            let weight = 256 + sql.len().min(4096) + plan.analysis.statements.len() * 256;
+            let described = plan.described.get().map_or(0, |d| d.weight());
+            let weight = 256 + sql.len().min(4096) + plan.analysis.statements.len() * 256 + described;
             self.core.plans.borrow_mut().insert(print, Rc::clone(&plan), weight);
         }
         plan
@@ -231,6 +251,7 @@ impl Session {
         let started = Instant::now();
         let plan = self.plan_of(frame);
         self.sample(plan.single(), |s| Some(packet::payload(s.framed(frame)).get(1..)?.to_vec()));
+        self.keep_said(|s| packet::payload(s.framed(frame)).get(1..).unwrap_or_default().to_vec());
         if !self.state.dialect_unknown
             && let Some((at, keeps)) = self.hot_leg(&plan)
             && let Some(facts) = plan.single()
@@ -245,7 +266,7 @@ impl Session {
             };
             let lost = match sent {
                 Ok(Sent::Answered(outcome)) => {
-                    self.finish(facts, at, &outcome, started);
+                    self.finish(Noted::new(Some(&plan), Came::Text, started), facts, at, &outcome);
                     return Ok(());
                 }
                 Ok(Sent::Sealed(_) | Sent::Missing(_)) => None,
@@ -290,7 +311,8 @@ impl Session {
         let framed = kept.as_deref().unwrap_or(framed);
         match &facts.kind {
             Kind::Prepare { name, source } => {
-                return Box::pin(self.text_prepare(framed, facts, name, source, started)).await;
+                let ran = Noted::new(Some(plan), Came::Text, started);
+                return Box::pin(self.text_prepare(framed, facts, (name, source), ran)).await;
             }
             Kind::Execute { name } => return Box::pin(self.text_execute(framed, facts, name, started)).await,
             Kind::ExecuteImmediate(source) => {
@@ -320,7 +342,7 @@ impl Session {
                 (ran.at, ran.outcome)
             }
         };
-        self.finish(facts, at, &outcome, started);
+        self.finish(Noted::new(Some(plan), Came::Text, started), facts, at, &outcome);
         Ok(())
     }
 
@@ -341,7 +363,7 @@ impl Session {
                 (ran.at, ran.outcome)
             }
         };
-        self.finish(&facts, at, &outcome, started);
+        self.finish(Noted::new(inner.as_deref(), Came::Prepared, started), &facts, at, &outcome);
         Ok(())
     }
 
@@ -426,35 +448,6 @@ impl Session {
             relay::finish(client, leg, &mut reply).await?;
         }
         Ok(*reply.outcome())
-    }
-
-    /// After a statement: figures, effects, slow log.
-    pub(crate) fn finish(&mut self, facts: &Facts, at: usize, outcome: &Outcome, started: Instant) {
-        let now = Instant::now();
-        let took = now.saturating_duration_since(started);
-        if let Some(leg) = self.legs.get_mut(at) {
-            leg.used = now;
-            self.core.figures.query(leg.store().0, took, outcome.error.is_some());
-        }
-        if let Some(limit) = self.live.config().log.slow_query
-            && took >= limit
-        {
-            let store = self.legs.get(at).map_or("", |l| l.name.as_str());
-            let tables: Vec<&str> = facts.tables.iter().map(|t| t.name.as_ref()).collect();
-            tracing::warn!(
-                target: "switchover::slow",
-                session = self.info.id,
-                user = self.info.user,
-                store,
-                milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-                rows = outcome.rows,
-                error = outcome.error,
-                write = writes(facts),
-                tables = tables.join(","),
-                "slow query"
-            );
-        }
-        self.after(facts, at, outcome);
     }
 }
 

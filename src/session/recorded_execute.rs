@@ -9,6 +9,7 @@ use std::time::Instant;
 use super::Session;
 use super::control_flow::Failure;
 use super::guard::{Attempts, Recorded, Ticket};
+use super::insight::{Came, Noted};
 use super::journaled::{is_one_for_all, refused, statement};
 use super::prepared::{Statement, expected, insert_types, remember_types};
 use super::recorded::{Place, Recording, Sending};
@@ -248,7 +249,8 @@ impl Session {
             let closed = leg.backend.send(COM_STMT_CLOSE, &prepared.id.to_le_bytes()).await;
             closed.map_err(|e| leg.lost(e))?;
         }
-        self.finish(facts, at, &outcome, started);
+        let plan = self.statements.get(id).map(|s| Rc::clone(&s.plan));
+        self.finish(Noted::new(plan.as_deref(), Came::Prepared, started), facts, at, &outcome);
         Ok(())
     }
 }

@@ -80,6 +80,8 @@ pub struct Registry {
     pub shadows: Shadows,
     /// Wakes every core's pool.
     pub(crate) signals: Arc<Signals>,
+    /// Bounds the slow-query log.
+    pub slow_lines: crate::telemetry::Pace,
 }
 
 fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -70,6 +70,7 @@ pub(crate) async fn finish(client: &mut PacketStream, leg: &mut Leg, reply: &mut
             let step = reply.feed(leg.backend.stream.buffered()).map_err(|e| leg.nonsense(e))?;
             if step.consumed > 0 {
                 leg.answered = true;
+                reply.passed(step.consumed);
                 leg.backend.stream.pass(client, step.consumed).await.map_err(Fatal::client)?;
             }
             match step.event {
@@ -78,7 +79,10 @@ pub(crate) async fn finish(client: &mut PacketStream, leg: &mut Leg, reply: &mut
                     local_infile(client, leg, 0).await?;
                 }
                 // boxed: it is rare, and its state must not make that of every relay larger
-                Event::Changed(length) => Box::pin(pass_changed(client, leg, length)).await?,
+                Event::Changed(length) => {
+                    reply.passed(length);
+                    Box::pin(pass_changed(client, leg, length)).await?;
+                }
                 Event::Done | Event::Error => {
                     leg.learn(reply.outcome());
                     return Ok(step.event);
@@ -261,6 +265,7 @@ pub(crate) async fn relay_part(
             leg.backend.stream.buffered().get(HEADER..HEADER + header.len().min(32)).unwrap_or_default().to_vec();
         let columns_end = reply.at_columns_end();
         let role = reply.packet(header, &prefix).map_err(|e| leg.nonsense(e))?;
+        reply.passed(HEADER + header.len());
         if reply.reports_changes() {
             let more = more && role == Role::Last;
             changed_part(client, leg, (&mut *sequence, more), HEADER + header.len(), held.as_deref_mut()).await?;

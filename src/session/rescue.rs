@@ -14,6 +14,7 @@ use tokio::time::{Duration, Instant};
 use super::Session;
 use super::control_flow::{Failure, Fatal};
 use super::guard::Attempts;
+use super::insight::Came;
 use super::pins::Pin;
 use super::query::{Frame, Plan};
 use crate::backend::StoreHandle;
@@ -48,7 +49,7 @@ impl Session {
         match done {
             Ok(()) => Ok(()),
             Err(Failure::Session(fatal)) => Err(fatal.during(plan.single())),
-            Err(Failure::Statement(error)) => self.refuse(&error).await,
+            Err(Failure::Statement(error)) => self.refuse_one(plan, Came::Text, &error).await,
         }
     }
 

@@ -119,7 +119,8 @@ impl Resident {
                 true
             }
             Err(error) => {
-                tracing::debug!(store = backend.handle.name(), %error, "a session's state is lost with its connection");
+                let (store, error) = (backend.handle.name(), crate::telemetry::without_values(&error));
+                tracing::debug!(store, error, "a session's state is lost with its connection");
                 self.settle(Left::Lost);
                 false
             }

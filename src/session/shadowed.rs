@@ -10,7 +10,6 @@ use super::Session;
 use super::prepared::Statement;
 use super::recorded_execute::long_data;
 use crate::config::GroupId;
-use crate::config::model::Group;
 use crate::routing::shadow::{LARGEST, Read};
 use crate::sql::Facts;
 use crate::sql::bind::{Literal, bind, literal};
@@ -112,14 +111,9 @@ impl Session {
             database: self.state.database.clone(),
             serving: Arc::clone(&leg.backend.handle),
             shadow: Arc::clone(shadow),
-            examples: shows_values(live.config(), group),
+            examples: live.config().insight.examples,
         });
     }
-}
-
-/// Whether values of a difference may be shown.
-fn shows_values(_config: &crate::config::Config, _group: &Group) -> bool {
-    false
 }
 
 /// The values that an execute brings, of the types that it brings or that came last.

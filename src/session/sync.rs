@@ -331,7 +331,7 @@ impl Session {
                 None if name.starts_with("character_set_") => return Err(self.no_charset(at, &text)),
                 None => {
                     let store = self.legs.get(at).map(|l| l.name.as_str());
-                    tracing::warn!(store, name, value = text, %error, "a session variable cannot follow");
+                    tracing::warn!(store, name, error = error.code, "a session variable cannot follow");
                     substituted = true;
                     break;
                 }

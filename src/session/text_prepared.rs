@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::Session;
 use super::control_flow::Failure;
 use super::guard::Attempts;
+use super::insight::Noted;
 use super::query::Plan;
 use super::sealed::{Held, Sent};
 use crate::sql::Facts;
@@ -65,9 +66,8 @@ impl Session {
         &mut self,
         framed: &[u8],
         facts: &Facts,
-        name: &str,
-        source: &DynamicSource,
-        started: Instant,
+        (name, source): (&str, &DynamicSource),
+        ran: Noted<'_>,
     ) -> Result<(), Failure> {
         let mut attempts = Attempts::default();
         let (at, outcome, prepared) = loop {
@@ -84,7 +84,7 @@ impl Session {
             }
         };
         self.after_text_prepare(name, prepared, &outcome);
-        self.finish(facts, at, &outcome, started);
+        self.finish(ran, facts, at, &outcome);
         Ok(())
     }
 

@@ -77,7 +77,11 @@ impl Session {
         for (name, value) in &changed {
             let sql = format!("SET SESSION {name} = {}", literal(name, value.as_deref()));
             if let Err(error) = self.tell(0, &sql).await? {
-                tracing::debug!(name, %error, "a variable that a routine set on another store means nothing at home");
+                tracing::debug!(
+                    name,
+                    error = error.code,
+                    "a variable that a routine set on another store means nothing at home"
+                );
                 continue;
             }
             self.state.reported(name, value.as_deref().unwrap_or_default());

@@ -40,7 +40,7 @@ impl Session {
                 // what cannot be had there matters only to a statement that names it
                 Err(Failure::Statement(error)) if !named => {
                     let store = self.legs.get(at).map(|l| l.name.as_str());
-                    tracing::debug!(store, %error, "a user variable cannot follow");
+                    tracing::debug!(store, error = error.code, "a user variable cannot follow");
                 }
                 other => other?,
             }

@@ -383,6 +383,8 @@ struct Digest {
     tight: bool,
     /// The last token was a name, to which `(` sticks.
     name: bool,
+    /// The last token, where it was an operator, and where it ended.
+    operator: (u8, usize),
 }
 
 impl Digest {
@@ -410,13 +412,35 @@ impl Digest {
         self.values = u32::from(value);
         let text = if value { "?".into() } else { String::from_utf8_lossy(bytes) };
         let sticks = matches!(token.lexeme, Lexeme::Op(b',' | b')' | b'.' | b';'))
-            || (token.lexeme == Lexeme::Op(b'(') && self.name);
+            || (token.lexeme == Lexeme::Op(b'(') && self.name)
+            || self.continues(token);
         if !(out.is_empty() || self.tight || sticks) {
             out.push(' ');
         }
         out.push_str(&text);
+        self.operator = match token.lexeme {
+            Lexeme::Op(b) => (b, token.end),
+            _ => (0, 0),
+        };
         self.tight = matches!(token.lexeme, Lexeme::Op(b'(' | b'.') | Lexeme::SystemVariable);
         self.name = matches!(token.lexeme, Lexeme::Word | Lexeme::Quoted) && !is_in_or_values(bytes);
+    }
+}
+
+impl Digest {
+    /// Whether an operator goes on with the byte before it: `<=`, `||`, `->>` …
+    fn continues(&self, token: &Token) -> bool {
+        let Lexeme::Op(b) = token.lexeme else { return false };
+        let pair = matches!(
+            (self.operator.0, b),
+            (b'<', b'=' | b'>' | b'<')
+                | (b'>' | b'-', b'>')
+                | (b'>' | b'!', b'=')
+                | (b'=', b'>')
+                | (b'|', b'|')
+                | (b'&', b'&')
+        );
+        pair && self.operator.1 == token.start
     }
 }
 
@@ -449,6 +473,10 @@ mod tests {
         assert_eq!(
             digest("SELECT a.b,COUNT( * )FROM t /* x */ WHERE a IN(1,2,3) AND b='x' AND c=? LIMIT 1, 2"),
             "SELECT a.b, COUNT(*) FROM t WHERE a IN (?, …) AND b = ? AND c = ? LIMIT ?, …"
+        );
+        assert_eq!(
+            digest("SELECT a<=1, b<>-2, c <=> d||e, f->>'$.x', g = -h"),
+            "SELECT a <= ?, b <> - ?, c <=> d || e, f ->> ?, g = - h"
         );
         assert_eq!(digest("INSERT INTO t VALUES (1,f(2)),(3,@@x)"), "INSERT INTO t VALUES (?, f(?)), (?, @@x)");
     }

@@ -7,6 +7,7 @@
 //! both to one corpus) and several times faster (`cargo bench --bench sql`), so it is the only reader, and one reading cannot
 //! disagree with itself. sqlparser is the second opinion, of the tests and of `switchover explain` ([`second`]).
 
+pub mod askable;
 pub mod bind;
 pub mod classify;
 pub mod dialect;

@@ -21,6 +21,7 @@ use super::{log, marks, rounds};
 use crate::backend::{Backend, StoreHandle, control};
 use crate::config::model::{Ack, Fallback};
 use crate::routing::gate::Standby;
+use crate::telemetry::without_values;
 
 /// Between two looks at the standby's marks.
 const POLL: Duration = Duration::from_millis(1);
@@ -75,7 +76,12 @@ pub(super) async fn confirm(shared: Arc<Shared>) {
                     let alone = acks.standby() == Standby::Degraded;
                     let away = if alone { Standby::Degraded } else { without(&shared).await };
                     if acks.set_standby(away) {
-                        tracing::error!(group = settings.group, ?away, "the standby cannot acknowledge writes: {why}");
+                        tracing::error!(
+                            group = settings.group,
+                            ?away,
+                            "the standby cannot acknowledge writes: {}",
+                            without_values(&why)
+                        );
                     }
                 }
                 sleep(AGAIN.min(settings.keeping.ack_timeout)).await;

@@ -32,6 +32,7 @@ use crate::backend::connection::QueryError;
 use crate::backend::control::ControlError;
 use crate::backend::login::LoginError;
 use crate::entry::Position;
+use crate::telemetry::without_values;
 
 /// The standby has applied what it holds when its marks have stood still for so long,
 const STILL: Duration = Duration::from_millis(250);
@@ -232,5 +233,21 @@ pub(super) fn cause_of_query(error: &QueryError) -> Cause {
     match error {
         QueryError::Refused(e) => Cause::of(e.code).unwrap_or(Cause::Denied),
         QueryError::Io(_) | QueryError::Malformed(_) => Cause::Lost,
+    }
+}
+
+/// Logs how settling the old authority ended; the lines that `status` shows of it.
+pub(super) fn log_settled(group: &str, settled: Result<Report, PairError>) -> Vec<String> {
+    match settled {
+        Ok(report) => {
+            let text = without_values(report.lines().join("; "));
+            tracing::warn!(group, "the old authority is settled: {text}");
+            report.lines()
+        }
+        Err(error) => {
+            let text = without_values(&error);
+            tracing::warn!(group, error = text, "the old authority is back, and not settled yet");
+            vec![error.to_string()]
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::changes::Stop;
+use crate::telemetry::without_values;
 
 /// What it does.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -80,14 +81,14 @@ impl State {
             return;
         }
         match &phase {
+            // (the rows, and what mends it, are for who may ask the proxy: not for the log)
             Phase::Stopped(stop) => tracing::error!(
                 group,
                 transaction = stop.transaction,
-                remedy = stop.remedy,
-                "the standby has stopped: {}",
-                stop.what
+                "the standby has stopped: {}; `switchover standby show {group}` says what mends it",
+                without_values(&stop.what)
             ),
-            Phase::Waiting(why) => tracing::warn!(group, "the standby waits: {why}"),
+            Phase::Waiting(why) => tracing::warn!(group, "the standby waits: {}", without_values(why)),
             Phase::Idle(who) => tracing::info!(group, who, "another proxy applies"),
             other => tracing::info!(group, "the standby is {}", other.word()),
         }

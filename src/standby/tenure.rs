@@ -22,6 +22,7 @@ use crate::changes::journal::intent::{self, SettleError};
 use crate::changes::journal::purge;
 use crate::changes::{Item, LogError, Stop};
 use crate::entry::{Position, Transaction, Uuid};
+use crate::telemetry::without_values;
 
 /// Bytes of the log in one round, and transactions.
 const ROUND_BYTES: usize = 4 << 20;
@@ -219,7 +220,8 @@ impl Tenure {
                 applier.state.repeats.fetch_add(1, Ordering::Relaxed);
                 tracing::info!(
                     group = applier.settings.group,
-                    "a round does not fit ({what}): its transactions go one by one"
+                    "a round does not fit ({}): its transactions go one by one",
+                    without_values(&what)
                 );
                 End::AtOnce
             }
@@ -377,7 +379,10 @@ async fn tidy(authority: Arc<StoreHandle>, group: String, applied: u64) {
         }
         // a journal of before there were intents has none
         Err(SettleError::Query(QueryError::Refused(e))) if e.code == 1146 => {}
-        Err(error) => tracing::warn!(group, %error, "a write whose writer is gone is not settled"),
+        Err(error) => {
+            let error = without_values(error);
+            tracing::warn!(group, error, "a write whose writer is gone is not settled");
+        }
     }
 }
 

@@ -420,17 +420,8 @@ impl Watcher {
         self.tried = Some(Instant::now());
         let (shared, authority) = (Arc::clone(&self.shared), authority.to_owned());
         self.settling = Some(tokio::task::spawn_local(async move {
-            let group = &shared.settings.group;
-            let lines = match fallback::take_back(&shared, &authority).await {
-                Ok(report) => {
-                    tracing::warn!(group, "the old authority is settled: {}", report.lines().join("; "));
-                    report.lines()
-                }
-                Err(error) => {
-                    tracing::warn!(group, %error, "the old authority is back, and not settled yet");
-                    vec![error.to_string()]
-                }
-            };
+            let settled = fallback::take_back(&shared, &authority).await;
+            let lines = fallback::log_settled(&shared.settings.group, settled);
             shared.show(|view| view.left_behind = lines);
         }));
     }

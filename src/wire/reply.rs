@@ -122,6 +122,8 @@ pub struct Outcome {
     pub warnings: u16,
     /// Rows so far.
     pub rows: u64,
+    /// Bytes of it that were passed on, as [`Reply::passed`] was told.
+    pub bytes: u64,
     /// Whether a result set was part of it.
     pub result_set: bool,
     /// The answer to COM_STMT_PREPARE.
@@ -185,6 +187,11 @@ impl Reply {
     #[must_use]
     pub fn outcome(&self) -> &Outcome {
         &self.outcome
+    }
+
+    /// So many more bytes of the response were passed on.
+    pub fn passed(&mut self, bytes: usize) {
+        self.outcome.bytes += bytes as u64;
     }
 
     /// Whether the response is complete.

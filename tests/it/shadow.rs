@@ -224,7 +224,7 @@ async fn every_surface_shows_it() {
     let proxy = Proxy::start(|port| {
         let base = pair_config(port, &stores().legacy, &stores().new, &["t"]);
         format!(
-            "{base}    shadow: {{ sample: 1 }}\nadmin:\n  sql: 127.0.0.1:{console}\n  http: 127.0.0.1:{http}\n  users:\n    ops: {{ password: ops-secret }}\n"
+            "{base}    shadow: {{ sample: 1 }}\nadmin:\n  sql: 127.0.0.1:{console}\n  http: 127.0.0.1:{http}\n  users:\n    ops: {{ password: ops-secret }}\ninsight: {{ examples: true }}\n"
         )
     });
     eventually("both surfaces are served", || {
@@ -240,6 +240,9 @@ async fn every_surface_shows_it() {
     assert_eq!(row.get::<u64, _>("real"), Some(1));
     let worst: Option<String> = admin.query_first("SELECT last_place FROM shadow WHERE `real` > 0").await.unwrap();
     assert_eq!(worst.as_deref(), Some("row 1, column COUNT(*)"));
+    let values: Option<(String, String)> =
+        admin.query_first("SELECT last_serving, last_shadow FROM shadow WHERE `real` > 0").await.unwrap();
+    assert_eq!(values, Some(("1".to_owned(), "0".to_owned())), "shown, for it is asked for");
     let ask = |path: &str| {
         let mut command = std::process::Command::new("curl");
         command.args(["-s", "-u", "ops:ops-secret"]).arg(format!("http://127.0.0.1:{http}{path}"));

@@ -19,6 +19,8 @@ const LIMIT: Duration = Duration::from_secs(120);
 pub struct Output {
     /// Whether it exited with 0.
     pub ok: bool,
+    /// What it exited with; none where a signal ended it.
+    pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
@@ -133,7 +135,7 @@ pub fn output_of(mut command: Command, input: &str) -> Output {
     if killed {
         stderr.push_str(&format!("\n(killed after {LIMIT:?}: {name})"));
     }
-    Output { ok: status.success(), stdout, stderr }
+    Output { ok: status.success(), code: status.code(), stdout, stderr }
 }
 
 fn read(mut pipe: impl Read) -> String {

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::control::Running;
 use super::events::Event;
+use super::log::LogRequest;
 use super::protocol::{Cause, Failure, FailureKind, GroupStatus, Reply, Request, StandbyAction};
 use crate::config::model::Role;
 
@@ -110,6 +111,9 @@ impl Actions {
             Request::Events(query) => Reply::Events(running.events().newest(&query)),
             Request::Config => Reply::Config(running.config()),
             Request::ConfigDiff => Reply::ConfigDiff(running.config_diff()?),
+            Request::Digests(request) => Reply::Digests(Box::new(running.digests(&request))),
+            Request::Readiness(request) => Reply::Readiness(Box::new(running.readiness(request).await?)),
+            Request::Log(request) => Reply::Log(running.log(&request)?),
             Request::Explain(request) => Reply::Explained(running.explain(&request)?),
             Request::Standby(request) => Reply::Standby(running.standby(&request)?),
             Request::Reload(cause) => Reply::Reloaded(running.reload(cause).await?),
@@ -173,11 +177,19 @@ impl Actions {
             }
             Request::Abort(r) => of(&r.job, "abort".to_owned(), &r.cause),
             Request::Drain(r) => of("", "drain".to_owned(), &r.cause),
+            Request::Digests(r) if r.reset => of("", "digests reset".to_owned(), &r.cause),
+            Request::Log(r) => {
+                let Some(level) = &r.level else { return None };
+                let before = self.running.log(&LogRequest::default()).ok().map(|l| l.level);
+                Change { before, ..of("", format!("log {level}"), &r.cause) }
+            }
             Request::Status
             | Request::Sessions
             | Request::Events(_)
             | Request::Config
             | Request::ConfigDiff
+            | Request::Digests(_)
+            | Request::Readiness(_)
             | Request::Explain(_)
             | Request::Shadow(_) => return None,
         })
@@ -206,6 +218,7 @@ fn event(actor: &Actor, change: Change, outcome: &Result<Reply, Failure>) -> Eve
         Ok(Reply::Reloaded(r)) => Some(format!("epoch {}", r.epoch)),
         Ok(Reply::Group(g)) => Some(word(g.paused).to_owned()),
         Ok(Reply::Standby(s)) => Some(s.state.clone()),
+        Ok(Reply::Log(l)) => Some(l.level.clone()),
         Ok(_) => None,
         Err(failure) => Some(failure.message.clone()),
     };

@@ -54,6 +54,7 @@ pub(super) fn check(reader: &mut Reader<'_>, root: &Node, path: &Path) -> Option
         hints: settings.hints,
         limits: settings.limits,
         log: settings.log,
+        insight: settings.insight,
         workers: settings.workers,
         io: settings.io,
     };

@@ -1,8 +1,8 @@
-//! `pool`, `hints`, `limits`, `log`, `workers`, `io`: values with defaults.
+//! `pool`, `hints`, `limits`, `log`, `insight`, `workers`, `io`: values with defaults.
 
 use std::time::Duration;
 
-use super::super::model::{Io, Limits, Log, LogFormat, PoolMode, Pooling};
+use super::super::model::{Insight, Io, Limits, Log, LogFormat, PoolMode, Pooling};
 use super::super::raw::{Content, Node};
 use super::super::reader::{Fields, Reader};
 use super::super::units;
@@ -14,12 +14,15 @@ pub(super) struct Settings {
     pub(super) hints: bool,
     pub(super) limits: Limits,
     pub(super) log: Log,
+    pub(super) insight: Insight,
     pub(super) workers: usize,
     pub(super) io: Io,
 }
 
 /// Worker threads that make sense on any machine.
 const MAX_WORKERS: usize = 1_024;
+/// Statements of which a core may keep figures: some 200 MB.
+const MAX_STATEMENTS: u32 = 100_000;
 const SIZE: &str = "a number with a unit, as 64MiB";
 const DURATION: &str = "a number with a unit, as 10s, 500ms or 2m";
 
@@ -30,7 +33,8 @@ pub(super) fn settings(reader: &mut Reader<'_>, top: &mut Fields<'_>) -> Setting
     let workers = top.take("workers").and_then(|node| workers(reader, node)).unwrap_or_default();
     let kinds = [("auto", Io::Auto), ("io_uring", Io::IoUring), ("epoll", Io::Epoll)];
     let io = top.take("io").and_then(|node| reader.choice(node, "io", &kinds)).unwrap_or_default();
-    Settings { pool, pooling, hints, limits: limits(reader, top), log: log(reader, top), workers, io }
+    let (limits, log, insight) = (limits(reader, top), log(reader, top), insight(reader, top));
+    Settings { pool, pooling, hints, limits, log, insight, workers, io }
 }
 
 /// `pool: transaction`, or `pool: { mode: transaction, … }`.
@@ -107,6 +111,22 @@ fn time(reader: &mut Reader<'_>, fields: &mut Fields<'_>, key: &'static str, int
     if let Some(time) = reader.parsed(node, &fields.name(key), DURATION, units::duration) {
         *into = time;
     }
+}
+
+fn insight(reader: &mut Reader<'_>, top: &mut Fields<'_>) -> Insight {
+    let mut insight = Insight::default();
+    let Some(node) = top.take("insight") else { return insight };
+    let Some(mut fields) = reader.fields(node, "insight", &node.span) else { return insight };
+    if let Some(node) = fields.take("statements") {
+        let expected = format!("a whole number from 0 (keeps none) to {MAX_STATEMENTS}");
+        let parse = |text: &str| text.replace('_', "").parse::<u32>().ok().filter(|count| *count <= MAX_STATEMENTS);
+        insight.statements = reader.parsed(node, "insight.statements", &expected, parse).unwrap_or(insight.statements);
+    }
+    if let Some(node) = fields.take("examples") {
+        insight.examples = reader.parsed(node, "insight.examples", "true or false", units::switch).unwrap_or_default();
+    }
+    fields.close(reader);
+    insight
 }
 
 fn log(reader: &mut Reader<'_>, top: &mut Fields<'_>) -> Log {
