@@ -54,7 +54,7 @@ impl Traffic {
             tokio::spawn(async move {
                 let mut conn = Conn::new(opts).await.unwrap();
                 let (mut errors, mut n) = (Vec::new(), 0);
-                while !over.load(Ordering::Relaxed) {
+                while errors.is_empty() && !over.load(Ordering::Relaxed) {
                     n += 1;
                     let text = format!("INSERT INTO hits (writer, n) VALUES ({writer}, {n})");
                     match conn.query_drop(text).await {
@@ -122,6 +122,14 @@ async fn the_switch_moves_a_group_under_live_traffic_by_mouse_and_by_keyboard() 
     let browser = Browser::start();
     sign_in(&browser, http, "ops");
     serves(&browser, "legacy");
+    let mut open = proxy.connect("d").await;
+    open.query_drop("BEGIN").await.unwrap();
+    open.query_drop("INSERT INTO hits (writer, n) VALUES (99, 1)").await.unwrap();
+    aborted(&browser);
+    assert_eq!(server().await, 11);
+    open.query_drop("ROLLBACK").await.unwrap();
+    traffic.goes_on();
+
     browser.click(&segment("new"));
     browser.wait("document.querySelector('dialog .checks')?.innerText.includes('Nothing is in the way')");
     assert_eq!(server().await, 11, "a question moves nothing");
@@ -150,6 +158,19 @@ async fn the_switch_moves_a_group_under_live_traffic_by_mouse_and_by_keyboard() 
     assert_eq!(errors, Vec::<String>::new());
     assert_eq!(legacy.sql("SELECT COUNT(*) FROM d.hits")[0][0], acknowledged.to_string());
     assert_eq!(unexpected(&browser), Vec::<String>::new());
+}
+
+/// A cutover that waits for somebody's transaction is given up by the button.
+fn aborted(browser: &Browser) {
+    browser.click(&segment("new"));
+    browser.click("dialog button[type=submit]");
+    browser.wait("document.querySelector('dialog .steps').innerText.includes('intent')");
+    browser.click("dialog button.danger");
+    browser.wait("document.querySelector('dialog .trouble').checkVisibility()");
+    browser.picture("flip-aborted");
+    assert!(browser.text("dialog h2").contains("was not moved"), "{}", browser.text("dialog"));
+    browser.press(ESCAPE);
+    browser.wait("!document.querySelector('dialog')");
 }
 
 /// The same by Tab, Enter and Escape alone.
@@ -187,10 +208,12 @@ fn back_by_keyboard(browser: &Browser) {
     serves(browser, "legacy");
 }
 
-/// What the console holds that should not be there. (The page asks who it is before anybody has signed in; a refusal is a 4xx.)
+/// What the console holds that should not be there. (The page asks who it is before anybody has signed in; a refusal is a 4xx, what was given up a 504.)
 fn unexpected(browser: &Browser) -> Vec<String> {
     let fine = |line: &String| {
-        ["/api/v1/me ", "status of 400", "status of 409", "status of 403"].iter().any(|part| line.contains(part))
+        ["/api/v1/me ", "status of 400", "status of 403", "status of 409", "status of 504"]
+            .iter()
+            .any(|part| line.contains(part))
     };
     browser.log().into_iter().filter(|line| !fine(line)).collect()
 }

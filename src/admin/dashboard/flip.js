@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { field, open } from "./dialog.js";
-import { announce, clock, duration, h, mark, problems, say, show } from "./dom.js";
+import { announce, clock, h, mark, problems, say, show } from "./dom.js";
 
 /** Names of a cutover's steps (docs/standby.md), and what each does. */
 const STEPS = {
@@ -45,11 +45,12 @@ class Flip {
     this.trouble = h("div", { class: "trouble", role: "alert", hidden: true });
     this.cancel = h("button", { type: "button", onclick: () => this.dialog.close() }, "Cancel");
     this.go = h("button", { type: "submit", class: "primary" }, `Move to ${to}`);
+    this.abort = h("button", { type: "button", class: "danger", hidden: true, onclick: () => this.giveUp() }, "Abort");
     this.asked = h("div", {}, this.what(group), this.checks, this.why.element,
       h("p", { class: "check" }, this.force, h("label", { for: "flip-force" }, "Force: move even if something is in the way")),
       this.forceWarning);
     const form = h("form", { method: "dialog" }, this.asked, this.steps, this.outcome, this.trouble,
-      h("div", { class: "buttons" }, this.cancel, this.go));
+      h("div", { class: "buttons" }, this.abort, this.cancel, this.go));
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       if (this.done) this.dialog.close();
@@ -85,17 +86,33 @@ class Flip {
     this.outcome.replaceChildren();
     say(this.dialog.querySelector("h2"), `Moving ${this.group} to ${this.to}`);
     say(this.cancel, "Close (it goes on)");
+    show(this.abort, this.kept);
+    this.abort.disabled = false;
     this.cancel.focus();
     const timer = setInterval(() => say(this.go, `Moving … ${((performance.now() - this.begun) / 1_000).toFixed(1)} s`), 100);
     try {
       const flagged = await api.flag(this.group, { store: this.to, why: this.why.input.value.trim() || null, force: this.force.checked });
       this.moved(flagged);
     } catch (error) {
-      this.refused(error);
+      await this.refused(error);
     } finally {
       clearInterval(timer);
+      show(this.abort, false);
       this.busy = this.go.disabled = false;
       this.onchange();
+    }
+  }
+
+  /** Before its decision a cutover goes back as if it had not begun; what became of it is what `move` hears. */
+  async giveUp() {
+    this.abort.disabled = true;
+    try {
+      await api.abort(this.group, this.why.input.value.trim() || null);
+    } catch (error) {
+      if (!this.busy) return;
+      this.trouble.replaceChildren(problems(error.message));
+      show(this.trouble, true);
+      this.abort.disabled = false;
     }
   }
 
@@ -128,21 +145,31 @@ class Flip {
     announce(text);
   }
 
-  refused(error) {
-    const wait = duration((performance.now() - this.begun) / 1_000);
-    const lost = error.kind === "network" || error.kind === "timeout";
-    const title = lost ? `Not known whether ${this.group} moved` : `${this.group} was not moved`;
+  /** Who serves is what the proxy says afterwards: a cutover that failed goes back, or on, by itself. */
+  async refused(error) {
+    let group = null;
+    for (let look = 0; look < 6; look += 1) {
+      group = await api.status().then((status) => status.groups.find((one) => one.name === this.group)).catch(() => null);
+      if (group && !underWay(group)) break;
+      await new Promise((done) => setTimeout(done, 500));
+    }
+    const known = error.status !== 0 && group && !underWay(group);
+    const moved = known && group.connection === this.to;
+    const title = !known ? `Not known yet whether ${this.group} moved` : moved ? `${this.group} moved to ${this.to} all the same` : `${this.group} was not moved`;
     say(this.dialog.querySelector("h2"), title);
-    const lead = lost ? `After ${wait} there is no answer: what became of it shows in the group and in the events.` : `${this.from} serves on.`;
+    const lead = known ? `${group.connection} serves it.` : "What became of it shows in the group and in the events.";
     this.trouble.replaceChildren(h("p", {}, lead), problems(error.message));
     show(this.trouble, true);
-    show(this.asked, true);
+    show(this.asked, !moved);
     this.checks.replaceChildren();
+    this.done = moved;
     say(this.cancel, "Close");
-    say(this.go, "Try again");
+    say(this.go, moved ? "Done" : "Try again");
     announce(title);
   }
 }
+
+const underWay = (group) => Boolean(group.authority?.cutover) || group.authority?.settled === false;
 
 /** What a dry run says, as elements. */
 export async function preconditions(group, to) {
