@@ -16,6 +16,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
+use super::protocol::EventQuery;
+
 /// Events in memory.
 const KEPT: usize = 1_000;
 /// Bytes at the end of the file that are read at the start.
@@ -24,18 +26,6 @@ const TAIL: u64 = 512 << 10;
 const BEHIND: usize = 256;
 /// How many an answer has where the question does not say.
 const USUAL: usize = 100;
-
-/// Which events: the newest that fit, the newest first.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct EventQuery {
-    /// Only those with a higher id.
-    pub after: u64,
-    /// At most so many; 0 takes 100.
-    pub limit: usize,
-    /// Only those of this kind.
-    pub kind: Option<String>,
-}
 
 /// Something that was changed, or happened.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

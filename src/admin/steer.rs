@@ -2,51 +2,12 @@
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
 use super::client::ask;
 use super::events::Event;
 use super::outcome::{Code, Outcome};
-use super::protocol::{Cause, EventQuery, Reply, Request};
+use super::protocol::{AbortRequest, Cause, EventQuery, KillRequest, PauseRequest, Reply, Request};
 use super::show::unexpected;
 use super::table::{Table, moment};
-
-/// What would write to `group` waits, or goes on. Reads go on, and what is open ends.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct PauseRequest {
-    /// The group.
-    pub group: String,
-    /// True: wait.
-    pub pause: bool,
-    /// Who and why.
-    #[serde(flatten)]
-    pub cause: Cause,
-}
-
-/// A session, or its statement, ends.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct KillRequest {
-    /// Its id, as `sessions` shows it.
-    pub session: u64,
-    /// Only the statement.
-    pub query: bool,
-    /// Who and why.
-    #[serde(flatten)]
-    pub cause: Cause,
-}
-
-/// A cutover that is under way is given up, unless it has been decided: both stores are as they were.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct AbortRequest {
-    /// Its id, or its group.
-    pub job: String,
-    /// Who and why.
-    #[serde(flatten)]
-    pub cause: Cause,
-}
 
 /// `switchover pause` and `resume`.
 pub fn pause(socket: &Path, group: String, pause: bool, cause: Cause, json: bool) -> Outcome {

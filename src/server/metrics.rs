@@ -12,7 +12,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use super::running::Proxy;
 use crate::admin::protocol::{GroupStatus, Status, StoreStatus};
 use crate::admin::shadow::ShadowRequest;
-use crate::session::{Figures, StoreFigures};
+use crate::session::{Figures, Sort, StoreFigures};
 
 /// The latencies of statements.
 const LATENCY: &str = "switchover_query_seconds";
@@ -22,7 +22,7 @@ const BUCKETS: std::ops::RangeInclusive<i32> = 4..=26;
 /// What is exported, and what of the latencies was exported already.
 pub(super) struct Exporter {
     handle: PrometheusHandle,
-    given: Mutex<HashMap<String, Vec<u64>>>,
+    given: Mutex<HashMap<(String, &'static str), Vec<u64>>>,
 }
 
 impl Exporter {
@@ -46,8 +46,11 @@ impl Exporter {
         let (status, figures) = (super::status::status(proxy), proxy.figures());
         let limit = proxy.live.load().config().limits.max_connections;
         whole(&status, &figures, limit);
-        for (store, counts) in status.stores.iter().zip(&figures.stores) {
-            self.store(store, counts);
+        for (store, sorts) in status.stores.iter().zip(&figures.sorts) {
+            store_gauges(store);
+            for (counts, sort) in sorts.iter().zip(Sort::ALL) {
+                self.answered(&store.name, sort.word(), counts);
+            }
         }
         status.groups.iter().for_each(|g| group(g, &status.stores));
         shadows(proxy);
@@ -55,17 +58,13 @@ impl Exporter {
         self.handle.render()
     }
 
-    fn store(&self, store: &StoreStatus, counts: &StoreFigures) {
-        let name = || store.name.clone();
-        counter!("switchover_queries_total", "store" => name()).absolute(counts.queries);
-        counter!("switchover_query_errors_total", "store" => name()).absolute(counts.errors);
-        counter!("switchover_store_connect_errors_total", "store" => name()).absolute(store.connect_errors);
-        gauge!("switchover_store_up", "store" => name()).set(yes(store.state != "down"));
-        gauge!("switchover_store_connections", "store" => name(), "state" => "leased").set(number(store.leases));
-        gauge!("switchover_store_connections", "store" => name(), "state" => "idle").set(number(store.idle));
-        let histogram = histogram!(LATENCY, "store" => name());
+    fn answered(&self, store: &str, kind: &'static str, counts: &StoreFigures) {
+        let name = || store.to_owned();
+        counter!("switchover_queries_total", "store" => name(), "kind" => kind).absolute(counts.queries);
+        counter!("switchover_query_errors_total", "store" => name(), "kind" => kind).absolute(counts.errors);
+        let histogram = histogram!(LATENCY, "store" => name(), "kind" => kind);
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        let given = given.entry(name()).or_default();
+        let given = given.entry((name(), kind)).or_default();
         given.resize(counts.classes.len().max(given.len()), 0);
         let mut middle = 0.75e-6;
         for (given, now) in given.iter_mut().zip(&counts.classes) {
@@ -76,6 +75,14 @@ impl Exporter {
             middle *= 2.0;
         }
     }
+}
+
+fn store_gauges(store: &StoreStatus) {
+    let name = || store.name.clone();
+    counter!("switchover_store_connect_errors_total", "store" => name()).absolute(store.connect_errors);
+    gauge!("switchover_store_up", "store" => name()).set(yes(store.state != "down"));
+    gauge!("switchover_store_connections", "store" => name(), "state" => "leased").set(number(store.leases));
+    gauge!("switchover_store_connections", "store" => name(), "state" => "idle").set(number(store.idle));
 }
 
 fn yes(yes: bool) -> f64 {

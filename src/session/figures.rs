@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::insight::Digests;
+use crate::sql::Kind;
 
 /// Stores whose figures are kept apart; those of higher index share the last place.
 const STORES: usize = 16;
@@ -37,10 +38,46 @@ struct StoreCounts {
     classes: [Count; CLASSES],
 }
 
+/// What kind of statement took its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sort {
+    /// It reads.
+    Read,
+    /// It writes.
+    Write,
+    /// Everything else: transaction control, DDL, SET, SHOW, prepares.
+    Other,
+}
+
+impl Sort {
+    /// All of them, in the order in which figures are kept.
+    pub const ALL: [Sort; 3] = [Sort::Read, Sort::Write, Sort::Other];
+
+    /// The sort of a statement.
+    #[must_use]
+    pub fn of(kind: &Kind) -> Sort {
+        match kind {
+            Kind::Read => Sort::Read,
+            Kind::Write => Sort::Write,
+            _ => Sort::Other,
+        }
+    }
+
+    /// As labels name it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Sort::Read => "read",
+            Sort::Write => "write",
+            Sort::Other => "other",
+        }
+    }
+}
+
 /// One core's counters.
 #[derive(Debug, Default)]
 pub struct CoreFigures {
-    stores: [StoreCounts; STORES],
+    stores: [[StoreCounts; Sort::ALL.len()]; STORES],
     plan_hits: Count,
     plan_misses: Count,
     refused: Count,
@@ -54,9 +91,9 @@ pub struct CoreFigures {
 
 impl CoreFigures {
     /// One statement was answered by a store.
-    pub fn query(&self, store: u16, took: Duration, failed: bool) {
+    pub fn query(&self, store: u16, sort: Sort, took: Duration, failed: bool) {
         let at = usize::from(store).min(STORES - 1);
-        let Some(s) = self.stores.get(at) else { return };
+        let Some(s) = self.stores.get(at).and_then(|sorts| sorts.get(sort as usize)) else { return };
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         s.queries.add(1);
         s.micros.add(micros);
@@ -98,11 +135,25 @@ pub struct StoreFigures {
     pub classes: Vec<u64>,
 }
 
+impl StoreFigures {
+    fn add(&mut self, counts: &StoreCounts) {
+        self.queries += counts.queries.get();
+        self.errors += counts.errors.get();
+        self.micros += counts.micros.get();
+        self.classes.resize(CLASSES, 0);
+        for (sum, count) in self.classes.iter_mut().zip(&counts.classes) {
+            *sum += count.get();
+        }
+    }
+}
+
 /// Sums over cores.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Figures {
     /// By store index.
     pub stores: Vec<StoreFigures>,
+    /// The same by [`Sort::ALL`].
+    pub sorts: Vec<[StoreFigures; Sort::ALL.len()]>,
     /// Plan-cache hits.
     pub plan_hits: u64,
     /// Plan-cache misses.
@@ -121,15 +172,16 @@ impl Figures {
     /// Adds up the cores.
     #[must_use]
     pub fn sum(cores: &[Arc<CoreFigures>]) -> Figures {
-        let mut out = Figures { stores: vec![StoreFigures::default(); STORES], ..Figures::default() };
+        let mut out = Figures {
+            stores: vec![StoreFigures::default(); STORES],
+            sorts: vec![Default::default(); STORES],
+            ..Figures::default()
+        };
         for core in cores {
-            for (sum, s) in out.stores.iter_mut().zip(&core.stores) {
-                sum.queries += s.queries.get();
-                sum.errors += s.errors.get();
-                sum.micros += s.micros.get();
-                sum.classes.resize(CLASSES, 0);
-                for (a, b) in sum.classes.iter_mut().zip(&s.classes) {
-                    *a += b.get();
+            for ((store, sorts), counted) in out.stores.iter_mut().zip(&mut out.sorts).zip(&core.stores) {
+                for (sort, counts) in sorts.iter_mut().zip(counted) {
+                    sort.add(counts);
+                    store.add(counts);
                 }
             }
             out.plan_hits += core.plan_hits.get();
@@ -150,12 +202,14 @@ mod tests {
     #[test]
     fn cores_are_added_up() {
         let cores = [Arc::new(CoreFigures::default()), Arc::new(CoreFigures::default())];
-        cores[0].query(0, Duration::from_micros(3), false);
-        cores[1].query(0, Duration::from_micros(3), true);
-        cores[1].query(99, Duration::from_secs(10_000), true);
+        cores[0].query(0, Sort::Read, Duration::from_micros(3), false);
+        cores[1].query(0, Sort::Write, Duration::from_micros(3), true);
+        cores[1].query(99, Sort::Other, Duration::from_secs(10_000), true);
         let sum = Figures::sum(&cores);
         assert_eq!((sum.stores[0].queries, sum.stores[0].errors, sum.stores[0].micros), (2, 1, 6));
         assert_eq!(sum.stores[0].classes[2], 2);
         assert_eq!(sum.stores[STORES - 1].queries, 1);
+        let by_sort: Vec<(u64, u64)> = sum.sorts[0].iter().map(|s| (s.queries, s.errors)).collect();
+        assert_eq!(by_sort, [(1, 0), (1, 1), (0, 0)]);
     }
 }

@@ -55,7 +55,7 @@ mod transaction;
 mod variables;
 
 pub use core::{Core, Live};
-pub use figures::{CoreFigures, Figures, StoreFigures};
+pub use figures::{CoreFigures, Figures, Sort, StoreFigures};
 pub use insight::{Came, Digests, Everything, Seen, Served, quantile};
 pub use keeper::keep;
 pub use pins::{Pin, Pins};

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use super::Session;
 use super::control_flow::{Failure, Fatal};
+use super::figures::Sort;
 use super::guard::Attempts;
 use super::insight::{Came, Noted};
 use super::query::{Frame, Plan};
@@ -185,7 +186,7 @@ impl Session {
         if let Some(leg) = self.legs.get(at) {
             let (now, store, failed) = (Instant::now(), leg.store().0, outcome.error.is_some());
             let took = now.saturating_duration_since(started);
-            self.core.figures.query(store, took, failed);
+            self.core.figures.query(store, Sort::Other, took, failed);
             // (one that succeeds is counted when it is executed)
             if failed {
                 self.count(Noted::new(Some(&plan), Came::Prepared, started), store, &outcome, now, took);

@@ -149,6 +149,11 @@ async fn drivers_ask_in_text_and_prepared() {
     for table in ["groups", "stores", "metrics", "config", "events", "config_diff", "journal"] {
         let _: Vec<Row> = console.query(format!("SELECT * FROM {table} LIMIT 3")).await.unwrap();
     }
+    let digests: Vec<(String, u64)> =
+        console.query("SELECT text, calls FROM digests WHERE `groups` = 'analytics'").await.unwrap();
+    assert!(digests.iter().any(|(text, calls)| text.contains("hits") && *calls >= 1), "{digests:?}");
+    let ready: Vec<Row> = console.query("SHOW READINESS FOR analytics").await.unwrap();
+    assert!(!ready.is_empty());
     let columns: Vec<String> = console
         .query("SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_NAME = 'sessions' ORDER BY ORDINAL_POSITION")
         .await
@@ -245,7 +250,7 @@ async fn http_says_and_does_the_same() {
     assert!(config.contains("groups.analytics.connection") && !config.contains("secret\""), "{config}");
     assert!(!config.contains("ops-secret"));
     let document = scene.json("/api/v1/openapi.json");
-    for path in ["/status", "/sessions", "/events", "/config"] {
+    for path in ["/status", "/sessions", "/events", "/config", "/digests", "/log", "/jobs", "/pins"] {
         assert!(document["paths"][format!("/api/v1{path}")].is_object());
         scene.json(&format!("/api/v1{path}"));
     }

@@ -2,6 +2,7 @@
 //! [`Actor`] and a [`Request`] in, and get a [`Reply`] or a [`Failure`]. Who may do what is decided here, and here what was changed
 //! is written to the log of changes ([`super::events`]): no surface can do more than another, or do it unseen.
 
+mod cause;
 mod flag;
 
 use std::sync::Arc;

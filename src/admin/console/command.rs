@@ -22,6 +22,10 @@ pub(crate) enum Command {
     Standby { group: String, skip: Option<(String, String)> },
     /// ABORT group.
     Abort { group: String },
+    /// SHOW READINESS FOR group.
+    Readiness { group: String, to: Option<String> },
+    /// SET LOG LEVEL 'level'.
+    Log { level: String },
     /// RELOAD.
     Reload,
     /// EXPLAIN ROUTE statement.
@@ -198,6 +202,13 @@ fn show(sql: &str, tokens: &[Token]) -> Result<Command, Refusal> {
         let one = if word(at) == "PROCESSLIST" { "SESSIONS".to_owned() } else { word(at) };
         TABLES.iter().find(|(_, show, _)| *show == one).map(|(t, ..)| (*t, at + 1))
     });
+    if word(at) == "READINESS" {
+        let wants = || Refusal::new(1064, "this reads: SHOW READINESS FOR group [TO store]");
+        let name = |at: usize| tokens.get(at).map(|t| t.text.clone());
+        let group = name(at + 2).filter(|_| word(at + 1) == "FOR").ok_or_else(wants)?;
+        let to = if word(at + 3) == "TO" { Some(name(at + 4).ok_or_else(wants)?) } else { None };
+        return Ok(Command::Readiness { group, to });
+    }
     let Some((table, mut tail)) = table else { return client_show(tokens, at) };
     let mut condition = String::new();
     if word(tail) == "LIKE" {
@@ -219,7 +230,11 @@ fn show(sql: &str, tokens: &[Token]) -> Result<Command, Refusal> {
 
 /// What LIKE is about in a table whose first column is a number.
 fn second_text(table: &str) -> &'static str {
-    if table == "events" { "what" } else { "user" }
+    match table {
+        "events" => "what",
+        "digests" => "text",
+        _ => "user",
+    }
 }
 
 fn client_show(tokens: &[Token], at: usize) -> Result<Command, Refusal> {
@@ -254,6 +269,13 @@ fn set(tokens: &[Token], from: usize, sql: &str) -> Result<Command, Refusal> {
         !t.quoted && ["GLOBAL", "SESSION", "LOCAL", "PERSIST"].iter().any(|w| t.text.eq_ignore_ascii_case(w))
     }) {
         at += 1;
+    }
+    let is = |at: usize, word: &str| token(at).is_some_and(|t| !t.quoted && t.text.eq_ignore_ascii_case(word));
+    if is(at, "LOG") && is(at + 1, "LEVEL") {
+        let level = token(at + 2).filter(|t| t.text != "=").or_else(|| token(at + 3)).map(|t| t.text.clone());
+        return level
+            .map(|level| Command::Log { level })
+            .ok_or_else(|| Refusal::new(1064, "this reads: SET LOG LEVEL 'debug'"));
     }
     let Some(name) = token(at) else { return Err(Refusal::new(1064, "SET what?")) };
     let mut value_at = at + 1;
@@ -317,6 +339,11 @@ mod tests {
             assert_eq!(read(sql), Ok(flag("analytics", false)), "{sql}");
         }
         assert_eq!(read("SET `my-group_connection` = 'new'"), Ok(flag("my-group", false)));
+        assert_eq!(read("SET LOG LEVEL debug"), Ok(Command::Log { level: "debug".into() }));
+        assert_eq!(read("SET LOG LEVEL = 'info'"), Ok(Command::Log { level: "info".into() }));
+        let readiness = |to: Option<&str>| Ok(Command::Readiness { group: "a".into(), to: to.map(Into::into) });
+        assert_eq!(read("SHOW READINESS FOR a"), readiness(None));
+        assert_eq!(read("SHOW READINESS FOR a TO new"), readiness(Some("new")));
         assert_eq!(read("EXPLAIN SET analytics_connection = 'new'"), Ok(flag("analytics", true)));
         assert_eq!(read("PAUSE GROUP a"), Ok(Command::Pause { group: "a".into(), pause: true }));
         assert_eq!(read("resume group `a`;"), Ok(Command::Pause { group: "a".into(), pause: false }));

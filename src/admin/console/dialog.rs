@@ -1,10 +1,12 @@
 //! One operator's dialog with the console: a line in, rows or a word out. No protocol here.
 
 use super::super::action::{Actions, Actor};
+use super::super::log::LogRequest;
 use super::super::protocol::{
     AbortRequest, Cause, ExplainRequest, FlagRequest, Flagged, KillRequest, PauseRequest, Reply, Request,
     StandbyAction, StandbyRequest,
 };
+use super::super::readiness::ReadinessRequest;
 use super::clients::{self, VARIABLES};
 use super::command::{Command, read};
 use super::expression::{Refusal, Surroundings};
@@ -61,6 +63,14 @@ impl Dialog {
             Command::Kill { session, query } => {
                 self.perform(Request::Kill(KillRequest { session, query, cause: self.cause() })).await?;
                 Ok(Answer::Done(String::new()))
+            }
+            Command::Readiness { group, to } => self.readiness(group, to).await,
+            Command::Log { level } => {
+                let request = LogRequest { level: Some(level), cause: self.cause() };
+                match self.perform(Request::Log(request)).await? {
+                    Reply::Log(now) => Ok(Answer::Done(format!("log level: {}", now.level))),
+                    _ => Ok(Answer::Done(String::new())),
+                }
             }
             Command::Abort { group } => {
                 self.perform(Request::Abort(AbortRequest { job: group, cause: self.cause() })).await?;
@@ -124,6 +134,27 @@ impl Dialog {
             return Ok(Answer::Rows(steps));
         }
         Ok(Answer::Done(moved(&flagged)))
+    }
+
+    async fn readiness(&self, group: String, to: Option<String>) -> Result<Answer, Refusal> {
+        let request = Request::Readiness(ReadinessRequest { group, to });
+        let Reply::Readiness(found) = self.perform(request).await? else {
+            return Ok(Answer::Done(String::new()));
+        };
+        let mut rows = Relation::new(&["verdict", "calls", "statement", "from", "to", "code", "reason", "remedies"]);
+        for s in found.statements {
+            rows.row(vec![
+                s.verdict.word().into(),
+                s.calls.into(),
+                s.text.into(),
+                s.from.into(),
+                s.to.into(),
+                s.code.map(u64::from).into(),
+                s.reason.into(),
+                s.remedies.join("; ").into(),
+            ]);
+        }
+        Ok(Answer::Rows(rows))
     }
 
     async fn explain(&self, sql: String) -> Result<Answer, Refusal> {
@@ -223,6 +254,11 @@ fn help() -> Relation {
         ("SELECT … FROM table WHERE … GROUP BY … HAVING … ORDER BY … LIMIT …", "over any of these tables"),
         ("EXPLAIN ROUTE statement", "where a statement would go, and why"),
         ("SET group_connection = 'store'", "moves the flag of a group; with a standby by a cutover"),
+        (
+            "SHOW READINESS FOR group [TO store]",
+            "what would become of each statement that was seen, if the flag moved now",
+        ),
+        ("SET LOG LEVEL 'debug'", "what the proxy logs, until the file's level changes"),
         ("EXPLAIN SET group_connection = 'store'", "what that would do, and what is in the way"),
         ("SET @why = 'text'", "goes into the log of changes with each change that follows"),
         ("SET @force = 1", "what is in the way is written down and passed over, until SET @force = 0"),

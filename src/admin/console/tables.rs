@@ -1,6 +1,7 @@
 //! The console's tables: each is worked out when it is asked for, from what the proxy says of itself.
 
 use super::super::action::{Actions, Actor};
+use super::super::digest::{Digest, DigestRequest};
 use super::super::protocol::{EventQuery, Failure, GroupStatus, Reply, Request, SessionInfo, Status};
 use super::super::shadow::ShadowRequest;
 use super::super::table::moment;
@@ -53,7 +54,37 @@ pub(crate) const TABLES: [(&str, &str, &[&str]); 11] = [
         &["id", "user", "client", "db", "state", "for_ms", "leases", "pins", "in_transaction", "epoch", "queries"],
     ),
     ("pins", "PINS", &["session", "user", "client", "pin", "for_ms"]),
-    ("digests", "DIGESTS", &[]),
+    (
+        "digests",
+        "DIGESTS",
+        &[
+            "id",
+            "text",
+            "kind",
+            "database",
+            "tables",
+            "groups",
+            "stores",
+            "calls",
+            "errors",
+            "refused",
+            "last_error",
+            "rows",
+            "affected",
+            "bytes",
+            "micros",
+            "p50_us",
+            "p95_us",
+            "p99_us",
+            "longest_us",
+            "as_text",
+            "prepared",
+            "bulk",
+            "first_seen",
+            "last_seen",
+            "example",
+        ],
+    ),
     (
         "journal",
         "JOURNAL",
@@ -118,6 +149,12 @@ pub(crate) async fn rows(name: &str, actions: &Actions, actor: &Actor) -> Result
             let all = ShadowRequest { limit: usize::MAX, ..ShadowRequest::default() };
             if let Reply::Shadow(report) = ask(Request::Shadow(all)).await? {
                 report.statements.iter().for_each(|s| relation.row(super::shadow::row(s)));
+            }
+        }
+        "digests" => {
+            let all = Request::Digests(DigestRequest::default());
+            if let Reply::Digests(found) = ask(all).await? {
+                found.digests.into_iter().chain(found.others).for_each(|d| relation.row(digest(d)));
             }
         }
         "metrics" => actions.running().metrics().lines().filter_map(metric).for_each(|row| relation.row(row)),
@@ -224,6 +261,37 @@ fn pins_of(s: &SessionInfo, relation: &mut Relation) {
     for pin in &s.pins {
         relation.row(vec![s.id.into(), (&s.user).into(), (&s.client).into(), pin.into(), s.for_ms.into()]);
     }
+}
+
+fn digest(d: Digest) -> Vec<Cell> {
+    let stores: Vec<String> = d.stores.iter().map(|s| s.store.clone()).collect();
+    vec![
+        d.id.into(),
+        d.text.into(),
+        d.kind.into(),
+        d.database.into(),
+        d.tables.join(", ").into(),
+        d.groups.join(", ").into(),
+        stores.join(", ").into(),
+        d.calls.into(),
+        d.errors.into(),
+        d.refused.into(),
+        d.last_error.map(u64::from).into(),
+        d.rows.into(),
+        d.affected.into(),
+        d.bytes.into(),
+        d.latency.micros.into(),
+        d.latency.p50_micros.into(),
+        d.latency.p95_micros.into(),
+        d.latency.p99_micros.into(),
+        d.latency.longest_micros.into(),
+        d.as_text.into(),
+        d.prepared.into(),
+        d.bulk.into(),
+        moment(d.first_seen_ms).into(),
+        moment(d.last_seen_ms).into(),
+        d.example.into(),
+    ]
 }
 
 /// A line of Prometheus' text format.

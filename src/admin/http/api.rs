@@ -10,10 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use super::login::{Asking, login, logout, whoami};
 use super::{App, Problem, jobs, live, openapi};
+use crate::admin::digest::{DEFAULT_LIMIT, DigestOrder, DigestRequest};
+use crate::admin::log::LogRequest;
 use crate::admin::protocol::{
     AbortRequest, Cause, EventQuery, ExplainRequest, FlagRequest, KillRequest, PauseRequest, Reply, Request,
     StandbyAction, StandbyRequest,
 };
+use crate::admin::readiness::ReadinessRequest;
 use crate::admin::shadow::ShadowRequest;
 
 type Outcome = Result<Response, Problem>;
@@ -52,6 +55,9 @@ pub(super) fn routes(_: &App) -> Router<App> {
         .route("/config", get(config))
         .route("/config/diff", get(config_diff))
         .route("/shadow", get(shadow))
+        .route("/digests", get(digests))
+        .route("/readiness/{group}", get(readiness))
+        .route("/log", get(log_level).post(set_log_level))
         .route("/explain", post(explain))
         .route("/reload", post(reload))
         .route("/groups/{group}/flag", post(flag))
@@ -142,6 +148,62 @@ async fn shadow(State(app): State<App>, asking: Asking, Query(query): Query<Shad
 
 async fn explain(State(app): State<App>, asking: Asking, Body(request): Body<ExplainRequest>) -> Outcome {
     app.perform(&asking, Request::Explain(request)).await
+}
+
+/// Which statements. Fields that are empty ask for nothing.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Wanted {
+    sort: DigestOrder,
+    limit: Option<u32>,
+    group: Option<String>,
+    store: Option<String>,
+    filter: Option<String>,
+}
+
+async fn digests(State(app): State<App>, asking: Asking, Query(wanted): Query<Wanted>) -> Outcome {
+    let some = |text: Option<String>| text.filter(|t| !t.is_empty());
+    let request = DigestRequest {
+        order: wanted.sort,
+        limit: wanted.limit.unwrap_or(DEFAULT_LIMIT),
+        group: some(wanted.group),
+        store: some(wanted.store),
+        filter: some(wanted.filter),
+        ..DigestRequest::default()
+    };
+    app.perform(&asking, Request::Digests(request)).await
+}
+
+/// Where the flag would move.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Target {
+    to: Option<String>,
+}
+
+async fn readiness(
+    State(app): State<App>,
+    asking: Asking,
+    Path(group): Path<String>,
+    Query(target): Query<Target>,
+) -> Outcome {
+    app.perform(&asking, Request::Readiness(ReadinessRequest { group, to: target.to })).await
+}
+
+async fn log_level(State(app): State<App>, asking: Asking) -> Outcome {
+    app.perform(&asking, Request::Log(LogRequest::default())).await
+}
+
+#[derive(Debug, Deserialize)]
+struct Level {
+    level: String,
+    #[serde(flatten)]
+    why: Why,
+}
+
+async fn set_log_level(State(app): State<App>, asking: Asking, Body(body): Body<Level>) -> Outcome {
+    let request = LogRequest { level: Some(body.level), cause: body.why.cause() };
+    app.perform(&asking, Request::Log(request)).await
 }
 
 /// Why somebody wants a change.

@@ -5,16 +5,19 @@ use serde_json::{Map, Value, json};
 
 use super::api::Pin;
 use super::jobs::Job;
+use crate::admin::digest::{Digest, DigestStore, Digests};
 use crate::admin::events::Event;
 use crate::admin::live::{GroupSample, Sample, StoreSample};
+use crate::admin::log::LogLevel;
 use crate::admin::protocol::{
     AuthorityStatus, ConfigChange, ConfigEntry, Explained, Flagged, FlipRecord, GroupStatus, Reloaded, SessionInfo,
     StandbyStatus, Status, StoreStatus,
 };
+use crate::admin::readiness::{Judged, Readiness};
 use crate::transfer::shadow::{GroupReport, Report, StatementReport};
 
 /// Method, path below `/api/v1`, what it does, the schema of its answer (`[X]` is a list), fields of its body.
-pub(super) const ROUTES: [(&str, &str, &str, &str, &[&str]); 22] = [
+pub(super) const ROUTES: [(&str, &str, &str, &str, &[&str]); 26] = [
     ("get", "/openapi.json", "This document", "", &[]),
     ("post", "/login", "Begin a browser's session", "Me", &["user", "password"]),
     ("post", "/logout", "End it", "", &[]),
@@ -31,6 +34,16 @@ pub(super) const ROUTES: [(&str, &str, &str, &str, &[&str]); 22] = [
     ("get", "/config", "The configuration in force, without secrets", "[ConfigEntry]", &[]),
     ("get", "/config/diff", "What the file says otherwise", "[ConfigChange]", &[]),
     ("get", "/shadow", "What shadow reads have found, by statement (?group=&limit=)", "Shadow", &[]),
+    (
+        "get",
+        "/digests",
+        "Statements by fingerprint (?sort=time|count|p99|errors|rows|bytes|last&limit=&group=&store=&filter=)",
+        "Digests",
+        &[],
+    ),
+    ("get", "/readiness/{group}", "What would become of each statement if the flag moved now (?to=)", "Readiness", &[]),
+    ("get", "/log", "What is logged", "Log", &[]),
+    ("post", "/log", "Log another level", "Log", &["level", "why"]),
     ("post", "/explain", "Where a statement would go, and why", "Explained", &["sql", "db", "user"]),
     ("post", "/reload", "Read the configuration file again", "Reloaded", &["why"]),
     ("post", "/groups/{group}/flag", "Move the flag of a group", "Flagged", &["store", "why", "force", "dry_run"]),
@@ -181,8 +194,26 @@ fn examples() -> Vec<(&'static str, Value)> {
         ("Explained", value(serde_json::to_value(Explained::default()))),
         ("Shadow", value(serde_json::to_value(report))),
         ("Reloaded", value(serde_json::to_value(Reloaded::default()))),
+        ("Digests", value(serde_json::to_value(digests()))),
+        ("Readiness", value(serde_json::to_value(readiness()))),
+        ("Log", value(serde_json::to_value(LogLevel::default()))),
         ("Flagged", value(serde_json::to_value(flagged))),
     ]
+}
+
+fn digests() -> Digests {
+    let digest = Digest {
+        tables: vec![String::new()],
+        groups: vec![String::new()],
+        stores: vec![DigestStore::default()],
+        ..Digest::default()
+    };
+    Digests { digests: vec![digest], ..Digests::default() }
+}
+
+fn readiness() -> Readiness {
+    let judged = Judged { tables: vec![String::new()], remedies: vec![String::new()], ..Judged::default() };
+    Readiness { statements: vec![judged], notes: vec![String::new()], ..Readiness::default() }
 }
 
 #[cfg(test)]

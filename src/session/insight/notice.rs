@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::super::Session;
 use super::super::control_flow::Fatal;
+use super::super::figures::Sort;
 use super::super::query::Plan;
 use super::digest::{Answer, Described};
 use super::{Came, Digest};
@@ -40,7 +41,7 @@ impl Session {
         if let Some(leg) = self.legs.get_mut(at) {
             leg.used = now;
             let store = leg.store().0;
-            self.core.figures.query(store, took, outcome.error.is_some());
+            self.core.figures.query(store, Sort::of(&facts.kind), took, outcome.error.is_some());
             self.count(ran, store, outcome, now, took);
         }
         if let Some(limit) = self.live.config().log.slow_query
