@@ -115,6 +115,7 @@ fn snapshot() -> Snapshot {
         cross_store_transactions: true,
         standby: None,
         keeping: switchover::config::model::Keeping::default(),
+        shadow: None,
     });
     let config = Config {
         listen: Vec::new(),

@@ -217,11 +217,37 @@ fn byte_order_marks_and_windows_line_breaks_are_fine() {
 
 #[test]
 fn later_keys_are_refused_not_ignored() {
-    for key in ["tenant: site_id", "tenants: {}", "shadow: {sample: 0.05}"] {
+    for key in ["tenant: site_id", "tenants: {}"] {
         let text = problems(&format!("groups: {{a: {{tables: [x], connection: new, {key}}}}}\n"));
         assert!(text.contains("is not available yet in this version"), "{text}");
     }
     assert!(problems("standby: new\n").contains("not available yet"));
+}
+
+#[test]
+fn shadow_reads_go_to_the_other_store() {
+    let accounts = "listen: 127.0.0.1:1\nstores: {a: {address: h:1, control: {user: c, password: p}}, b: {address: h:2, control: {user: c, password: p}}}\ndefault: a\n";
+    let with =
+        |text: &str| load(&format!("{accounts}groups: {{g: {{tables: [x], connection: a, shadow: {{{text}}}}}}}\n"));
+    for text in ["sample: 0.05", "sample: 0.050, store: b", "sample: 0.05, store: a"] {
+        let config = with(text).unwrap();
+        let group = &config.groups[0];
+        assert_eq!(group.shadow.map(|s| (s.sample, s.share())), Some((50_000, "0.05".to_owned())), "{text}");
+        assert_eq!(config.shadow_of(group), Some(StoreId(1)), "{text}");
+    }
+    assert_eq!(with("sample: 1").unwrap().groups[0].shadow.map(|s| s.share()).as_deref(), Some("1"));
+    for text in ["sample: 0", "sample: 1.5", "sample: 5%", "sample: -1", "{}", "sample: 1, store: c", "sample: 1, x: 1"]
+    {
+        assert!(with(text).is_err(), "{text}");
+    }
+    let text = problems("groups: {a: {tables: [x], connection: new, shadow: {sample: 1}}}\n");
+    assert!(text.contains("`groups.a.shadow` needs the control account of new"), "{text}");
+    let three = accounts.replace("b: {", "c: {address: h:3}, b: {");
+    let group = "groups: {g: {tables: [x], connection: a, shadow: {sample: 1}}}\n";
+    assert!(load(&format!("{three}{group}")).is_err(), "one of two");
+    let standby = group.replace("shadow", "standby: b, shadow");
+    let config = load(&format!("{three}{standby}")).unwrap();
+    assert_eq!(config.shadow_of(&config.groups[0]), config.store_by_name("b"));
 }
 
 #[test]

@@ -46,9 +46,10 @@ const CASES: &[(&str, &str)] = &[
     ("a group without tables", "groups:\n  a: { tables: [], connection: new }\n  b: { connection: new }\n"),
     ("a group of everything", "groups:\n  a: { tables: ['*'], connection: new }\n"),
     ("names in quotes", "groups:\n  a: { tables: [\"`db`.`hits`\", a.b.c], connection: new }\n"),
+    ("keys of later versions", "groups:\n  a:\n    tables: [hits]\n    connection: new\n    tenant: site_id\n"),
     (
-        "keys of later versions",
-        "groups:\n  a:\n    tables: [hits]\n    connection: new\n    tenant: site_id\n    shadow: { sample: 0.05 }\n",
+        "shadow reads without a share",
+        "groups:\n  a:\n    tables: [hits]\n    connection: new\n    shadow: { sample: 5%, stroe: new }\n",
     ),
     ("wrong types", "groups: [a, b]\nlimits: 5\nlog: { level: [x] }\nhints: maybe\nworkers: -1\n"),
     (

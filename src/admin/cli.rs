@@ -16,7 +16,8 @@ use super::protocol::{
     StandbyAction,
 };
 use super::readiness::{self, ReadinessRequest};
-use super::{check, digest, flag, left_behind, log, show, standby, steer};
+use super::shadow::ShadowRequest;
+use super::{check, digest, flag, left_behind, log, shadow, show, standby, steer};
 use crate::config::{self, Config, load};
 
 /// A MySQL proxy that routes groups of tables to the legacy or the new store, by a flag that changes while traffic flows.
@@ -182,7 +183,7 @@ enum Command {
         /// How many, the newest first.
         #[arg(long, value_name = "N", default_value_t = 20)]
         limit: usize,
-        /// Only these: action, flip, step, config, health, standby.
+        /// Only these: action, flip, step, config, health, standby, shadow.
         #[arg(long, value_name = "KIND")]
         kind: Option<String>,
     },
@@ -191,6 +192,14 @@ enum Command {
         /// Only what the file says otherwise.
         #[arg(long)]
         diff: bool,
+    },
+    /// Show what shadow reads have found: how the other store answers what clients read.
+    Shadow {
+        /// Only of this group.
+        group: Option<String>,
+        /// How many statements, those that differ first.
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        limit: usize,
     },
     /// Prepare both stores of a group for a standby, and write down where its copy begins.
     Init {
@@ -340,6 +349,7 @@ fn outcome(config: &std::path::Path, json: bool, command: Command, explain: Opti
             let request = ExplainRequest { sql, user, db };
             explained(config, &socket, request, explain, json)
         }
+        Command::Shadow { group, limit } => shadow::shadow(&socket, ShadowRequest { group, limit }, json),
         Command::Init { group, print, from } => standby::init(&standby::Init { config, group, print, from, json }),
         Command::Standby(command) => match command {
             StandbyCommand::Show { group } => standby::show(&socket, group.as_deref(), json),

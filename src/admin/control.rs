@@ -26,7 +26,9 @@ use super::protocol::{
     StandbyRequest, StandbyStatus, Status,
 };
 use super::readiness::{Readiness, ReadinessRequest};
+use super::shadow::ShadowRequest;
 use crate::config::model::{Admin, Role};
+use crate::transfer::shadow::Report;
 
 /// Connections served at once; more wait in the listener's queue.
 const CONNECTIONS: usize = 16;
@@ -96,6 +98,16 @@ pub trait Running: Send + Sync + 'static {
     /// # Errors
     /// Where it names no level, and no filter.
     fn log(&self, request: &LogRequest) -> Result<LogLevel, Failure>;
+
+    /// What shadow reads have found.
+    ///
+    /// # Errors
+    /// Where there is no such group.
+    fn shadow(&self, request: &ShadowRequest) -> Result<Report, Failure> {
+        let none = |group: &String| Failure::new(FailureKind::Request, format!("no group {group}"));
+        request.group.as_ref().map_or_else(|| Ok(Report::default()), |group| Err(none(group)))
+    }
+
     /// What was changed, and what happened.
     fn events(&self) -> &Events;
 

@@ -35,7 +35,7 @@ pub struct Event {
     pub id: u64,
     /// Milliseconds since 1970.
     pub at_ms: u64,
-    /// `action` (somebody asked for a change), `flip`, `step` (of a cutover), `config`, `health`, `standby`.
+    /// `action` (somebody asked for a change), `flip`, `step` (of a cutover), `config`, `health`, `standby`, `shadow`.
     pub kind: String,
     /// The group, store or session that it is about; empty where it is the proxy.
     pub subject: String,

@@ -22,6 +22,7 @@ pub mod login;
 pub mod outcome;
 pub mod protocol;
 pub mod readiness;
+pub mod shadow;
 pub mod show;
 pub mod standby;
 pub mod steer;

@@ -19,7 +19,9 @@ use super::events::Event;
 pub use super::explain::{ExplainRequest, Explained};
 use super::log::{LogLevel, LogRequest};
 use super::readiness::{Readiness, ReadinessRequest};
+use super::shadow::ShadowRequest;
 use crate::config::diff::Flip;
+use crate::transfer::shadow::Report;
 
 /// Bytes of one line, its line break included.
 pub const MAX_LINE: usize = 1 << 20;
@@ -58,6 +60,8 @@ pub enum Request {
     Pause(PauseRequest),
     /// A session, or its statement, ends.
     Kill(KillRequest),
+    /// What shadow reads have found.
+    Shadow(ShadowRequest),
     /// A cutover that is under way is given up.
     Abort(AbortRequest),
 }
@@ -235,6 +239,8 @@ pub enum Reply {
     Group(Box<GroupStatus>),
     /// To [`Request::Kill`].
     Killed,
+    /// To [`Request::Shadow`].
+    Shadow(Box<Report>),
     /// To [`Request::Abort`]: whoever asked for it hears what became of it.
     Aborting,
     /// To any: it was not done.

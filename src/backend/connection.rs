@@ -81,8 +81,19 @@ impl Rows {
     }
 }
 
+/// What a result may have at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bytes of its packets.
+    pub bytes: usize,
+    /// Rows.
+    pub rows: usize,
+    /// Values.
+    pub cells: usize,
+}
+
 /// Results of the proxy's own queries are small; a store that sends more is not trusted.
-const RESULT_LIMIT: usize = 64 << 20;
+const RESULT: Bounds = Bounds { bytes: 64 << 20, rows: usize::MAX, cells: usize::MAX };
 
 impl Backend {
     /// Wraps a stream that has just logged in, and counts it.
@@ -119,6 +130,16 @@ impl Backend {
     pub async fn query(&mut self, sql: &[u8]) -> Result<Rows, QueryError> {
         self.send(COM_QUERY, sql).await?;
         self.collect(Expect::Results).await
+    }
+
+    /// Runs one statement and reads its result, as far as that keeps within bounds; `None` where it does not: the connection is in
+    /// the middle of an answer then, and of no more use.
+    ///
+    /// # Errors
+    /// [`QueryError`]; after `Refused` the connection is still good.
+    pub async fn query_within(&mut self, sql: &[u8], bounds: Bounds) -> Result<Option<Rows>, QueryError> {
+        self.send(COM_QUERY, sql).await?;
+        self.collect_within(Expect::Results, bounds).await
     }
 
     /// Runs one statement that answers without rows.
@@ -168,14 +189,20 @@ impl Backend {
     /// # Errors
     /// [`QueryError`].
     pub async fn collect(&mut self, expect: Expect) -> Result<Rows, QueryError> {
+        let beyond = Malformed("a result beyond 64 MiB for a query of the proxy's own");
+        self.collect_within(expect, RESULT).await?.ok_or_else(|| beyond.into())
+    }
+
+    async fn collect_within(&mut self, expect: Expect, bounds: Bounds) -> Result<Option<Rows>, QueryError> {
         let mut reply = Reply::new(expect, self.capabilities);
         let mut out = Rows::default();
         let mut size = 0;
         while !reply.is_done() {
             let (header, payload) = self.packet().await?;
             size += payload.len();
-            if size > RESULT_LIMIT {
-                return Err(Malformed("a result beyond 64 MiB for a query of the proxy's own").into());
+            let cells = out.rows.len().saturating_mul(out.columns.len());
+            if size > bounds.bytes || out.rows.len() > bounds.rows || cells > bounds.cells {
+                return Ok(None);
             }
             let in_rows = reply.in_rows();
             let role = reply.packet(header, payload.get(..payload.len().min(32)).unwrap_or_default())?;
@@ -189,7 +216,7 @@ impl Backend {
                 _ => {}
             }
         }
-        Ok(out)
+        Ok(Some(out))
     }
 
     /// Reads one packet.

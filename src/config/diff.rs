@@ -220,6 +220,7 @@ fn groups(changes: &mut Changes, old: &Config, new: &Config) {
         let standby =
             |config: &Config, group: &Group| group.standby.map_or("none", |id| config.store_name(id)).to_owned();
         changes.value(&format!("{key}.standby"), standby(old, was), standby(new, group));
+        changes.value(&format!("{key}.shadow"), shadow(old, was), shadow(new, group));
         for ((name, was), (_, now)) in kept(was).into_iter().zip(kept(group)) {
             changes.value(&format!("{key}.{name}"), was, now);
         }
@@ -228,6 +229,12 @@ fn groups(changes: &mut Changes, old: &Config, new: &Config) {
         let store = new.store_name(new.default);
         changes.lines.push(format!("groups.{}: removed, its tables are on {store}", group.name));
     }
+}
+
+fn shadow(config: &Config, group: &Group) -> String {
+    let Some(shadow) = group.shadow else { return "none".to_owned() };
+    let store = shadow.store.map(|id| format!(" on {}", config.store_name(id))).unwrap_or_default();
+    format!("{}{store}", shadow.share())
 }
 
 /// How a group's standby is kept, by key.

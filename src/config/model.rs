@@ -135,6 +135,39 @@ pub struct Group {
     pub standby: Option<StoreId>,
     /// How the standby is kept, and how it takes over.
     pub keeping: Keeping,
+    /// Reads that also run on the other store, to be compared.
+    pub shadow: Option<Shadow>,
+}
+
+/// Which of a group's reads also run on the other store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shadow {
+    /// So many of a million.
+    pub sample: u32,
+    /// The other store, where the file names it: [`Config::shadow_of`] says which it is now.
+    pub store: Option<StoreId>,
+}
+
+impl Shadow {
+    /// The share, as the file has it.
+    #[must_use]
+    pub fn share(&self) -> String {
+        let digits = format!("{}.{:06}", self.sample / 1_000_000, self.sample % 1_000_000);
+        digits.trim_end_matches('0').trim_end_matches('.').to_owned()
+    }
+}
+
+impl Config {
+    /// The store that a group's shadow reads go to: the one that the file names, else its standby, else the only other store; never
+    /// the one that serves the group, as the named one may after a flip.
+    #[must_use]
+    pub fn shadow_of(&self, group: &Group) -> Option<StoreId> {
+        let shadow = group.shadow?;
+        let other = |id: &StoreId| *id != group.connection;
+        let named = shadow.store.filter(other).or(group.standby.filter(other));
+        let mut others = (0..self.stores.len()).filter_map(|n| u16::try_from(n).ok().map(StoreId)).filter(other);
+        named.or_else(|| others.next().filter(|_| others.next().is_none()))
+    }
 }
 
 /// How a group's standby is kept, and how it takes over.

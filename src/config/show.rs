@@ -118,6 +118,10 @@ impl Entries {
         self.list(&key("databases"), &group.databases);
         self.list(&key("references"), &group.references);
         self.add(&key("cross_store_transactions"), if group.cross_store_transactions { "allow" } else { "refuse" });
+        if let Some(shadow) = &group.shadow {
+            self.add(&key("shadow.sample"), shadow.share());
+            self.some(&key("shadow.store"), shadow.store.map(|id| config.store_name(id).to_owned()));
+        }
         let Some(standby) = group.standby else { return };
         self.add(&key("standby"), config.store_name(standby));
         let keeping = &group.keeping;

@@ -37,6 +37,17 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
 /// A hundred years: what clocks still add without overflow.
 const MAX_SECONDS: u64 = 100 * 366 * 86_400;
 
+/// `0.05`, `1`: a share, in parts of a million.
+pub(super) fn share(text: &str) -> Option<u32> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |t: &str| t.bytes().all(|b| b.is_ascii_digit());
+    if !(digits(whole) && digits(part)) || whole.len() > 1 || part.len() > 6 || whole.is_empty() && part.is_empty() {
+        return None;
+    }
+    let millions = format!("{whole}{part:0<6}").parse::<u32>().ok()?;
+    (millions <= 1_000_000).then_some(millions)
+}
+
 /// `true` or `false`, and the spellings of YAML 1.1.
 pub(super) fn switch(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
@@ -73,6 +84,16 @@ mod tests {
         }
         for text in ["", "MiB", "-1", "1.5MiB", "1TiB", "99999999999999999999", "18446744073709551615k", "1 0"] {
             assert_eq!(size(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn shares() {
+        for (text, is) in [("0.05", 50_000), ("1", 1_000_000), ("1.0", 1_000_000), (".5", 500_000), ("0.000001", 1)] {
+            assert_eq!(share(text), Some(is), "{text}");
+        }
+        for text in ["", ".", "1.1", "5%", "-0.1", "1e-3", "0.0000001", "2"] {
+            assert_eq!(share(text), None, "{text}");
         }
     }
 

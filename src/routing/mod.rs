@@ -6,6 +6,7 @@ pub mod gate;
 pub mod moved;
 pub mod patterns;
 pub mod route;
+pub mod shadow;
 pub mod snapshot;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -35,6 +35,7 @@ pub struct Snapshot {
     tables: Names,
     references: Names,
     has_references: bool,
+    has_shadows: bool,
     all_default: bool,
     depends_on_database: bool,
 }
@@ -57,7 +58,18 @@ impl Snapshot {
             .iter()
             .any(|g| !g.databases.is_empty() || g.tables.iter().chain(&g.references).any(|p| p.database.is_some()));
         let has_references = config.groups.iter().any(|g| !g.references.is_empty());
-        Snapshot { epoch, config, case, tables, references, has_references, all_default, depends_on_database }
+        let has_shadows = config.groups.iter().any(|g| g.shadow.is_some());
+        Snapshot {
+            epoch,
+            config,
+            case,
+            tables,
+            references,
+            has_references,
+            has_shadows,
+            all_default,
+            depends_on_database,
+        }
     }
 
     /// The same groups and tables with other flags: `config` differs from this one's in stores' ids alone.
@@ -109,6 +121,18 @@ impl Snapshot {
     #[must_use]
     pub fn has_references(&self) -> bool {
         self.has_references
+    }
+
+    /// Whether reads of some group are compared with another store.
+    #[must_use]
+    pub fn has_shadows(&self) -> bool {
+        self.has_shadows
+    }
+
+    /// Whether a group keeps a copy of this table on every store that serves it.
+    #[must_use]
+    pub fn is_reference_of(&self, group: GroupId, database: Option<&str>, name: &str) -> bool {
+        self.references.find(&self.config, database, name, |id| id == group).is_some()
     }
 
     /// True if every group's flag names the default store: no statement can go anywhere else.

@@ -28,6 +28,7 @@ pub(crate) fn group(name: &str, tables: &[&str], store: u16, references: &[&str]
         cross_store_transactions: true,
         standby: None,
         keeping: crate::config::model::Keeping::default(),
+        shadow: None,
     }
 }
 

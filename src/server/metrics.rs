@@ -11,6 +11,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use super::running::Proxy;
 use crate::admin::protocol::{GroupStatus, Status, StoreStatus};
+use crate::admin::shadow::ShadowRequest;
 use crate::session::{Figures, Sort, StoreFigures};
 
 /// The latencies of statements.
@@ -52,6 +53,7 @@ impl Exporter {
             }
         }
         status.groups.iter().for_each(|g| group(g, &status.stores));
+        shadows(proxy);
         self.handle.run_upkeep();
         self.handle.render()
     }
@@ -136,6 +138,18 @@ fn group(g: &GroupStatus, stores: &[StoreStatus]) {
     gauge!("switchover_authority_settled", "group" => name()).set(yes(authority.settled));
 }
 
+fn shadows(proxy: &Proxy) {
+    let asked = ShadowRequest { group: None, limit: 1 };
+    let Ok(report) = proxy.shadowing.report(proxy, &asked) else { return };
+    for found in &report.groups {
+        let name = || found.group.clone();
+        for (verdict, count) in found.verdicts.words() {
+            counter!("switchover_shadow_reads_total", "group" => name(), "verdict" => verdict).absolute(count);
+        }
+        counter!("switchover_shadow_dropped_total", "group" => name()).absolute(found.dropped);
+    }
+}
+
 /// What each of them means.
 fn describe() {
     describe_gauge!("switchover_up", "1 while the proxy serves, 0 while it drains");
@@ -158,6 +172,8 @@ fn describe() {
     describe_counter!("switchover_group_held_statements_total", "statements that have waited at the group's gate");
     describe_gauge!("switchover_group_held_seconds_total", "how long they have waited in all");
     describe_counter!("switchover_seal_refusals_total", "statements of this proxy that a sealed store refused");
+    describe_counter!("switchover_shadow_reads_total", "shadow reads that were compared, by how that ended");
+    describe_counter!("switchover_shadow_dropped_total", "shadow reads that found the queue full");
     describe_counter!("switchover_queries_total", "statements that a store answered");
     describe_counter!("switchover_query_errors_total", "of them with an error");
     describe_histogram!(LATENCY, "from a statement's last byte to its answer's last byte");

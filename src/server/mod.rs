@@ -17,6 +17,7 @@ mod post;
 mod readiness;
 mod reindex;
 mod running;
+mod shadow;
 mod standby;
 mod status;
 mod steer;
@@ -106,6 +107,7 @@ async fn serve(path: PathBuf, config: Config, levels: telemetry::Levels, takeove
     let (drain, draining) = watch::channel(false);
     let proxy = Arc::new(Proxy::start(path.clone(), config, levels, workers, drain).await?);
     proxy.authorities.attach(&proxy);
+    proxy.shadowing.attach(&proxy);
     let workers: Vec<Worker> = (0..workers)
         .map(|i| Worker::start(i, &proxy, io, draining.clone()))
         .collect::<std::io::Result<_>>()

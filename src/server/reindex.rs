@@ -34,6 +34,9 @@ pub(super) fn keep_ids(old: &Config, new: &mut Config) {
     for group in &mut new.groups {
         group.connection = moved(group.connection);
         group.standby = group.standby.map(moved);
+        if let Some(shadow) = &mut group.shadow {
+            shadow.store = shadow.store.map(moved);
+        }
     }
     for accounts in new.users.values_mut() {
         *accounts = std::mem::take(accounts).into_iter().map(|(id, c)| (moved(id), c)).collect::<BTreeMap<_, _>>();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use super::shadow::Shadowing;
 use super::standby::Standbys;
 use crate::admin::check;
 use crate::admin::control::{BoxFuture, Running};
@@ -21,6 +22,7 @@ use crate::admin::protocol::{
     StandbyRequest, StandbyStatus, Status,
 };
 use crate::admin::readiness::{Readiness, ReadinessRequest};
+use crate::admin::shadow::ShadowRequest;
 use crate::backend::{Fleet, control};
 use crate::config::model::Admin;
 use crate::config::problem::{Problem, ProblemKind, render};
@@ -30,6 +32,7 @@ use crate::routing::patterns::NameCase;
 use crate::routing::{Gates, Snapshot};
 use crate::session::{CoreFigures, Figures, Live, Registry};
 use crate::telemetry::Levels;
+use crate::transfer::shadow::Report;
 use crate::wire::Capabilities;
 
 use super::authority::Authorities;
@@ -79,6 +82,7 @@ pub(super) struct Proxy {
     read_last: AtomicU64,
     pub(super) reloading: tokio::sync::Mutex<()>,
     pub(super) standbys: Standbys,
+    pub(super) shadowing: Shadowing,
     pub(super) authorities: Authorities,
     ties: KnownTies,
     pub(super) levels: Levels,
@@ -129,6 +133,7 @@ impl Proxy {
             read_last: AtomicU64::new(content(&path_of_start)),
             reloading: tokio::sync::Mutex::default(),
             standbys,
+            shadowing: Shadowing::default(),
             authorities,
             ties: KnownTies::default(),
             drain,
@@ -437,6 +442,10 @@ impl Running for Proxy {
             self.begin_drain();
             Ok(())
         })
+    }
+
+    fn shadow(&self, request: &ShadowRequest) -> Result<Report, Failure> {
+        self.shadowing.report(self, request)
     }
 
     fn events(&self) -> &Events {

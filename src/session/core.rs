@@ -18,6 +18,7 @@ use crate::backend::pool::Pool;
 use crate::config::Config;
 use crate::net::Buffers;
 use crate::net::tls::Acceptor;
+use crate::routing::shadow::Dice;
 use crate::routing::{Gates, Snapshot};
 use crate::sql::plan_cache::PlanCache;
 
@@ -59,6 +60,8 @@ pub struct Core {
     pub figures: Arc<CoreFigures>,
     /// Every session of the process.
     pub registry: Arc<Registry>,
+    /// Which reads are compared.
+    pub(crate) dice: Dice,
     /// Turns true when the process drains: idle sessions end.
     pub draining: watch::Receiver<bool>,
 }
@@ -83,6 +86,7 @@ impl Core {
             recorders: RefCell::default(),
             figures,
             registry,
+            dice: Dice::default(),
             draining,
         }
     }

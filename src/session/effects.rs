@@ -211,6 +211,7 @@ impl Session {
         self.transaction_over();
         self.journal_after(facts, outcome);
         self.publish_transaction();
+        self.offer_sampled(at, outcome);
     }
 
     /// Assignments for one statement have had it; insert_id waits for a write.

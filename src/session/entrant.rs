@@ -76,6 +76,7 @@ impl Session {
             statements: Statements::default(),
             gathered: Vec::new(),
             kept: Vec::new(),
+            sampled: None,
             said: Vec::new(),
             journal: super::kept::Journaling::default(),
             passes: Vec::new(),

@@ -46,6 +46,7 @@ mod reprepare;
 mod rescue;
 mod saved;
 mod sealed;
+mod shadowed;
 mod state;
 mod sync;
 mod text_prepared;
@@ -98,6 +99,8 @@ pub(crate) struct Session {
     gathered: Vec<u8>,
     /// A command that went the hot path, and may be sent again.
     kept: Vec<u8>,
+    /// The read under way, where it is one of the sample that is compared: its group, by what epoch, and its text.
+    sampled: Option<(u64, crate::config::GroupId, Vec<u8>)>,
     /// The text of the command under way, for a slow log with literals.
     said: Vec<u8>,
     /// What it keeps of writes that were recorded in a journal.

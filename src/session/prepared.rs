@@ -262,6 +262,9 @@ impl Session {
     pub(crate) async fn execute(&mut self, frame: Frame, command: Command) -> Result<(), Fatal> {
         let started = Instant::now();
         let asked = id_of(self.framed(frame).get(HEADER..).unwrap_or_default());
+        if self.live.snapshot.has_shadows() {
+            self.sample_execute(asked, frame, command);
+        }
         if let Some(place) = self.executes_in_place(asked) {
             return self.execute_in_place(frame, asked, place, command, started).await;
         }
@@ -283,6 +286,13 @@ impl Session {
             (Err(Failure::Statement(error)), Some(plan)) => self.refuse_one(&plan, came(command), &error).await,
             (Err(Failure::Statement(error)), None) => self.refuse(&error).await,
         }
+    }
+
+    fn sample_execute(&mut self, asked: u32, frame: Frame, command: Command) {
+        let id = self.statements.resolve(asked).unwrap_or(asked);
+        let plan = self.statements.get(id).map(|s| Rc::clone(&s.plan));
+        let text = |s: &Session| s.execute_as_text(id, &packet::payload(s.framed(frame)), command);
+        self.sample(plan.as_deref().and_then(Plan::single), text);
     }
 
     /// A store that is asked to execute "the one prepared last" wants types with it; it gets the id itself from us, and would not mind.

@@ -35,7 +35,7 @@ pub(crate) struct Dynamic {
     pub(crate) under: Under,
 }
 
-fn long_data(statement: &Statement, at: usize) -> Option<Vec<u8>> {
+pub(super) fn long_data(statement: &Statement, at: usize) -> Option<Vec<u8>> {
     // command, id, parameter, data
     let number = u16::try_from(at).unwrap_or(u16::MAX).to_le_bytes();
     let mut parts = statement.long_data.iter().filter(|data| data.get(5..7) == Some(&number)).peekable();

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use crate::backend::StoreHandle;
 use crate::backend::pool::Signals;
 use crate::net::Peer;
+use crate::routing::shadow::Shadows;
 
 /// What others may know of a session.
 #[derive(Debug)]
@@ -75,6 +76,8 @@ pub struct Registry {
     failures: Mutex<HashMap<IpAddr, Failures>>,
     /// The newest id that the proxy gave.
     ids: AtomicU32,
+    /// Reads that are to be compared.
+    pub shadows: Shadows,
     /// Wakes every core's pool.
     pub(crate) signals: Arc<Signals>,
     /// Bounds the slow-query log.

@@ -16,6 +16,7 @@ pub mod facts;
 pub mod fingerprint;
 pub mod lex;
 pub mod plan_cache;
+pub mod repeats;
 pub mod scan;
 pub mod second;
 pub mod split;

@@ -44,6 +44,7 @@ mod readiness;
 mod regression;
 mod routing;
 mod sha2;
+mod shadow;
 mod smoke;
 mod standby;
 mod state;

@@ -33,7 +33,7 @@ async fn a_broken_file_changes_nothing_and_is_told_until_it_is_mended() {
     for (broken, word) in [
         (good.replace("connection: legacy", "connection: nwe"), "nwe"),
         (good.replace("tables:", "tabels:"), "tabels"),
-        (good.replace("connection: legacy", "connection: new\n    shadow: 1"), "shadow"),
+        (good.replace("connection: legacy", "connection: new\n    shadwo: 1"), "shadwo"),
         (String::new(), "empty"),
     ] {
         proxy.edit_config(|_| broken);

@@ -22,7 +22,8 @@ impl Request {
             | Request::Sessions
             | Request::Events(_)
             | Request::Config
-            | Request::ConfigDiff => None,
+            | Request::ConfigDiff
+            | Request::Shadow(_) => None,
         }
     }
 
@@ -44,7 +45,8 @@ impl Request {
             | Request::Sessions
             | Request::Events(_)
             | Request::Config
-            | Request::ConfigDiff => None,
+            | Request::ConfigDiff
+            | Request::Shadow(_) => None,
         }
     }
 }

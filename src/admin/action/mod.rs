@@ -120,6 +120,7 @@ impl Actions {
             Request::Reload(cause) => Reply::Reloaded(running.reload(cause).await?),
             Request::Flag(request) => Reply::Flagged(flag::flag(request, running).await?),
             Request::Pause(request) => Reply::Group(Box::new(running.pause(&request).await?)),
+            Request::Shadow(request) => Reply::Shadow(Box::new(running.shadow(&request)?)),
             Request::Kill(request) => {
                 running.kill(&request)?;
                 Reply::Killed
@@ -190,7 +191,8 @@ impl Actions {
             | Request::ConfigDiff
             | Request::Digests(_)
             | Request::Readiness(_)
-            | Request::Explain(_) => return None,
+            | Request::Explain(_)
+            | Request::Shadow(_) => return None,
         })
     }
 

@@ -14,6 +14,7 @@ mod dialog;
 mod expression;
 mod relation;
 mod select;
+mod shadow;
 mod shim;
 mod tables;
 

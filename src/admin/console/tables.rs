@@ -3,12 +3,13 @@
 use super::super::action::{Actions, Actor};
 use super::super::digest::{Digest, DigestRequest};
 use super::super::protocol::{EventQuery, Failure, GroupStatus, Reply, Request, SessionInfo, Status};
+use super::super::shadow::ShadowRequest;
 use super::super::table::moment;
 use super::expression::Refusal;
 use super::relation::{Cell, Relation};
 
 /// Every table: its name in SELECT, how SHOW names it, its columns.
-pub(crate) const TABLES: [(&str, &str, &[&str]); 10] = [
+pub(crate) const TABLES: [(&str, &str, &[&str]); 11] = [
     (
         "groups",
         "GROUPS",
@@ -104,6 +105,7 @@ pub(crate) const TABLES: [(&str, &str, &[&str]); 10] = [
             "remedy",
         ],
     ),
+    ("shadow", "SHADOW", &super::shadow::COLUMNS),
     ("metrics", "METRICS", &["name", "labels", "value"]),
     ("config", "CONFIG", &["key", "value"]),
     ("config_diff", "CONFIG DIFF", &["key", "in_force", "file"]),
@@ -141,6 +143,12 @@ pub(crate) async fn rows(name: &str, actions: &Actions, actor: &Actor) -> Result
             if let Reply::Sessions(sessions) = ask(Request::Sessions).await? {
                 let pins = name.eq_ignore_ascii_case("pins");
                 sessions.iter().for_each(|s| if pins { pins_of(s, &mut relation) } else { relation.row(session(s)) });
+            }
+        }
+        "shadow" => {
+            let all = ShadowRequest { limit: usize::MAX, ..ShadowRequest::default() };
+            if let Reply::Shadow(report) = ask(Request::Shadow(all)).await? {
+                report.statements.iter().for_each(|s| relation.row(super::shadow::row(s)));
             }
         }
         "digests" => {

@@ -17,6 +17,7 @@ use crate::admin::protocol::{
     StandbyAction, StandbyRequest,
 };
 use crate::admin::readiness::ReadinessRequest;
+use crate::admin::shadow::ShadowRequest;
 
 type Outcome = Result<Response, Problem>;
 
@@ -53,6 +54,7 @@ pub(super) fn routes(_: &App) -> Router<App> {
         .route("/jobs/{id}/abort", post(abort))
         .route("/config", get(config))
         .route("/config/diff", get(config_diff))
+        .route("/shadow", get(shadow))
         .route("/digests", get(digests))
         .route("/readiness/{group}", get(readiness))
         .route("/log", get(log_level).post(set_log_level))
@@ -75,6 +77,7 @@ impl App {
             Reply::Config(entries) => Json(entries).into_response(),
             Reply::ConfigDiff(changes) => Json(changes).into_response(),
             Reply::Explained(explained) => Json(explained).into_response(),
+            Reply::Shadow(report) => Json(report).into_response(),
             Reply::Reloaded(reloaded) => Json(reloaded).into_response(),
             Reply::Flagged(flagged) => Json(flagged).into_response(),
             Reply::Group(group) => Json(group).into_response(),
@@ -137,6 +140,10 @@ async fn config(State(app): State<App>, asking: Asking) -> Outcome {
 
 async fn config_diff(State(app): State<App>, asking: Asking) -> Outcome {
     app.perform(&asking, Request::ConfigDiff).await
+}
+
+async fn shadow(State(app): State<App>, asking: Asking, Query(query): Query<ShadowRequest>) -> Outcome {
+    app.perform(&asking, Request::Shadow(query)).await
 }
 
 async fn explain(State(app): State<App>, asking: Asking, Body(request): Body<ExplainRequest>) -> Outcome {

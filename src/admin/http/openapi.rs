@@ -14,9 +14,10 @@ use crate::admin::protocol::{
     StandbyStatus, Status, StoreStatus,
 };
 use crate::admin::readiness::{Judged, Readiness};
+use crate::transfer::shadow::{GroupReport, Report, StatementReport};
 
 /// Method, path below `/api/v1`, what it does, the schema of its answer (`[X]` is a list), fields of its body.
-pub(super) const ROUTES: [(&str, &str, &str, &str, &[&str]); 25] = [
+pub(super) const ROUTES: [(&str, &str, &str, &str, &[&str]); 26] = [
     ("get", "/openapi.json", "This document", "", &[]),
     ("post", "/login", "Begin a browser's session", "Me", &["user", "password"]),
     ("post", "/logout", "End it", "", &[]),
@@ -32,6 +33,7 @@ pub(super) const ROUTES: [(&str, &str, &str, &str, &[&str]); 25] = [
     ("post", "/jobs/{id}/abort", "Give up a cutover, by its id or its group", "", &["why"]),
     ("get", "/config", "The configuration in force, without secrets", "[ConfigEntry]", &[]),
     ("get", "/config/diff", "What the file says otherwise", "[ConfigChange]", &[]),
+    ("get", "/shadow", "What shadow reads have found, by statement (?group=&limit=)", "Shadow", &[]),
     (
         "get",
         "/digests",
@@ -170,6 +172,11 @@ fn examples() -> Vec<(&'static str, Value)> {
     };
     let sample =
         Sample { stores: vec![StoreSample::default()], groups: vec![GroupSample::default()], ..Sample::default() };
+    let report = Report {
+        groups: vec![GroupReport::default()],
+        statements: vec![StatementReport::default()],
+        ..Report::default()
+    };
     let flagged = Flagged { notes: vec![String::new()], ..Flagged::default() };
     vec![
         ("Problem", json!({ "error": { "kind": "", "message": "" } })),
@@ -185,6 +192,7 @@ fn examples() -> Vec<(&'static str, Value)> {
         ("ConfigEntry", value(serde_json::to_value(ConfigEntry::default()))),
         ("ConfigChange", value(serde_json::to_value(ConfigChange::default()))),
         ("Explained", value(serde_json::to_value(Explained::default()))),
+        ("Shadow", value(serde_json::to_value(report))),
         ("Reloaded", value(serde_json::to_value(Reloaded::default()))),
         ("Digests", value(serde_json::to_value(digests()))),
         ("Readiness", value(serde_json::to_value(readiness()))),

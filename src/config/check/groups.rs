@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::rc::Rc;
 
-use super::super::model::{Ack, Fallback, Group, Keeping, StoreId, TablePattern};
+use super::super::model::{Ack, Fallback, Group, Keeping, Shadow, StoreId, TablePattern};
 use super::super::problem::ProblemKind;
 use super::super::raw::{Content, Entry, Node};
 use super::super::reader::{Fields, Reader, shown};
@@ -13,7 +13,7 @@ use super::super::units;
 use super::{StoreNames, check_name};
 
 /// Keys of a group that later versions obey.
-const LATER: [&str; 3] = ["shadow", "tenant", "tenants"];
+const LATER: [&str; 2] = ["tenant", "tenants"];
 
 /// Databases of one group.
 const MAX_DATABASES: usize = 1_000;
@@ -58,6 +58,7 @@ fn group(reader: &mut Reader<'_>, entry: &Entry, names: &StoreNames, claims: &mu
         without_standby(reader, &mut fields);
     }
     let keeping = keeping(reader, &mut fields);
+    let shadow = fields.take("shadow").and_then(|node| shadow(reader, node, &fields.name("shadow"), names));
     fields.refuse_later(reader, &LATER);
     let narrowed: Rc<[String]> = databases.clone().into();
     for (pattern, span) in &tables {
@@ -80,7 +81,20 @@ fn group(reader: &mut Reader<'_>, entry: &Entry, names: &StoreNames, claims: &mu
         cross_store_transactions: cross.unwrap_or(true),
         standby,
         keeping,
+        shadow,
     })
+}
+
+/// `shadow: { sample: 0.05, store: new }`.
+fn shadow(reader: &mut Reader<'_>, node: &Node, path: &str, names: &StoreNames) -> Option<Shadow> {
+    let mut fields = reader.fields(node, path, &node.span)?;
+    let share = |text: &str| units::share(text).filter(|n| *n > 0);
+    let sample = fields.require(reader, "sample", "`sample: 0.05`, the share of reads that are compared");
+    let expected = "a share above 0, up to 1, as 0.05";
+    let sample = sample.and_then(|node| reader.parsed(node, &fields.name("sample"), expected, share));
+    let store = fields.take("store").and_then(|node| names.resolve(reader, node, &fields.name("store")));
+    fields.close(reader);
+    Some(Shadow { sample: sample?, store })
 }
 
 /// Keys that say how a standby is kept, of a group that has none: what they promise would not be kept.

@@ -18,7 +18,7 @@ use super::reader::{Fields, Reader, did_you_mean, shown};
 use super::source::Finding;
 
 /// Top-level keys of later versions.
-const LATER: [&str; 4] = ["standby", "ack", "fallback", "shadow"];
+const LATER: [&str; 3] = ["standby", "ack", "fallback"];
 
 /// Checks a whole file. The result counts only if `reader` has no findings.
 pub(super) fn check(reader: &mut Reader<'_>, root: &Node, path: &Path) -> Option<Config> {
@@ -34,10 +34,11 @@ pub(super) fn check(reader: &mut Reader<'_>, root: &Node, path: &Path) -> Option
     let users = accounts::users(reader, &mut top, &names);
     let settings = settings::settings(reader, &mut top);
     let control_socket = control_socket(reader, &mut top, path);
+    let span = top.span.clone();
     let audit = admin.audit.clone().unwrap_or_else(|| beside(path, ".audit"));
     top.refuse_later(reader, &LATER);
     top.close(reader);
-    Some(Config {
+    let config = Config {
         listen: listen.into_iter().map(|(address, _)| address).collect(),
         proxy_protocol_from,
         tls,
@@ -56,7 +57,31 @@ pub(super) fn check(reader: &mut Reader<'_>, root: &Node, path: &Path) -> Option
         insight: settings.insight,
         workers: settings.workers,
         io: settings.io,
-    })
+    };
+    shadows_have_stores(reader, &config, &span);
+    Some(config)
+}
+
+/// Reads are compared by the control accounts of two stores.
+fn shadows_have_stores(reader: &mut Reader<'_>, config: &Config, span: &std::ops::Range<usize>) {
+    for group in config.groups.iter().filter(|group| group.shadow.is_some()) {
+        let key = format!("groups.{}.shadow", group.name);
+        let Some(other) = config.shadow_of(group) else {
+            let message = format!("`{key}` does not say which store the reads are compared with");
+            let finding = Finding::new(ProblemKind::Missing, span.clone(), message);
+            reader.report(
+                finding.help("write `shadow: { sample: 0.05, store: NAME }`, another than the one that serves"),
+            );
+            continue;
+        };
+        for id in [group.connection, other] {
+            let store = config.stores.get(usize::from(id.0));
+            let Some(store) = store.filter(|store| store.control.is_none()) else { continue };
+            let message = format!("`{key}` needs the control account of {}", store.name);
+            let help = format!("write `control: {{ user: switchover, password: … }}` in stores.{}", store.name);
+            reader.report(Finding::new(ProblemKind::Missing, span.clone(), message).help(help));
+        }
+    }
 }
 
 /// The log is read, and the standby written, with the control accounts of both stores.
