@@ -206,16 +206,17 @@ impl Session {
     }
 
     async fn enter(&mut self, gate: &Arc<Gate>) -> Result<(), Failure> {
-        let begun = Instant::now();
         let limit = gate.hold_max();
+        let mut waits: Option<Instant> = None;
         loop {
             if let Some(pass) = gate.enter() {
-                if begun.elapsed() > Duration::ZERO {
+                if let Some(begun) = waits {
                     gate.has_waited(begun.elapsed());
                 }
                 self.passes.push(pass);
                 return Ok(());
             }
+            let begun = *waits.get_or_insert_with(Instant::now);
             if !gate.opened(begun + limit).await {
                 let text = format!(
                     "switchover: group {} is held for a change of its authority, for more than {} ms; nothing was done: try again",

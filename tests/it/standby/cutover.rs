@@ -272,6 +272,7 @@ async fn an_operator_aborts_it() {
     open.query_drop("INSERT INTO t (writer, n) VALUES (1, 2)").await.unwrap();
     open.query_drop("COMMIT").await.unwrap();
     let after = authority(&kept.proxy);
+    assert_eq!(after["waits"], 0, "nobody has waited at the gate");
     assert_eq!((after["store"].as_str(), after["conducted_here"].as_bool()), (Some("legacy"), Some(false)));
     let events = kept.proxy.cli(&["events"]).stdout;
     assert!(events.contains("abort") && events.contains("not today"), "{events}");
