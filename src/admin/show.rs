@@ -147,16 +147,14 @@ fn store_table(stores: &[StoreStatus], default: &str) -> String {
 }
 
 fn group_table(groups: &[GroupStatus]) -> String {
-    let mut table = Table::new(&["GROUP", "CONNECTION", "STAGE", "TABLES", "QUERIES PER STORE"]);
+    let mut table = Table::new(&["GROUP", "CONNECTION", "STAGE", "TABLES", ""]);
     for group in groups {
-        let queries: Vec<String> =
-            group.queries.iter().map(|(store, count)| format!("{store} {}", number(*count))).collect();
         table.row(vec![
             group.name.clone(),
             group.connection.clone(),
             group.stage.clone(),
             group.tables.len().to_string(),
-            queries.join(", "),
+            if group.paused { "PAUSED" } else { "" }.to_owned(),
         ]);
     }
     table.render(0)
@@ -272,7 +270,7 @@ mod tests {
         status.groups = vec![GroupStatus {
             name: "analytics".into(),
             connection: "new".into(),
-            queries: [("new".to_owned(), 3)].into(),
+            paused: true,
             ..GroupStatus::default()
         }];
         status.sessions.by_pin = [("transaction".to_owned(), 2)].into();
@@ -287,6 +285,7 @@ mod tests {
             "1,200,000",
             "up: refused",
             "analytics  new",
+            "PAUSED",
             "pinned by transaction 2",
             "1m 0s ago by an edit of the file",
             "workers: 0 → 2: waits for a restart",

@@ -371,7 +371,7 @@ impl Proxy {
             reason,
             force: cause.force,
             dry_run,
-            steps: Some(steps),
+            steps: (!dry_run).then_some(steps),
             abort: Some(aborted),
         };
         if !dry_run {

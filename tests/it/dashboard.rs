@@ -10,7 +10,7 @@ use mysql_async::prelude::Queryable;
 use crate::standby::{self, DURABLE};
 use crate::support::browser::{ENTER, ESCAPE, TAB};
 use crate::support::proxy::pair_config;
-use crate::support::{Browser, Database, PrivateServer, Proxy, eventually, ports, stores};
+use crate::support::{Browser, Database, PrivateServer, Proxy, clients, eventually, ports, stores};
 
 /// Users of the surfaces: there is no default one.
 fn admin(http: u16) -> String {
@@ -278,9 +278,15 @@ fn a_file_that_is_refused_and_a_proxy_that_is_away_are_told_and_mended() {
 
 #[test]
 fn a_reader_only_reads_what_is_sent_stays_text_and_everybody_can_use_the_page() {
-    let (_database, proxy, http) = plain();
+    let (database, proxy, http) = plain();
     let why = "<img src=x onerror=hacked=1>";
     assert!(proxy.cli(&["reload", "--why", why]).ok);
+    for hostile in [
+        format!("SELECT server AS `{why}` FROM hits"),
+        "SELECT server FROM hits AS `</code><script>hacked=1</script>`".to_owned(),
+    ] {
+        assert!(clients::mariadb(proxy.port, &["-D", &database.name, "-e", &hostile]).ok, "{hostile}");
+    }
     let browser = Browser::start();
     browser.prefers("light");
     browser.go(&format!("http://127.0.0.1:{http}/"));
@@ -293,6 +299,13 @@ fn a_reader_only_reads_what_is_sent_stays_text_and_everybody_can_use_the_page() 
     assert!(browser.log().iter().any(|line| line.contains("/api/v1/login")), "the failed login is in the log");
     sign_in(&browser, http, "view");
     browser.wait(&format!("document.querySelector('.events').innerText.includes('{why}')"));
+    browser.click("#tab-statements");
+    browser.wait("document.querySelector('.statements tbody tr')");
+    browser.type_into("#panel-statements input[type=search]", "hacked");
+    browser.wait("document.querySelectorAll('.statements tbody tr').length === 2");
+    browser.click(".statements tbody button.open");
+    let text = browser.text(".statements tbody");
+    assert!(text.contains(why) && text.contains("<script>hacked=1</script>") && text.contains("On legacy"), "{text}");
     assert_eq!(browser.js("return document.querySelectorAll('#panels img, #panels script').length"), 0);
     assert_eq!(browser.js("return typeof hacked"), "undefined");
 
@@ -300,7 +313,7 @@ fn a_reader_only_reads_what_is_sent_stays_text_and_everybody_can_use_the_page() 
     for (scheme, width) in [("light", 1280), ("dark", 1280), ("dark", 360)] {
         browser.prefers(scheme);
         browser.resize(width, 800);
-        for panel in ["events", "sessions", "pins", "explain", "configuration"] {
+        for panel in ["events", "statements", "sessions", "pins", "readiness", "explain", "configuration"] {
             browser.js(&format!("document.getElementById('tab-{panel}').click()"));
             browser.wait(&format!("document.getElementById('panel-{panel}').checkVisibility()"));
             browser.picture(&format!("{panel}-{scheme}-{width}"));

@@ -143,8 +143,6 @@ class Card {
       facts.push(["Writes", waited(this.live?.held ?? authority.held, authority)]);
       if (authority.seals) facts.push(["Refused by a seal", number(authority.seals)]);
     }
-    const queries = Object.entries(group.queries ?? {}).map(([store, count]) => `${store} ${number(count)}`);
-    if (queries.length) facts.push(["Statements", queries.join(", ")]);
     facts.push(["Tables", group.tables.join(", ")]);
     if (group.references?.length) facts.push(["References", group.references.join(", ")]);
     keyed(this.facts, facts, ([name]) => name, ([name]) => h("div", {}, h("dt", {}, name), h("dd", {})), (element, [, value]) => {

@@ -106,8 +106,6 @@ pub struct GroupStatus {
     pub targets: Vec<String>,
     /// Whether an operator has paused it: what would write waits.
     pub paused: bool,
-    /// Statements on its tables per store, since the start.
-    pub queries: BTreeMap<String, u64>,
     /// Its standby, where it has one.
     pub standby: Option<StandbyStatus>,
     /// Its authority, where it has a standby.
