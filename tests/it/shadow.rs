@@ -291,6 +291,7 @@ async fn no_client_waits_for_the_other_store() {
     new.freeze();
     let longest = slowest(&mut conn, 2_000).await;
     assert!(longest < Duration::from_secs(2), "a read took {longest:?} while the other store was frozen");
+    println!("the longest of 2,000 reads with the other store frozen: {longest:?}");
     let (offered, dropped) = (count(&proxy, "offered"), count(&proxy, "dropped"));
     assert_eq!(offered, 2_020);
     assert!(dropped > 1_500, "{dropped} were dropped");
