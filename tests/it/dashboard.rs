@@ -225,7 +225,11 @@ fn plain() -> (Database, Proxy, u16) {
     database.on_both("INSERT INTO hits (server) VALUES (@@server_id)");
     let http = ports::free();
     let table = format!("{}.hits", database.name);
-    let config = |port| pair_config(port, &stores().legacy, &stores().new, &[&table]) + &admin(http);
+    let config = |port| {
+        // (the text ends with the group)
+        let shadowed = pair_config(port, &stores().legacy, &stores().new, &[&table]) + "    shadow: { sample: 1 }\n";
+        shadowed + &admin(http)
+    };
     (database, Proxy::start(config), http)
 }
 
@@ -313,13 +317,19 @@ fn a_reader_only_reads_what_is_sent_stays_text_and_everybody_can_use_the_page() 
     for (scheme, width) in [("light", 1280), ("dark", 1280), ("dark", 360)] {
         browser.prefers(scheme);
         browser.resize(width, 800);
-        for panel in ["events", "statements", "sessions", "pins", "readiness", "explain", "configuration"] {
+        for panel in ["events", "statements", "sessions", "pins", "readiness", "shadow", "explain", "configuration"] {
             browser.js(&format!("document.getElementById('tab-{panel}').click()"));
             browser.wait(&format!("document.getElementById('panel-{panel}').checkVisibility()"));
             browser.picture(&format!("{panel}-{scheme}-{width}"));
             assert_eq!(browser.audit(), Vec::<String>::new(), "{panel}, {scheme}, {width} pixels");
         }
     }
+    // the rows say which server they are of: they differ
+    browser.js("document.getElementById('tab-shadow').click()");
+    browser.wait("document.querySelector('#panel-shadow .verdict')?.innerText.includes('real')");
+    assert!(browser.text("#panel-shadow").contains("<script>hacked=1</script>"));
+    assert_eq!(browser.js("return document.querySelectorAll('#panels img, #panels script').length"), 0);
+    assert_eq!(browser.js("return typeof hacked"), "undefined");
     let asked = browser.js("return performance.getEntriesByType('resource').map((one) => one.name)");
     let own = format!("http://127.0.0.1:{http}/");
     for url in asked.as_array().unwrap() {

@@ -71,6 +71,7 @@ export const samples = () => call("GET", "samples");
 export const jobs = () => call("GET", "jobs");
 export const config = () => call("GET", "config");
 export const configDiff = () => call("GET", "config/diff");
+export const shadow = (parameters) => call("GET", `shadow${query(parameters)}`);
 export const readiness = (group) => call("GET", `readiness/${part(group)}`, null, 60_000);
 
 export const flag = (group, request) => call("POST", `groups/${part(group)}/flag`, request, FLIP_PATIENCE);

@@ -1,7 +1,7 @@
 // The dashboard's beginning: signs in, keeps what the proxy says, and draws it.
 //
 // Files that the proxy serves beside index.html, style.css and favicon.svg: api.js app.js charts.js dialog.js dom.js events.js
-// flip.js groups.js insight.js jobs.js sessions.js statements.js stores.js tabs.js
+// flip.js groups.js insight.js jobs.js sessions.js shadow.js statements.js stores.js tabs.js
 //
 // Once a second a sample comes over the stream; the status is asked every few seconds, and at once when an event came.
 // The policy of the page allows no script, style or request but the proxy's own, and nothing here makes HTML of text.
@@ -15,6 +15,7 @@ import * as groups from "./groups.js";
 import { configPanel, explainPanel, readinessPanel } from "./insight.js";
 import * as jobs from "./jobs.js";
 import { pinsPanel, sessionsPanel } from "./sessions.js";
+import * as shadow from "./shadow.js";
 import * as statements from "./statements.js";
 import * as stores from "./stores.js";
 import { Tabs } from "./tabs.js";
@@ -82,7 +83,7 @@ class Page {
     this.makeCharts();
     this.eventsPanel = events.panel();
     this.readiness = readinessPanel();
-    const panels = [this.eventsPanel, statements.panel(), sessionsPanel(), pinsPanel(), this.readiness, explainPanel(), configPanel()];
+    const panels = [this.eventsPanel, statements.panel(), sessionsPanel(), pinsPanel(), this.readiness, shadow.panel(), explainPanel(), configPanel()];
     this.tabs = new Tabs($("tabs"), $("panels"), panels, this.model);
     this.model.openPanel = (name, group) => {
       this.readiness.want(group);

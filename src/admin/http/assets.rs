@@ -10,7 +10,7 @@ use super::App;
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// Path, type, content.
-const FILES: [(&str, &str, &str); 17] = [
+const FILES: [(&str, &str, &str); 18] = [
     ("/", "text/html; charset=utf-8", include_str!("../dashboard/index.html")),
     ("/style.css", "text/css; charset=utf-8", include_str!("../dashboard/style.css")),
     ("/favicon.svg", "image/svg+xml", include_str!("../dashboard/favicon.svg")),
@@ -25,6 +25,7 @@ const FILES: [(&str, &str, &str); 17] = [
     ("/insight.js", SCRIPT, include_str!("../dashboard/insight.js")),
     ("/jobs.js", SCRIPT, include_str!("../dashboard/jobs.js")),
     ("/sessions.js", SCRIPT, include_str!("../dashboard/sessions.js")),
+    ("/shadow.js", SCRIPT, include_str!("../dashboard/shadow.js")),
     ("/statements.js", SCRIPT, include_str!("../dashboard/statements.js")),
     ("/stores.js", SCRIPT, include_str!("../dashboard/stores.js")),
     ("/tabs.js", SCRIPT, include_str!("../dashboard/tabs.js")),
