@@ -126,8 +126,13 @@ fn flag_without_a_proxy_edits_the_file_and_says_so() {
 
     let answer = json(&folder.run(&["--json", "flag", "analytics", "legacy"]));
     assert_eq!((&answer["from"], &answer["to"], &answer["in_force"]), (&"new".into(), &"legacy".into(), &false.into()));
-    let left: Vec<_> = fs::read_dir(folder.folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(left, ["routing.yaml"]);
+    let mut left: Vec<_> =
+        fs::read_dir(folder.folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["routing.yaml", "routing.yaml.audit"]);
+    let audit = fs::read_to_string(folder.folder.path().join("routing.yaml.audit")).unwrap();
+    let whys: Vec<bool> = audit.lines().map(|line| line.contains("\"why\":\"a test\"")).collect();
+    assert_eq!(whys, [true, false, false], "each is in the log of changes: {audit}");
 }
 
 /// `ulimit -f 0` stands for a full disk: the new file cannot be written, so the old one must stay as it is.

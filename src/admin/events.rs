@@ -11,6 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -88,6 +89,7 @@ pub struct Events {
     memory: Mutex<Memory>,
     followers: broadcast::Sender<Event>,
     file: Option<Sender<String>>,
+    writer: Option<JoinHandle<()>>,
 }
 
 impl Default for Events {
@@ -99,7 +101,8 @@ impl Default for Events {
 impl Events {
     fn in_memory(newest: VecDeque<Event>) -> Events {
         let last_id = newest.iter().map(|e| e.id).max().unwrap_or_default();
-        Events { memory: Mutex::new(Memory { newest, last_id }), followers: broadcast::channel(BEHIND).0, file: None }
+        let followers = broadcast::channel(BEHIND).0;
+        Events { memory: Mutex::new(Memory { newest, last_id }), followers, file: None, writer: None }
     }
 
     /// Events that are kept in `path`; those that it holds are there again.
@@ -118,7 +121,7 @@ impl Events {
             }
         });
         match writer {
-            Ok(_) => events.file = Some(lines),
+            Ok(writer) => (events.file, events.writer) = (Some(lines), Some(writer)),
             Err(error) => tracing::error!(%error, "the log of changes has no thread: it is in memory only"),
         }
         events
@@ -160,6 +163,16 @@ impl Events {
     #[must_use]
     pub fn follow(&self) -> broadcast::Receiver<Event> {
         self.followers.subscribe()
+    }
+}
+
+impl Drop for Events {
+    /// What was changed last is in the file as well.
+    fn drop(&mut self) {
+        drop(self.file.take());
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
     }
 }
 

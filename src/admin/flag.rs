@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::check;
 use super::client::{ClientError, ask};
+use super::events::{Event, Events};
 use super::outcome::{Code, Outcome};
 use super::protocol::{Cause, FailureKind, FlagRequest, Flagged, Reply, Request};
 use super::show;
@@ -115,11 +116,31 @@ fn file_alone(command: &Flag<'_>, note: &str) -> Outcome {
         Ok(edit) => from_edit(edit),
         Err(error) => return refused(&error, command.json),
     };
+    write_down(command, &flagged);
     flagged.notes.push(note.to_owned());
     flagged.notes.extend(ties);
     let code = if command.wait.is_some() { Code::NotRunning } else { Code::Done };
     let answer = Answer { flagged: &flagged, in_force: false, older_transactions: None };
     Outcome::new(code, command.json, &answer, || describe(&flagged, "in the file"))
+}
+
+/// A flag that no proxy has set is in the log of changes too.
+fn write_down(command: &Flag<'_>, flagged: &Flagged) {
+    let Ok(config) = crate::config::load(command.config) else { return };
+    let cause = &command.request.cause;
+    Events::kept_in(&config.audit).add(Event {
+        kind: "action".to_owned(),
+        subject: flagged.group.clone(),
+        what: format!("flag to {} in the file, no proxy was asked", flagged.to),
+        by: cause.by.clone(),
+        surface: "cli".to_owned(),
+        from: format!("uid {}", rustix::process::getuid().as_raw()),
+        before: Some(flagged.from.clone()),
+        after: Some(flagged.to.clone()),
+        why: cause.why.clone(),
+        outcome: Some("done".to_owned()),
+        ..Event::default()
+    });
 }
 
 /// What the stores say of the flip, where there is no proxy to ask them. A file that does not check is the edit's to refuse.

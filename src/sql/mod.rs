@@ -21,6 +21,7 @@ pub mod scan;
 pub mod second;
 pub mod split;
 pub mod substitute;
+mod volatile;
 pub(crate) mod word;
 pub mod writes;
 

@@ -6,6 +6,7 @@
 
 use super::dialect::Dialect;
 use super::lex::{Acting, Lexeme, Lexer};
+use super::volatile::{MOMENT, NEVER_TWICE};
 
 /// What the text fixes of an answer's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -16,24 +17,12 @@ pub struct Form {
     pub limited: bool,
 }
 
-/// Functions whose value, or effect, is not that of their arguments alone.
-const CALLS: [&str; 44] = [
+/// Functions whose value is that of the moment, the session or the server, beside those that never say the same twice.
+const CALLS: [&str; 26] = [
     "NOW",
     "SYSDATE",
     "CURDATE",
     "CURTIME",
-    "RAND",
-    "UUID",
-    "UUID_SHORT",
-    "UUID_V4",
-    "UUID_V7",
-    "SYS_GUID",
-    "RANDOM_BYTES",
-    "SLEEP",
-    "BENCHMARK",
-    "GET_LOCK",
-    "RELEASE_LOCK",
-    "RELEASE_ALL_LOCKS",
     "IS_FREE_LOCK",
     "IS_USED_LOCK",
     "CONNECTION_ID",
@@ -46,15 +35,9 @@ const CALLS: [&str; 44] = [
     "CURRENT_USER",
     "CURRENT_ROLE",
     "VERSION",
-    "NEXTVAL",
-    "LASTVAL",
-    "SETVAL",
-    "MASTER_POS_WAIT",
-    "MASTER_GTID_WAIT",
     "SOURCE_POS_WAIT",
     "WAIT_FOR_EXECUTED_GTID_SET",
     "BINLOG_GTID_POS",
-    "LOAD_FILE",
     "ENCRYPT",
     "COLLATION",
     "CHARSET",
@@ -64,23 +47,8 @@ const CALLS: [&str; 44] = [
     "ICU_VERSION",
 ];
 
-/// Words that say the same without a parenthesis, and those that lock or write.
-const WORDS: [&str; 14] = [
-    "CURRENT_TIMESTAMP",
-    "CURRENT_DATE",
-    "CURRENT_TIME",
-    "LOCALTIME",
-    "LOCALTIMESTAMP",
-    "UTC_DATE",
-    "UTC_TIME",
-    "UTC_TIMESTAMP",
-    "CURRENT_USER",
-    "CURRENT_ROLE",
-    "INTO",
-    "PROCEDURE",
-    "NEXT",
-    "PREVIOUS",
-];
+/// Words that lock, write or count.
+const WORDS: [&str; 4] = ["INTO", "PROCEDURE", "NEXT", "PREVIOUS"];
 
 /// The words before this one, as far as they matter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,7 +107,7 @@ pub fn repeats(sql: &[u8], dialect: &Dialect) -> Option<Form> {
             Lexeme::Word => {
                 let locks =
                     before == Before::For && (is("UPDATE") || is("SHARE")) || before == Before::Lock && is("IN");
-                if locks || WORDS.iter().any(|w| is(w)) {
+                if locks || WORDS.iter().chain(MOMENT).any(|w| is(w)) {
                     return None;
                 }
                 form.ordered |= depth == 0 && before == Before::Order && is("BY");
@@ -158,7 +126,7 @@ fn word(is: &impl Fn(&str) -> bool) -> Before {
         () if is("FOR") => Before::For,
         () if is("LOCK") => Before::Lock,
         () if is("UNIX_TIMESTAMP") => Before::UnixTimestamp,
-        () if CALLS.iter().any(|w| is(w)) => Before::Call,
+        () if CALLS.iter().chain(NEVER_TWICE).any(|w| is(w)) => Before::Call,
         () => Before::Other,
     }
 }

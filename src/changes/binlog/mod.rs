@@ -13,7 +13,7 @@
 //! | [`rows`] | row images → values |
 //! | [`query`] | statements in the log: transaction control, DDL, and what should not be there |
 //! | [`assemble`] | events → whole transactions, or a stop: pure |
-//! | [`write`] | rows → the statement that applies them: pure |
+//! | [`mod@write`] | rows → the statement that applies them: pure |
 //!
 //! Bytes are decoded here rather than by mysql_common's event reader: it copies its format description for each event and
 //! panics on a packet that ends early. Source: MariaDB's "Replication Protocol" and sql/log_event.h; RULES.md 40, 42, 47.

@@ -1,5 +1,6 @@
 //! UPDATE and DELETE: what they set, and which rows they take.
 
+use super::super::volatile::{MOMENT, NEVER_TWICE};
 use super::Unrecordable::{self, Condition, Form};
 use super::cursor::Cursor;
 use super::{Assigned, Expr, Verb, Write};
@@ -85,43 +86,8 @@ const OPERATORS: &[&str] = &[
     "IN", "AND", "OR", "XOR", "NOT", "BETWEEN", "LIKE", "IS", "DIV", "MOD", "WHEN", "THEN", "ELSE", "CASE", "INTERVAL",
     "AS", "BINARY", "NULL", "TRUE", "FALSE",
 ];
-/// Words that make a condition read more than its row, or depend on the moment.
-const READS_MORE: &[&str] = &[
-    "SELECT",
-    "WITH",
-    "MATCH",
-    "CURRENT_TIMESTAMP",
-    "CURRENT_DATE",
-    "CURRENT_TIME",
-    "LOCALTIME",
-    "LOCALTIMESTAMP",
-    "UTC_DATE",
-    "UTC_TIME",
-    "UTC_TIMESTAMP",
-    "CURRENT_USER",
-    "CURRENT_ROLE",
-];
-/// What comes to something else each time, or does something each time.
-const NEVER: &[&str] = &[
-    "RAND",
-    "UUID",
-    "UUID_SHORT",
-    "UUID_V4",
-    "UUID_V7",
-    "SYS_GUID",
-    "RANDOM_BYTES",
-    "SLEEP",
-    "BENCHMARK",
-    "GET_LOCK",
-    "RELEASE_LOCK",
-    "RELEASE_ALL_LOCKS",
-    "NEXTVAL",
-    "LASTVAL",
-    "SETVAL",
-    "MASTER_POS_WAIT",
-    "MASTER_GTID_WAIT",
-    "LOAD_FILE",
-];
+/// Words that make a condition read more than its row.
+const READS_MORE: &[&str] = &["SELECT", "WITH", "MATCH"];
 
 impl<'a> Cursor<'a> {
     /// Nothing may follow.
@@ -236,13 +202,15 @@ impl<'a> Cursor<'a> {
                 Lexeme::Assign => return Err(Condition("it assigns a variable")),
                 Lexeme::SystemVariable => Some("a variable of the server"),
                 Lexeme::UserVariable if self.assigns => Some("a variable that it assigns"),
-                Lexeme::Word if READS_MORE.iter().any(|word| self.is(token, word)) => Some("a subquery, or the moment"),
+                Lexeme::Word if READS_MORE.iter().chain(MOMENT).any(|word| self.is(token, word)) => {
+                    Some("a subquery, or the moment")
+                }
                 Lexeme::Word if self.is(token, "VALUE") && next(1).is_some_and(|t| self.is(t, "FOR")) => {
                     return Err(Condition("a sequence"));
                 }
                 Lexeme::Word | Lexeme::Member | Lexeme::Quoted => {
                     let called = next(1).is_some_and(|t| t.lexeme == Lexeme::Op(b'('));
-                    if called && NEVER.iter().any(|word| self.is(token, word)) {
+                    if called && NEVER_TWICE.iter().any(|word| self.is(token, word)) {
                         return Err(Condition("a function that comes to something else each time"));
                     }
                     let empty = next(2).is_some_and(|t| t.lexeme == Lexeme::Op(b')'));
