@@ -312,9 +312,10 @@ pub async fn kind(backend: &mut Backend, wish: Option<Seal>) -> Result<Seal, Que
     }
     // engines that are known to have them are not asked: the question is DDL, which OceanBase (seekdb) beside other DDL may never answer
     let version = backend.query(b"SELECT VERSION()").await?;
-    if version.first(0).is_some_and(|v| {
-        [&b"MariaDB"[..], b"OceanBase"].iter().any(|known| memchr::memmem::find(v.as_ref(), known).is_some())
-    }) {
+    if version
+        .first(0)
+        .is_some_and(|v| [&b"MariaDB"[..], b"OceanBase"].iter().any(|known| memchr::memmem::find(v, known).is_some()))
+    {
         return Ok(Seal::Trigger);
     }
     match backend.execute(QUESTION).await {
