@@ -44,7 +44,7 @@ impl Shim {
         actor: Arc<OnceLock<Actor>>,
     ) -> Shim {
         let mut salt = [0; 20];
-        let _ = rustix::rand::getrandom(&mut salt, rustix::rand::GetRandomFlags::empty());
+        while rustix::rand::getrandom(&mut salt, rustix::rand::GetRandomFlags::empty()) != Ok(salt.len()) {}
         // (a scramble is text: no zero ends it early)
         salt.iter_mut().for_each(|b| *b = 33 + *b % 90);
         Shim { actions, logins, from, id, salt, actor, dialog: None, prepared: HashMap::new(), next: 0 }

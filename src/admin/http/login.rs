@@ -48,7 +48,7 @@ pub(crate) struct Sessions(Mutex<HashMap<String, Session>>);
 
 fn random() -> String {
     let mut bytes = [0u8; 32];
-    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    while rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) != Ok(bytes.len()) {}
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
