@@ -52,11 +52,15 @@ impl TableName {
         TableName { database: self.database.clone(), name }
     }
 
-    /// Whether one of the two is where the other is while its store is sealed, or before.
+    /// Whether a RENAME TABLE of these names does nothing but seal tables, or take their seal off: each is a table, where it is while
+    /// it is sealed, or the view that keeps its name, and with it comes another of the three.
     #[must_use]
-    pub fn is_moved(from: &TableName, to: &TableName) -> bool {
-        let table = from.unsealed().as_ref() == Some(to) || to.unsealed().as_ref() == Some(from);
-        table || from.spare() == *to || to.spare() == *from
+    pub fn are_moved(names: &[TableName]) -> bool {
+        let has = |name: Option<TableName>| name.is_some_and(|name| names.contains(&name));
+        let waits = |name: &TableName| names.iter().any(|table| table.spare() == *name);
+        let is_own =
+            |name: &TableName| has(name.unsealed()) || has(name.sealed()) || has(Some(name.spare())) || waits(name);
+        names.iter().all(is_own)
     }
 }
 
@@ -70,13 +74,15 @@ mod tests {
         let sealed = table.sealed().unwrap();
         assert_eq!(sealed.quoted(), "`switchover_sealed_shop`.`hits`");
         assert_eq!(sealed.unsealed().as_ref(), Some(&table));
-        assert!(TableName::is_moved(&table, &sealed) && TableName::is_moved(&sealed, &table));
-        assert!(!TableName::is_moved(&table, &table));
+        let moved = |names: &[&TableName]| TableName::are_moved(&names.iter().copied().cloned().collect::<Vec<_>>());
         let other = TableName { database: "switchover_sealed_shop".into(), name: "other".into() };
-        assert!(!TableName::is_moved(&table, &other));
         let spare = table.spare();
-        assert!(TableName::is_moved(&table, &spare) && TableName::is_moved(&spare, &table));
-        assert!(!TableName::is_moved(&other, &spare) && !TableName::is_moved(&sealed, &spare));
+        assert!(moved(&[&table, &sealed]) && moved(&[&sealed, &table]) && moved(&[&spare, &table]));
+        assert!(
+            moved(&[&table, &sealed, &spare]) && moved(&[&table, &sealed, &spare, &other, &other.unsealed().unwrap()])
+        );
+        assert!(!moved(&[&table, &other]) && !moved(&[&table, &sealed, &other]) && !moved(&[&sealed, &spare]));
+        assert!(!moved(&[&table]));
         assert!(TableName { database: "d".into(), name: "x".repeat(64) }.spare().name.len() <= LONGEST);
         assert_eq!((table.unsealed(), unsealed_schema(SEALED_SCHEMAS)), (None, None));
     }
