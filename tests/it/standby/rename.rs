@@ -12,7 +12,9 @@ use mysql_async::{Conn, Error};
 use super::cutover::{TABLES, Two, authority, flag, forth_and_back};
 use super::cutover_deaths::{conductor_dies, proxy_sleeps, seals, store_dies};
 use super::{Form, Kept, fallback, place, sums};
+use crate::support::raw::{ORDINARY, Raw};
 use crate::support::{Proxy, Server, clients, eventually, long};
+use switchover::wire::reply::Expect;
 
 const BOTH: Form<'static> = Form { without: &[], renames: &["legacy", "new"] };
 const NEW: Form<'static> = Form { without: &[], renames: &["new"] };
@@ -102,7 +104,7 @@ fn a_table_at_both_places_is_told(kept: &Kept) {
     eventually("it is told", || strays().len() == 1);
     let line = strays()[0].as_str().unwrap().to_owned();
     assert!(line.starts_with("legacy: somebody has made d.t") && line.contains("DROP TABLE `d`.`t`"), "{line}");
-    let shown = kept.proxy.cli(&["status"]);
+    let shown = kept.proxy.cli(&["standby", "show"]);
     assert!(shown.stdout.contains("stray     legacy: somebody has made d.t"), "{}", shown.stdout);
     let noted = kept.authority.sql("SELECT table_name, account, statement FROM switchover.refused");
     assert!(
@@ -380,22 +382,23 @@ async fn no_name_is_free_for_a_moment() {
 #[test]
 fn a_seal_goes_as_far_as_it_may() {
     let kept = Kept::start_as(TABLES, &[], BOTH);
-    // no right to the names beside the tables; then to no view at all
     let server = &kept.standby;
-    let own = "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP";
-    let rights = |views: &str| {
-        server.sql("DROP USER switchover@'%'");
-        server.sql("CREATE USER switchover@'%' IDENTIFIED BY 'switchover'");
-        server.sql("GRANT SELECT, PROCESS, RELOAD, SUPER, REPLICATION SLAVE, BINLOG MONITOR, CREATE USER, SHOW DATABASES ON *.* TO switchover@'%'");
+    let each = |sql: &str| {
+        ["t", "sums"].iter().for_each(|table| drop(server.sql(&sql.replace("TABLE", &format!("d.{table}")))))
+    };
+    // no right to the names beside the tables (and no moment without the others); then to no view at all
+    let first = || {
         server.sql("GRANT ALL ON switchover.* TO switchover@'%'");
         server.sql("GRANT ALL ON switchover_sealed_d.* TO switchover@'%'");
-        for table in ["t", "sums"] {
-            server.sql(&format!("GRANT {own}{views} ON d.{table} TO switchover@'%'"));
-        }
+        each("GRANT INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, CREATE VIEW, SHOW VIEW ON TABLE TO switchover@'%'");
+        server.sql(
+            "REVOKE INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, CREATE VIEW, SHOW VIEW ON *.* FROM switchover@'%'",
+        );
     };
+    let second = || each("REVOKE CREATE VIEW, SHOW VIEW ON TABLE FROM switchover@'%'");
     let run = |sql: &str| clients::mariadb(kept.proxy.port, &["-Dd", "-N", "-e", sql]);
-    let again = |views: &str| {
-        rights(views);
+    let again = |rights: &dyn Fn()| {
+        rights();
         // (whoever is connected has the rights that he had)
         let ids = server.sql("SELECT ID FROM information_schema.PROCESSLIST WHERE USER = 'switchover'").concat();
         ids.iter().for_each(|id| drop(server.try_sql(None, &format!("KILL {id}"))));
@@ -405,12 +408,12 @@ fn a_seal_goes_as_far_as_it_may() {
         eventually("legacy follows", || kept.proxy.cli(&["flag", "analytics", "legacy", "--dry-run"]).ok);
         flag(&kept.proxy, "legacy");
     };
-    again(", CREATE VIEW, SHOW VIEW");
+    again(&first);
     assert_eq!(place(server), "switchover_sealed_d");
     assert_eq!(views(server), ["sums", "t"]);
     let stray = clients::mariadb(server.port, &["-Dd", "-e", "CREATE TABLE t (id INT)"]);
     assert!(stray.stderr.contains("ERROR 1050"), "{}", stray.stderr);
-    again("");
+    again(&second);
     assert_eq!((place(server).as_str(), views(server).len()), ("switchover_sealed_d", 0));
     let init = kept.proxy.cli(&["init"]);
     assert!(
@@ -447,11 +450,7 @@ async fn a_proxy_that_slept_asks_first() {
     let connect = || async { two.kept.proxy.connect("d").await };
     let (mut shows, mut asks, mut calls, mut makes) =
         (connect().await, connect().await, connect().await, connect().await);
-    let port = two.kept.proxy.port;
-    let fields = std::thread::spawn(move || {
-        crate::support::raw::Raw::app(port, switchover::wire::Capabilities::PROTOCOL_41, "d")
-    });
-    let mut fields = fields.join().unwrap();
+    let mut fields = Raw::app(two.kept.proxy.port, ORDINARY, "d");
     for (conn, warm) in
         [(&mut shows, "SELECT 1"), (&mut asks, "SELECT 1"), (&mut calls, "SELECT 1"), (&mut makes, "SELECT 1")]
     {
@@ -470,13 +469,13 @@ async fn a_proxy_that_slept_asks_first() {
     });
     let listed = std::thread::spawn(move || {
         fields.send(0x04, b"t\0");
-        fields.response(switchover::wire::reply::Expect::FieldList)
+        fields.response(Expect::FieldList)
     });
     tokio::time::sleep(Duration::from_millis(200)).await;
     two.kept.proxy.signal(rustix::process::Signal::CONT);
     said.await.unwrap();
     let listed = listed.join().unwrap();
-    assert!(crate::support::raw::Raw::error(&listed).is_none() && listed.len() == 4, "{listed:?}");
+    assert!(Raw::error(&listed).is_none() && listed.len() == 4, "{listed:?}");
     assert_eq!(two.kept.standby.sql("SELECT COUNT(*) FROM d.t WHERE writer = 77")[0][0], "1");
     assert_eq!(place(&two.kept.authority), "switchover_sealed_d");
 }
