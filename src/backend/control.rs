@@ -202,7 +202,7 @@ pub async fn setting(store: &Arc<StoreHandle>, name: &str, limit: Duration) -> O
 async fn account_texts(store: &Arc<StoreHandle>, user: &[u8], limit: Duration) -> Result<Vec<String>, ControlError> {
     let failed = |e| ControlError::Query(store.name().to_owned(), e);
     let mut backend = connect(store, limit).await?;
-    let user: String = user.iter().map(|b| format!("{b:02x}")).collect();
+    let user = crate::wire::hex::hex(user);
     let read = async {
         let sql = format!("SELECT * FROM mysql.user WHERE user = X'{user}'");
         let mut texts = cells(backend.query(sql.as_bytes()).await?);

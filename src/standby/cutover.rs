@@ -148,7 +148,7 @@ pub async fn cutover(shared: &Shared, wish: Wish) -> Result<Report, CutoverError
 }
 
 fn new_id() -> String {
-    super::seal::new_token().chars().take(16).collect()
+    crate::auth::random::token().chars().take(16).collect()
 }
 
 impl Cutover<'_> {
