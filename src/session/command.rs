@@ -381,7 +381,7 @@ impl Session {
         self.transaction = super::Transaction::default();
         let home = self.legs.first().map_or(0, |l| l.generation);
         let database = self.state.database.take();
-        self.state.reset(self.account.dialect, home);
+        self.state.reset(self.account.dialect, self.account.collation, home);
         self.state.database = database;
         self.info.set_others(Vec::new());
     }

@@ -250,7 +250,9 @@ impl Session {
     pub(crate) async fn query(&mut self, frame: Frame) -> Result<(), Fatal> {
         let started = Instant::now();
         let plan = self.plan_of(frame);
-        self.sample(plan.single(), |s| Some(packet::payload(s.framed(frame)).get(1..)?.to_vec()));
+        if let Some(most) = self.drawn() {
+            self.sample(most, plan.single(), |s| Some(packet::payload(s.framed(frame)).get(1..)?.to_vec()));
+        }
         self.keep_said(|s| packet::payload(s.framed(frame)).get(1..).unwrap_or_default().to_vec());
         if !self.state.dialect_unknown
             && let Some((at, keeps)) = self.hot_leg(&plan)

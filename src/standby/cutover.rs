@@ -156,7 +156,7 @@ pub async fn serves(shared: &Shared) -> Option<String> {
 }
 
 fn new_id() -> String {
-    super::seal::new_token().chars().take(16).collect()
+    crate::auth::random::token().chars().take(16).collect()
 }
 
 impl Cutover<'_> {

@@ -197,7 +197,7 @@ async fn seal(request: &Request, report: &mut Report) {
         let mut pair = Pair::connect(&request.group, &request.tables, [&request.authority, &request.standby]).await?;
         let (_, rows) = pair.look().await?;
         let known = rows.iter().find_map(|r| r.record.as_ref());
-        let (epoch, token) = known.map_or_else(|| (1, super::seal::new_token()), |r| (r.epoch, r.token.clone()));
+        let (epoch, token) = known.map_or_else(|| (1, crate::auth::random::token()), |r| (r.epoch, r.token.clone()));
         let authority = request.authority.name().to_owned();
         for (side, standing) in pair.sides.iter_mut().zip([Standing::Open, Standing::Standby]) {
             let (authority, token) = (authority.clone(), token.clone());

@@ -28,6 +28,7 @@ use crate::config::model::Seal;
 use crate::entry::place::number;
 use crate::entry::{TableName, quoted};
 use crate::routing::gate::{SEAL_TRIGGERS, SEALED};
+use crate::wire::hex::hex;
 
 /// What a trigger is fired by.
 pub(super) const KINDS: [&str; 3] = ["insert", "update", "delete"];
@@ -119,10 +120,6 @@ pub async fn present(backend: &mut Backend, catalog: &Catalog) -> Result<Present
 /// A trigger's name: a schema has each name once.
 fn name_of(kind: &str, table: &str) -> String {
     format!("{SEAL_TRIGGERS}{kind}_{:016x}", number(table))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// The statement that makes a trigger. Its text shows a hash of the token only.
@@ -333,15 +330,6 @@ fn lacks_triggers(code: u16) -> bool {
     matches!(code, 1064 | 1178 | 1235 | 1289 | 1706)
 }
 
-/// A new token: 32 bytes from the system, as hex.
-#[must_use]
-pub fn new_token() -> String {
-    let mut bytes = [0u8; 32];
-    // (without randomness from the system nothing of TLS or logins works either)
-    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    hex(&bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -362,11 +350,5 @@ mod tests {
         // a table that is not there; no right; SUPER; no database: it has them
         assert!([1146, 1142, 1419, 1046, 1227].into_iter().all(|code| !lacks_triggers(code)));
         assert!([1064, 1235, 1706].into_iter().all(lacks_triggers));
-    }
-
-    #[test]
-    fn tokens_differ() {
-        assert_ne!(new_token(), new_token());
-        assert_eq!(new_token().len(), 64);
     }
 }

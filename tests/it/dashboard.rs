@@ -1,6 +1,8 @@
 //! The dashboard in Chromium, against a real proxy and real stores: the switch is clicked under live traffic, and what it did is
 //! asked of the proxy as a client asks.
 
+mod steering;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

@@ -8,7 +8,7 @@
 
 import * as api from "./api.js";
 import { Chart, choice, History } from "./charts.js";
-import { $, ago, announce, attribute, duration, h, keyed, mark, marked, micros, number, problems, rate, say, show } from "./dom.js";
+import { $, ago, announce, attribute, count, duration, h, keyed, mark, marked, micros, number, problems, rate, say, show } from "./dom.js";
 import * as events from "./events.js";
 import * as flip from "./flip.js";
 import * as groups from "./groups.js";
@@ -198,7 +198,7 @@ class Page {
     $("instance").title = `pid ${status.pid}, ${status.config}, listens on ${status.listen.join(", ")}, pool ${status.pool}, ${status.workers} workers`;
     const open = model.sample?.sessions ?? status.sessions;
     const older = status.sessions.on_older_epoch;
-    say($("counters"), `${number(open.open)} sessions, ${number(open.in_transaction)} in a transaction${older ? `, ${number(older)} of them on an older epoch` : ""} · ${number(status.totals.queries)} statements, ${number(status.totals.refused)} refused`);
+    say($("counters"), `${count(open.open, "session")}, ${number(open.in_transaction)} in a transaction${older ? `, ${number(older)} of them on an older epoch` : ""} · ${count(status.totals.queries, "statement")}, ${number(status.totals.refused)} refused`);
     groups.render($("groups"), model);
     stores.render($("stores"), model);
     jobs.render($("jobs-section"), $("jobs"), model);

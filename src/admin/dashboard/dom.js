@@ -96,6 +96,9 @@ export function marked(element, kind, text) {
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
+/** `1 row`, `2 rows`. */
+export const count = (value, one) => `${number(value)} ${one}${value === 1 ? "" : "s"}`;
+
 export const number = (value) => (value === null || value === undefined ? "–" : whole.format(value));
 
 /** Per second: small ones keep a digit. */
@@ -186,7 +189,7 @@ export function problems(message) {
 }
 
 /** A mend's text, with its command to copy where it has one: between backticks, or behind a colon. */
-function mend(line) {
+export function mend(line) {
   const found = /`(switchover [^`]+)`/.exec(line) ?? /(?:^|: )((?:switchover|ALTER|CREATE|DROP|GRANT|SELECT|SET|SHOW) .+[^…])$/.exec(line);
   return found ? command(found[1], line) : h("span", { class: "mend" }, line);
 }

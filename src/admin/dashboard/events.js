@@ -3,7 +3,7 @@
 import { h, keyed, moment, show } from "./dom.js";
 import { control, select } from "./tabs.js";
 
-const KINDS = ["action", "flip", "step", "health", "config", "standby"];
+const KINDS = ["action", "flip", "step", "health", "config", "standby", "shadow"];
 const ROWS = 200;
 
 export function panel() {

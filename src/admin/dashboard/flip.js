@@ -5,7 +5,7 @@ import { field, open } from "./dialog.js";
 import { announce, clock, h, mark, problems, say, show } from "./dom.js";
 
 /** Names of a cutover's steps (docs/standby.md), and what each does. */
-const STEPS = {
+export const STEPS = {
   look: "who serves is read from both stores, and the preconditions are looked at",
   intent: "the cutover is written down on the old authority",
   hold: "new writes of the group wait; reads go on",
@@ -15,6 +15,12 @@ const STEPS = {
   open: "the decision: the new authority’s row",
   release: "what waited goes on, on the new authority",
 };
+
+/** A step as its event says it: how long it took, its name, and what was found. */
+export function said(event) {
+  const [, took, name, note] = /^\s*(?:([\d.]+ ms)\s+)?([^:]+):?\s*(.*)$/.exec(event.what) ?? [null, null, event.what, ""];
+  return { took, name: name.trim(), note };
+}
 
 /** The flip that is under way in this page, so that events of kind `step` find it. */
 let current = null;
@@ -120,10 +126,10 @@ class Flip {
     // (a dry run has its look as well)
     if (!this.begun || this.seen.has(event.id)) return;
     this.seen.add(event.id);
-    const [, took, name, note] = /^\s*(?:([\d.]+ ms)\s+)?([^:]+):?\s*(.*)$/.exec(event.what) ?? [null, null, event.what, ""];
+    const { took, name, note } = said(event);
     const words = note ? `${name}: ${note}` : name;
     this.steps.append(h("li", {}, mark(event.outcome === "failed" || event.outcome === "refused" ? "bad" : "good"),
-      h("span", {}, words, STEPS[name.trim()] && h("span", { class: "muted small more" }, STEPS[name.trim()])),
+      h("span", {}, words, STEPS[name] && h("span", { class: "muted small more" }, STEPS[name])),
       h("span", { class: "muted small" }, took ?? clock(event.at_ms))));
     this.steps.lastElementChild.scrollIntoView({ block: "nearest" });
   }

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { confirm, field, open } from "./dialog.js";
-import { attribute, command, duration, h, keyed, mark, healthMark, marked, micros, number, put, rate, say, show } from "./dom.js";
+import { attribute, count, duration, h, keyed, mark, healthMark, marked, mend, micros, number, put, rate, say, show } from "./dom.js";
 import * as flip from "./flip.js";
 
 /** States of a standby that are as they should be. */
@@ -10,7 +10,7 @@ const FINE = ["applying", "idle", "ended"];
 
 function waited(held, authority) {
   const each = authority.waits ? `, ${micros(authority.waited_us / authority.waits)} each` : "";
-  const past = authority.waits ? `${number(authority.waits)} have waited${each}` : "none has waited";
+  const past = authority.waits ? `${number(authority.waits)} ${authority.waits === 1 ? "has" : "have"} waited${each}` : "none has waited";
   return `${held ? "held" : "go through"}; ${past}`;
 }
 
@@ -68,6 +68,11 @@ class Card {
     return this.live?.paused ?? this.group.paused ?? false;
   }
 
+  /** The status and the sample are of two moments: what either saw counts, and the card says it once. */
+  held() {
+    return Boolean(this.live?.held || this.group.authority?.held);
+  }
+
   connection() {
     return this.group.connection;
   }
@@ -112,7 +117,7 @@ class Card {
     const cutover = this.live?.cutover ?? authority?.cutover;
     if (cutover) notes.push(["turn", `A cutover is under way: ${cutover}`]);
     if (this.paused()) notes.push(["warn", "Paused: writes of this group wait until somebody resumes it."]);
-    else if (this.live?.held || authority?.held) notes.push(["warn", "Writes are held: they wait for the cutover."]);
+    else if (this.held()) notes.push(["warn", "Writes are held: they wait for the cutover."]);
     if (authority?.file_says) notes.push(["warn", `The file says ${authority.file_says}, the stores’ rows say ${authority.store}: the rows count.`]);
     if (authority && !authority.settled) notes.push(["warn", `Not settled: ${authority.rows}`]);
     for (const store of authority?.unreachable ?? []) notes.push(["bad", `Cannot be asked: ${store}`]);
@@ -133,15 +138,15 @@ class Card {
       const entries = this.live?.lag_entries ?? standby.lag_entries;
       const seconds = this.live?.lag_seconds ?? standby.lag_seconds;
       facts.push(["Standby", `${standby.store}, ${this.live?.standby_state ?? standby.state}`],
-        ["Lag", `${number(entries)} transactions, ${duration(seconds)}`],
-        ["Applied", `${number(standby.transactions)} transactions, ${number(standby.rows)} rows`]);
+        ["Lag", `${count(entries, "transaction")}, ${duration(seconds)}`],
+        ["Applied", `${count(standby.transactions, "transaction")}, ${count(standby.rows, "row")}`]);
     } else {
       facts.push(["Standby", "none: the flag moves at once"]);
     }
     if (authority) {
       const acks = this.live?.acks ?? authority.acks;
       facts.push(["Acknowledged by", authority.acknowledged_alone ? `${acks} (${number(authority.acknowledged_alone)} by the authority alone)` : acks]);
-      facts.push(["Writes", waited(this.live?.held ?? authority.held, authority)]);
+      facts.push(["Writes", waited(this.held(), authority)]);
       if (authority.seals) facts.push(["Refused by a seal", number(authority.seals)]);
     }
     facts.push(["Tables", group.tables.join(", ")]);
@@ -168,7 +173,7 @@ class Card {
       h("p", { class: stopped ? "bad" : "warn" }, mark(stopped ? "bad" : "warn"), h("strong", {}, `The standby ${stopped ? "is stopped" : standby.state}`)),
       standby.reason && h("p", { class: "reason" }, standby.reason),
       standby.transaction && h("p", { class: "small" }, "Transaction ", h("code", {}, standby.transaction)),
-      ...(standby.remedy ?? "").split("\n").filter(Boolean).map((line) => command(line)),
+      ...(standby.remedy ?? "").split("\n").filter(Boolean).map((line) => mend(line.replace(/`switchover standby retry`/, `\`switchover standby retry ${this.name}\``))),
       h("div", { class: "buttons left" }, buttons));
   }
 

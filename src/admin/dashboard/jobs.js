@@ -2,7 +2,8 @@
 
 import * as api from "./api.js";
 import { confirm } from "./dialog.js";
-import { attribute, duration, h, keyed, number, rate, say, show } from "./dom.js";
+import { attribute, clock, duration, h, keyed, number, rate, say, show } from "./dom.js";
+import { said, STEPS } from "./flip.js";
 
 export function render(section, parent, model) {
   const jobs = model.jobs ?? [];
@@ -27,11 +28,22 @@ function update(element, job, model) {
   else bar.removeAttribute("value");
   const share = known ? `${Math.floor((job.done / job.total) * 100)} %, ` : "";
   const left = job.eta_s === null || job.eta_s === undefined ? "time left not known" : `${duration(job.eta_s)} left`;
-  say(element.querySelector(".figures"), `${share}${number(job.done)} of ${known ? number(job.total) : "?"}, ${rate(job.rate_per_s)} per second, ${left}${job.started_ms ? `, for ${duration((Date.now() - job.started_ms) / 1_000)}` : ""}`);
+  say(element.querySelector(".figures"), job.kind === "cutover" ? progress(job, model) : `${share}${number(job.done)} of ${known ? number(job.total) : "?"}, ${rate(job.rate_per_s)} per second, ${left}`);
   attribute(bar, "aria-valuetext", known ? `${share}${left}` : null);
   const button = element.querySelector(".abort");
   show(button, job.abortable);
   model.guard(button);
+}
+
+/** How far a cutover is: its steps are counted by what they are, and the one that is under way is the next. */
+function progress(job, model) {
+  const own = model.events.filter((event) => event.kind === "step" && event.subject === job.group);
+  const first = own.findIndex((event) => said(event).name === "look");
+  if (first < 0) return "It has begun.";
+  const done = own.slice(0, first + 1).reverse().map((event) => said(event).name);
+  const names = Object.keys(STEPS);
+  const next = names[names.indexOf(done.at(-1)) + 1];
+  return `Since ${clock(own[first].at_ms)}. Done: ${done.join(", ")}.${next ? ` Now: ${next} (${STEPS[next]}).` : ""}`;
 }
 
 function ask(job, model) {

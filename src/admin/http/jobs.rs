@@ -48,13 +48,13 @@ fn lag(sample: &Sample, group: &str) -> Option<u64> {
 fn cutover(g: &GroupStatus) -> Option<Job> {
     let authority = g.authority.as_ref()?;
     let under_way = authority.cutover.as_ref()?;
-    let (id, _) = under_way.split_once(' ').unwrap_or((under_way, ""));
+    let (id, whereto) = under_way.split_once(' ').unwrap_or((under_way, ""));
     Some(Job {
         id: id.to_owned(),
         kind: "cutover",
         group: g.name.clone(),
         state: "running".to_owned(),
-        step: format!("{under_way}; {}", authority.rows),
+        step: format!("{whereto}; rows: {}", authority.rows),
         abortable: authority.conducted_here,
         ..Job::default()
     })
