@@ -83,6 +83,12 @@ pub(super) async fn make(store: &mut Store, group: &str, report: &mut Report) ->
             // a syntax error, or not supported: a store without sequences
             Err(InitError::Store { error: QueryError::Refused(e), .. })
                 if statement == SEQUENCE && !matches!(e.code, 1044 | 1142) => {}
+            Err(InitError::Store { error: QueryError::Refused(e), .. })
+                if statement == gate && super::seal::lacks_triggers(e.code) =>
+            {
+                report.problems.push(super::check::standby_only(&store.name));
+                return Ok(());
+            }
             Err(InitError::Store { error: QueryError::Refused(e), .. }) => {
                 let what = format!("{} does not let the control account make the journal: {e}", store.name);
                 report.problems.push((what, "run there, as root, what `switchover init --print` prints".to_owned()));
