@@ -118,8 +118,10 @@ pub(super) async fn make(store: &mut Store, group: &str, report: &mut Report) ->
 /// Tables whose rows cannot be recorded, of a store with a journal.
 pub(super) async fn tables(store: &mut Store, catalog: &Catalog) -> Result<Vec<Problem>, InitError> {
     let mut problems = Vec::new();
-    for name in catalog.keys().filter(|_| store.log == ChangeLog::Journal) {
-        match Table::read(&mut store.backend, &name.database, &name.name).await {
+    for table in catalog.values().filter(|_| store.log == ChangeLog::Journal) {
+        // (one that is sealed by `rename` is where it is)
+        let place = table.place();
+        match Table::read(&mut store.backend, &place.database, &place.name).await {
             Ok(_) => {}
             Err(TableError::Unfit(what)) => {
                 let mend = "change that, or take the table out of the group's patterns".to_owned();

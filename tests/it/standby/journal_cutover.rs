@@ -1,4 +1,5 @@
-//! Cutover, acknowledgements and fallback where a store has no binlog: the same proofs as with one.
+//! Cutover, acknowledgements and fallback where a store has no binlog: the same proofs as with one, and together with the seal by
+//! `rename`; and what a store can be that has neither a binlog nor triggers.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -107,7 +108,7 @@ fn a_journal_and_a_seal_by_rename() {
     kept.assert_same();
 }
 
-/// Writers and readers at two proxies; in the long form at READ COMMITTED too, by what the stores say.
+/// Writers and readers at two proxies; and where only one of the stores is such a one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_client_sees_tables_move_between_journals() {
     rename::under_reads(MOVED, if long() { 100 } else { 4 }).await;
