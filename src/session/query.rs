@@ -340,7 +340,9 @@ impl Session {
                 (at, self.send_kill(framed, at, Expect::Results, *id, *query).await?)
             }
             _ => {
-                let ran = self.run_carefully(&mut Way::Text { framed, plan: Some(plan) }, facts).await?;
+                let ran = self
+                    .run_carefully(&mut Way::Text { framed, plan: Some(plan), expect: Expect::Results }, facts)
+                    .await?;
                 (ran.at, ran.outcome)
             }
         };
@@ -361,7 +363,8 @@ impl Session {
         let (at, outcome) = match recorded {
             Some(ran) => ran,
             None => {
-                let ran = self.run_carefully(&mut Way::Text { framed, plan: None }, &facts).await?;
+                let ran =
+                    self.run_carefully(&mut Way::Text { framed, plan: None, expect: Expect::Results }, &facts).await?;
                 (ran.at, ran.outcome)
             }
         };
