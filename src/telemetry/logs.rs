@@ -163,7 +163,7 @@ pub fn without_values(text: impl fmt::Display) -> String {
         None => (text.as_str(), ""),
     };
     let quotes = || kept.char_indices().filter(|(at, c)| *c == '"' || *c == '\'' && !is_apostrophe(kept, *at));
-    let (Some((first, _)), Some((last, _))) = (quotes().next(), quotes().last()) else {
+    let (Some((first, _)), Some((last, _))) = (quotes().next(), quotes().next_back()) else {
         return format!("{kept}{more}");
     };
     if OF_NAMES.iter().any(|words| kept.contains(words)) {
