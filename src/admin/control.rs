@@ -315,8 +315,8 @@ async fn converse(stream: UnixStream, actions: Actions) -> io::Result<()> {
         }
         let whole = line.ends_with(b"\n");
         let reply = match serde_json::from_slice(&line) {
-            Ok(request) if whole => {
-                let actor = actor(uid, &request);
+            Ok(mut request) if whole => {
+                let actor = actor(uid, &mut request);
                 actions.perform(&actor, request).await.unwrap_or_else(Reply::Failed)
             }
             _ if length >= MAX_LINE => {
@@ -335,9 +335,9 @@ async fn converse(stream: UnixStream, actions: Actions) -> io::Result<()> {
 }
 
 /// Whoever runs the command: what it calls itself is a courtesy, its uid is what the kernel says.
-fn actor(uid: Option<u32>, request: &Request) -> Actor {
+fn actor(uid: Option<u32>, request: &mut Request) -> Actor {
     let uid = uid.map_or("uid unknown".to_owned(), |uid| format!("uid {uid}"));
-    let named = request.cause().map(|cause| cause.by.trim()).filter(|by| !by.is_empty());
+    let named = request.cause_mut().map(|cause| cause.by.trim()).filter(|by| !by.is_empty());
     // who may open the socket is the proxy's own user or root: they could edit its file as well
     Actor { name: named.unwrap_or(&uid).to_owned(), surface: Surface::Cli, from: uid, role: Role::Operator }
 }

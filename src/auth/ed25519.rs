@@ -91,10 +91,7 @@ pub fn ed25519_public(password: &[u8]) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|b| format!("{b:02x}")).collect()
-    }
+    use crate::wire::hex::hex;
 
     /// RFC 8032, section 7.1, test 2 and 3: there the seed is hashed as MariaDB hashes the password.
     #[test]

@@ -12,6 +12,7 @@
 pub mod ed25519;
 pub mod native;
 pub mod proof;
+pub mod random;
 pub mod sha2;
 
 pub use self::sha2::{caching_sha2_answer, caching_sha2_encrypt, caching_sha2_verifies, double_hash};

@@ -19,16 +19,18 @@ pub(super) struct Surfaces {
     pub(super) password: String,
 }
 
+/// Nine letters that are not taken for others.
+fn password() -> String {
+    let letters = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let bytes = crate::auth::random::random::<9>();
+    bytes.iter().filter_map(|b| letters.get(usize::from(*b) % letters.len())).map(|b| char::from(*b)).collect()
+}
+
 impl Surfaces {
     /// Free ports, the usual ones first.
     pub(super) fn new() -> std::io::Result<Surfaces> {
         let port = |usual| free_port(usual).or_else(|_| free_port(0));
-        let mut bytes = [0u8; 9];
-        let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-        let letters = b"abcdefghijkmnpqrstuvwxyz23456789";
-        let password =
-            bytes.iter().filter_map(|b| letters.get(usize::from(*b) % letters.len())).map(|b| char::from(*b));
-        Ok(Surfaces { sql: port(SQL)?, http: port(HTTP)?, password: password.collect() })
+        Ok(Surfaces { sql: port(SQL)?, http: port(HTTP)?, password: password() })
     }
 
     /// Their part of `routing.yaml`.

@@ -6,6 +6,7 @@
 
 use super::LoggedType;
 use super::value::Value;
+use crate::wire::hex::hex;
 
 /// What kind of column, as far as literals and comparisons differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -182,10 +183,6 @@ fn padded(v: &[u8], length: usize) -> Vec<u8> {
     let mut bytes = v.to_vec();
     bytes.resize(length.max(v.len()), 0);
     bytes
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// MariaDB 10.7 to 10.11 store the last segments of a UUID first (sql/sql_type_uuid.h), versions 6 and 7 excepted from

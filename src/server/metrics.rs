@@ -43,7 +43,8 @@ impl Exporter {
 
     /// Everything at this moment, in Prometheus' text format.
     pub(super) fn render(&self, proxy: &Proxy) -> String {
-        let (status, figures) = (super::status::status(proxy), proxy.figures());
+        let figures = proxy.figures();
+        let status = super::status::with(proxy, &figures);
         let limit = proxy.live.load().config().limits.max_connections;
         whole(&status, &figures, limit);
         for (store, sorts) in status.stores.iter().zip(&figures.sorts) {

@@ -11,6 +11,7 @@ use super::running::{Proxy, now_ms};
 use crate::admin::events::Event;
 use crate::admin::live::{Sample, StoreCounts, sample};
 use crate::admin::protocol::{GroupStatus, Status};
+use crate::session::{Figures, StoreFigures};
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(1);
@@ -59,7 +60,8 @@ pub(super) async fn observe(proxy: &Arc<Proxy>) {
     let mut last: Option<(Status, Vec<StoreCounts>, Instant)> = None;
     loop {
         ticks.tick().await;
-        let (status, counts, now) = (super::status::status(proxy), counts(proxy), Instant::now());
+        let (figures, now) = (proxy.figures(), Instant::now());
+        let (status, counts) = (super::status::with(proxy, &figures), counts(&figures));
         if let Some((before, counted, then)) = &last {
             for event in happened(before, &status) {
                 proxy.events.add(event);
@@ -71,9 +73,9 @@ pub(super) async fn observe(proxy: &Arc<Proxy>) {
     }
 }
 
-fn counts(proxy: &Proxy) -> Vec<StoreCounts> {
-    let stores = proxy.figures().stores.into_iter();
-    stores.map(|s| StoreCounts { queries: s.queries, errors: s.errors, classes: s.classes }).collect()
+fn counts(figures: &Figures) -> Vec<StoreCounts> {
+    let count = |s: &StoreFigures| StoreCounts { queries: s.queries, errors: s.errors, classes: s.classes.clone() };
+    figures.stores.iter().map(count).collect()
 }
 
 /// What is otherwise than a second ago, and nobody asked for.

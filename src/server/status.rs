@@ -32,9 +32,13 @@ fn lags_behind(s: &session::SessionInfo, epoch: u64) -> bool {
 
 /// Everything at this moment.
 pub(super) fn status(proxy: &Proxy) -> Status {
+    with(proxy, &proxy.figures())
+}
+
+/// The same, where the figures have been summed already.
+pub(super) fn with(proxy: &Proxy, figures: &Figures) -> Status {
     let live = proxy.live.load();
     let config = live.config();
-    let figures = proxy.figures();
     let name = |id: crate::config::StoreId| config.store_name(id).to_owned();
     let lock_error = proxy.error.lock().map(|e| e.clone()).unwrap_or_default();
     let sessions = proxy.registry.list();
@@ -57,7 +61,7 @@ pub(super) fn status(proxy: &Proxy) -> Status {
         }
         .to_owned(),
         default: name(config.default),
-        stores: stores(proxy, &figures),
+        stores: stores(proxy, figures),
         groups: config
             .groups
             .iter()

@@ -18,6 +18,7 @@ use super::login::{Account, Login as Relayed, proxy_header, say};
 use super::registry::Seat;
 use super::state::dialect_of;
 use super::{Core, Live, Session};
+use crate::auth::random::scramble;
 use crate::auth::{CACHING_SHA2, CLEAR, NATIVE, Seen, Stage2, recover_stage1, stage1, stage2};
 use crate::backend::connection::QueryError;
 use crate::backend::login::{Key, LOGIN_LIMIT, Login, LoginError, answer_greeting, greeting};
@@ -78,14 +79,6 @@ pub(super) struct Door<'a> {
     pub(super) live: &'a Live,
     pub(super) handle: &'a Arc<StoreHandle>,
     pub(super) peer: &'a Peer,
-}
-
-/// Bytes that nobody can foretell, none of them 0 or `$`.
-pub(super) fn scramble() -> Vec<u8> {
-    let mut bytes = [0; 20];
-    // for so few bytes it fails only where a signal came
-    while rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) != Ok(bytes.len()) {}
-    bytes.iter().map(|b| 33 + b % 94).map(|b| if b == b'$' { b'!' } else { b }).collect()
 }
 
 /// Serves a login, but for the answer; `seat` is the client's place.
@@ -205,7 +198,7 @@ fn shown(live: &Live, thread_id: u32) -> Greeting {
         collation: probed.as_ref().map_or(COLLATION, |p| p.collation),
         version: probed.map_or_else(|| b"5.5.5-10.11.0-MariaDB".to_vec(), |p| p.version.into_bytes()),
         thread_id,
-        scramble: scramble(),
+        scramble: scramble().to_vec(),
         capabilities,
         status: Status::AUTOCOMMIT,
         plugin: NATIVE.to_vec(),
@@ -233,7 +226,7 @@ impl Door<'_> {
             return self.full_caching_sha2(client, knock, sequence).await;
         }
         if native && knock.plugin != NATIVE && !knock.auth.is_empty() {
-            knock.scramble = scramble();
+            knock.scramble = scramble().to_vec();
             client.write_message(sequence, &write_auth_switch(NATIVE, &knock.scramble)).await.map_err(Fatal::client)?;
             let (seq, answer) = client.read_message(LOGIN_LIMIT).await.map_err(Fatal::client)?;
             (sequence, knock.plugin, knock.auth) = (seq.wrapping_add(1), NATIVE.to_vec(), answer);

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::exchange::{Exchange, Verdict};
 use super::home::check_peer_account;
-use super::own_login::{Door, Entry, Knock, Refused, scramble};
+use super::own_login::{Door, Entry, Knock, Refused};
+use crate::auth::random::scramble;
 use crate::auth::{CLEAR, NATIVE, Seen, recover_stage1};
 use crate::backend::login::{Key, LoginError, greeting, tls_host, wants_tls};
 use crate::backend::pool::{PoolKey, Pooled};
@@ -128,6 +129,6 @@ fn key_of(seen: &Seen) -> Key {
         Seen::Stage1(s) => Key::Stage1(*s),
         Seen::Password(p) => Key::Password(p.clone()),
         Seen::Empty => Key::Password(Vec::new()),
-        Seen::Nothing | Seen::Native { .. } | Seen::Signature { .. } => Key::Password(scramble()),
+        Seen::Nothing | Seen::Native { .. } | Seen::Signature { .. } => Key::Password(scramble().to_vec()),
     }
 }

@@ -14,6 +14,7 @@ use crate::sql::Facts;
 use crate::sql::dialect::Engine;
 use crate::sql::facts::DynamicSource;
 use crate::wire::ErrPacket;
+use crate::wire::hex::hex;
 use crate::wire::reply::{Expect, Outcome};
 
 /// A PREPARE by text under way: its leg, what it prepares and its text, where they are known.
@@ -182,8 +183,7 @@ impl Session {
     fn text_literal(&self, at: usize, sql: &[u8]) -> Vec<u8> {
         let engine = self.legs.get(at).and_then(|l| l.backend.handle.probed()).map(|p| p.engine);
         if matches!(engine, Some(Engine::MariaDb { .. })) {
-            let hex: String = sql.iter().map(|b| format!("{b:02x}")).collect();
-            return format!("X'{hex}'").into_bytes();
+            return format!("X'{}'", hex(sql)).into_bytes();
         }
         // MySQL takes a quoted string only
         let mut out = vec![b'\''];

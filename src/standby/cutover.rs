@@ -147,8 +147,16 @@ pub async fn cutover(shared: &Shared, wish: Wish) -> Result<Report, CutoverError
     cutover.run().await
 }
 
+/// Who serves a group, by the rows of both stores; nothing where they cannot be asked, or say nothing clear.
+pub async fn serves(shared: &Shared) -> Option<String> {
+    let settings = &shared.settings;
+    let mut pair = Pair::connect(&settings.group, &settings.tables, settings.stores.each_ref()).await.ok()?;
+    let (verdict, _) = pair.look().await.ok()?;
+    verdict.authority().map(|(authority, _)| authority.to_owned())
+}
+
 fn new_id() -> String {
-    super::seal::new_token().chars().take(16).collect()
+    crate::auth::random::token().chars().take(16).collect()
 }
 
 impl Cutover<'_> {
@@ -256,6 +264,7 @@ impl Cutover<'_> {
         problems.extend(check::standby_tables(&new.catalog));
         problems.extend(init::authority_problems(&new.store, &new.catalog).await);
         problems.extend(old.rename_problems(&self.shared.settings.tables).await?);
+        problems.extend(new.unseal_problems().await?);
         let sql = format!(
             "SELECT COALESCE(MAX(TIMESTAMPDIFF(MICROSECOND, renewed, NOW(6)) < {} * 1000000), 0) FROM switchover.leases \
              WHERE group_name = {}",

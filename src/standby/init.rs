@@ -14,6 +14,7 @@ use super::journal_start;
 use super::pair::{Pair, PairError};
 use super::record::{self, Record, Standing};
 use super::schema::{self, ARIA, INSTEAD_OF_ARIA, STATEMENTS, literal};
+use super::seal_rename;
 use super::tables::GroupTables;
 use crate::backend::connection::QueryError;
 use crate::backend::control::{self, ControlError};
@@ -196,7 +197,7 @@ async fn seal(request: &Request, report: &mut Report) {
         let mut pair = Pair::connect(&request.group, &request.tables, [&request.authority, &request.standby]).await?;
         let (_, rows) = pair.look().await?;
         let known = rows.iter().find_map(|r| r.record.as_ref());
-        let (epoch, token) = known.map_or_else(|| (1, super::seal::new_token()), |r| (r.epoch, r.token.clone()));
+        let (epoch, token) = known.map_or_else(|| (1, crate::auth::random::token()), |r| (r.epoch, r.token.clone()));
         let authority = request.authority.name().to_owned();
         for (side, standing) in pair.sides.iter_mut().zip([Standing::Open, Standing::Standby]) {
             let (authority, token) = (authority.clone(), token.clone());
@@ -233,9 +234,18 @@ async fn ways(request: &Request) -> String {
     let looked = async {
         let mut store = Store::connect(&request.standby).await.ok()?;
         let catalog = catalog::read(&mut store.backend, &request.tables).await.ok()?;
-        Some(if catalog.values().any(|table| table.sealed) { Seal::Rename } else { Seal::Trigger })
+        let found = seal_rename::places(&mut store.backend, catalog.keys()).await.ok()?;
+        let seal = if catalog.values().any(|table| table.sealed) { Seal::Rename } else { Seal::Trigger };
+        // (an engine without views, or an account without the right to make some)
+        let free = seal_rename::bare(&found);
+        let but = if free.is_empty() {
+            ""
+        } else {
+            ", but no view keeps the tables' names, so a table of one can be made there"
+        };
+        Some(format!(" by {}{but}", seal.word()))
     };
-    looked.await.map(|seal| format!(" by {}", seal.word())).unwrap_or_default()
+    looked.await.unwrap_or_default()
 }
 
 /// RULES.md 30 and 42: what a commit promises, and what the log holds of it.

@@ -63,7 +63,7 @@ impl Request {
     pub fn settling(&self) -> Settling {
         let source = self.old.name().to_owned();
         let digest = Sha256::digest(format!("{source} {} {}", self.position, self.opened));
-        let id = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = crate::wire::hex::hex(&digest);
         Settling { group: self.group.clone(), id, source }
     }
 }

@@ -10,12 +10,14 @@
 //! | [`command`] | command bytes, COM_STMT_EXECUTE |
 //! | [`reply`] | where a response ends |
 //! | [`tracking`] | session state in OK packets |
+//! | [`hex`] | bytes as hexadecimal digits |
 
 pub mod bound;
 pub mod capability;
 pub mod codec;
 pub mod command;
 pub mod handshake;
+pub mod hex;
 pub mod packet;
 pub mod reply;
 pub mod response;

@@ -5,6 +5,8 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder, Row};
 
@@ -65,7 +67,7 @@ impl Scene {
     fn http(&self, method: &str, path: &str, user: &str, body: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.http)).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let secret = base64(&format!("{user}:{user}-secret"));
+        let secret = STANDARD.encode(format!("{user}:{user}-secret"));
         let kind = if body.is_empty() { "" } else { "content-type: application/json\r\n" };
         let length = body.len();
         let head = format!(
@@ -83,20 +85,6 @@ impl Scene {
         assert_eq!(status, 200, "{path}: {body}");
         serde_json::from_str(&body).unwrap()
     }
-}
-
-fn base64(text: &str) -> String {
-    use std::fmt::Write as _;
-    let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::new();
-    for chunk in text.as_bytes().chunks(3) {
-        let n = chunk.iter().fold(0u32, |n, b| n << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
-        for k in 0..4 {
-            let letter = letters[(n >> (18 - 6 * k)) as usize & 63] as char;
-            write!(out, "{}", if k <= chunk.len() { letter } else { '=' }).unwrap();
-        }
-    }
-    out
 }
 
 #[tokio::test]

@@ -3,31 +3,7 @@
 use super::super::protocol::{Cause, Request};
 
 impl Request {
-    /// Who wants a change, and why; none where nothing is changed.
-    #[must_use]
-    pub fn cause(&self) -> Option<&Cause> {
-        match self {
-            Request::Reload(cause) => Some(cause),
-            Request::Flag(r) => Some(&r.cause),
-            Request::Pause(r) => Some(&r.cause),
-            Request::Kill(r) => Some(&r.cause),
-            Request::Abort(r) => Some(&r.cause),
-            Request::Standby(r) => Some(&r.cause),
-            Request::Drain(r) => Some(&r.cause),
-            Request::Digests(r) => Some(&r.cause),
-            Request::Log(r) => Some(&r.cause),
-            Request::Status
-            | Request::Readiness(_)
-            | Request::Explain(_)
-            | Request::Sessions
-            | Request::Events(_)
-            | Request::Config
-            | Request::ConfigDiff
-            | Request::Shadow(_) => None,
-        }
-    }
-
-    /// The same, to be signed.
+    /// Who wants a change, and why: to be read and signed; none where nothing is changed.
     pub fn cause_mut(&mut self) -> Option<&mut Cause> {
         match self {
             Request::Reload(cause) => Some(cause),

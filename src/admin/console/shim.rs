@@ -43,10 +43,7 @@ impl Shim {
         id: u32,
         actor: Arc<OnceLock<Actor>>,
     ) -> Shim {
-        let mut salt = [0; 20];
-        while rustix::rand::getrandom(&mut salt, rustix::rand::GetRandomFlags::empty()) != Ok(salt.len()) {}
-        // (a scramble is text: no zero ends it early)
-        salt.iter_mut().for_each(|b| *b = 33 + *b % 90);
+        let salt = crate::auth::random::scramble();
         Shim { actions, logins, from, id, salt, actor, dialog: None, prepared: HashMap::new(), next: 0 }
     }
 

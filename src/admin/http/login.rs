@@ -22,6 +22,7 @@ use super::seats::Peer;
 use super::{App, Problem};
 use crate::admin::action::{Actor, Surface};
 use crate::admin::login::same;
+use crate::auth::random::token;
 use crate::config::model::Role;
 
 /// The cookie's name.
@@ -46,12 +47,6 @@ struct Session {
 #[derive(Debug, Default)]
 pub(crate) struct Sessions(Mutex<HashMap<String, Session>>);
 
-fn random() -> String {
-    let mut bytes = [0u8; 32];
-    while rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) != Ok(bytes.len()) {}
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
 fn proof(password: &str) -> [u8; 32] {
     Sha256::digest(password.as_bytes()).into()
 }
@@ -70,7 +65,7 @@ impl Sessions {
         {
             sessions.remove(&oldest);
         }
-        let (id, token) = (random(), random());
+        let (id, token) = (token(), token());
         let session = Session { user: user.to_owned(), proof: proof(password), token: token.clone(), used: now };
         sessions.insert(id.clone(), session);
         (id, token)

@@ -156,6 +156,7 @@ fn examples() -> Vec<(&'static str, Value)> {
         standby: Some(StandbyStatus::default()),
         authority: Some(AuthorityStatus {
             left_behind: vec![String::new()],
+            strays: vec![String::new()],
             unreachable: vec![String::new()],
             ..AuthorityStatus::default()
         }),

@@ -183,8 +183,8 @@ impl Assembler {
         if event.code == code::MYSQL_GTID {
             let mut r = Reader::new(event.body);
             r.u8()?;
-            let hex: String = r.bytes(16)?.iter().map(|b| format!("{b:02x}")).collect();
-            self.named = Some(format!("{hex}:{}", r.u64()?));
+            let source = crate::wire::hex::hex(r.bytes(16)?);
+            self.named = Some(format!("{source}:{}", r.u64()?));
         }
         Ok(())
     }

@@ -48,8 +48,7 @@ pub const CONTEXT: &str = "SELECT @@character_set_client, @@collation_connection
 #[must_use]
 pub fn lock(database: &str, name: &str) -> String {
     let digest = Sha256::digest(format!("{database}\0{name}").to_lowercase());
-    let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("switchover/{hex}")
+    format!("switchover/{}", crate::wire::hex::hex(digest.get(..16).unwrap_or(&digest)))
 }
 
 impl Intent {

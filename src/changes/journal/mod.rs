@@ -55,9 +55,7 @@ use crate::entry::Uuid;
 /// A new UUID, of random bits.
 #[must_use]
 pub fn new_uuid() -> Uuid {
-    let mut bytes = [0u8; 16];
-    while rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) != Ok(bytes.len()) {}
-    Uuid(bytes)
+    Uuid(crate::auth::random::random())
 }
 
 /// Seconds since 1970.

@@ -8,6 +8,7 @@ use std::cmp::Ordering;
 use super::normal::{Family, Normal, Way, family, way};
 use crate::backend::connection::{Column, Rows};
 use crate::sql::repeats::Form;
+use crate::wire::hex::hex;
 
 /// Bytes of a value that is shown.
 const SHOWN: usize = 100;
@@ -221,7 +222,7 @@ fn shown(value: &[u8]) -> String {
         Err(e) if value.len() > SHOWN && cut.len() - e.valid_up_to() < 4 => {
             String::from_utf8_lossy(cut.get(..e.valid_up_to()).unwrap_or_default()).into_owned()
         }
-        Err(_) => format!("X'{}", cut.iter().take(SHOWN / 2).map(|b| format!("{b:02x}")).collect::<String>()),
+        Err(_) => format!("X'{}", hex(cut.get(..SHOWN / 2).unwrap_or(cut))),
     };
     text = text.chars().map(|c| if c.is_control() { '·' } else { c }).collect();
     if value.len() > SHOWN {
