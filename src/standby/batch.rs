@@ -180,3 +180,95 @@ pub(super) fn plan(transactions: &[&Transaction], catalog: &Catalog, events: boo
 pub(super) fn without_events(transactions: &[&Transaction], catalog: &Catalog) -> Result<Vec<Statement>, Misfit> {
     plan(transactions, catalog, false).map(|plan| plan.statements)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::catalog::testing::{catalog, name, shape};
+    use super::super::catalog::{Cascade, Catalog};
+    use super::*;
+    use crate::entry::{Change, RowChange, Value};
+
+    fn read(id: &str, bytes: usize, change: Change) -> Read {
+        let after = Position::Gtids(Vec::new());
+        let changes = vec![RowChange { table: std::sync::Arc::new(shape()), change, foreign_keys: true }];
+        let transaction = Transaction { id: id.to_owned(), committed_at: 0, changes, after, bytes };
+        let room = std::sync::Arc::new(tokio::sync::Semaphore::new(1));
+        Read::Item(Item::Transaction(transaction), room.try_acquire_owned().unwrap())
+    }
+
+    fn insert(id: i64) -> Change {
+        Change::Insert([Value::Int(id), Value::Null].into())
+    }
+
+    fn delete(id: i64) -> Change {
+        Change::Delete([Value::Int(id), Value::Null].into())
+    }
+
+    /// A catalog whose table sets cascades off.
+    fn acting() -> Catalog {
+        let mut catalog = catalog();
+        let mut table = (*catalog[&name()]).clone();
+        table.cascades = vec![Cascade { columns: vec![0], on_delete: true, on_update: false }];
+        catalog.insert(name(), std::sync::Arc::new(table));
+        catalog
+    }
+
+    #[test]
+    fn what_sets_cascades_off_goes_alone() {
+        let (catalog, mut none) = (acting(), BTreeSet::new());
+        let mut batch = Batch::default();
+        batch.take(read("1", 1, insert(1)), &catalog, &mut none).unwrap();
+        let held = batch.take(read("2", 1, delete(1)), &catalog, &mut none).unwrap_err();
+        assert!(!batch.is_full(9) && batch.transactions.len() == 1);
+        let mut next = Batch::default();
+        next.take(held, &catalog, &mut none).unwrap();
+        assert!(next.is_full(9) && next.transactions[0].id == "2");
+        let ready = Ready::new(next, none, &catalog, 4, true);
+        assert!(matches!(&ready.parts[..], [Work { plan: Ok(plan), .. }] if !plan.events));
+    }
+
+    #[test]
+    fn what_is_applied_is_passed_over() {
+        let mut applied: BTreeSet<String> = ["1", "3"].map(str::to_owned).into();
+        let mut batch = Batch::default();
+        for id in ["1", "2"] {
+            batch.take(read(id, 1, insert(1)), &catalog(), &mut applied).unwrap();
+        }
+        assert_eq!(batch.transactions.iter().map(|t| &*t.id).collect::<Vec<_>>(), ["2"]);
+        assert!(batch.has_any() && applied.contains("3") && applied.len() == 1);
+    }
+
+    #[test]
+    fn a_batch_has_bounds() {
+        let mut none = BTreeSet::new();
+        let mut batch = Batch::default();
+        assert!(!batch.has_any() && !batch.is_full(2));
+        batch.take(read("1", ROUND_BYTES - 1, insert(1)), &catalog(), &mut none).unwrap();
+        assert!(!batch.is_full(2) && batch.is_full(1));
+        batch.take(read("2", 1, insert(2)), &catalog(), &mut none).unwrap();
+        assert!(batch.is_full(9));
+        let mut ended = Batch::default();
+        ended.take(Read::Ended(LogError::Lost(String::new())), &catalog(), &mut none).unwrap();
+        assert!(ended.has_any() && ended.is_full(9));
+    }
+
+    /// Invariant 3: every transaction of a batch is in one part, in order, and its mark can say so.
+    #[test]
+    fn parts_are_the_whole_batch() {
+        let (catalog, mut none) = (catalog(), BTreeSet::new());
+        let mut batch = Batch::default();
+        for n in 0..40 {
+            batch.take(read(&n.to_string(), 1, insert(n)), &catalog, &mut none).unwrap();
+        }
+        let ready = Ready::new(batch, none, &catalog, 4, true);
+        assert!(ready.parts.len() > 1);
+        let mut ids: Vec<u32> = Vec::new();
+        for work in &ready.parts {
+            let part: Vec<u32> = ready.of(work).iter().map(|t| t.id.parse().unwrap()).collect();
+            assert!(part.is_sorted());
+            ids.extend(part);
+        }
+        ids.sort_unstable();
+        assert_eq!(ids, (0..40).collect::<Vec<_>>());
+    }
+}
