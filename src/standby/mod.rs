@@ -27,6 +27,7 @@
 mod acks;
 pub mod applier;
 pub mod at_start;
+mod batch;
 mod beat;
 pub mod catalog;
 pub mod check;
