@@ -1,18 +1,22 @@
 //! Writers that nobody remembers, at a store that is sealed by `rename`: a table or view that somebody has made at the own place of
 //! one that is away. A view keeps that place ([`super::placeholder`]); who drops it, or an engine without views, leaves it free.
 //!
+//! Looked for beside the watcher, which must not be late when a cutover begins, and on a connection of its own.
+//!
 //! What is there is nobody's to move or to drop. It is told in the log, in `switchover status` and in `switchover.refused` of that
 //! store, and no cutover goes there before somebody has looked.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
 
+use super::pair::Pair;
 use super::schema::literal;
 use super::seal_rename::{self, Own};
-use crate::backend::Backend;
+use super::watch::Shared;
 use crate::backend::connection::QueryError;
+use crate::backend::{Backend, control};
 use crate::changes::Tables;
 use crate::entry::TableName;
 
@@ -21,39 +25,74 @@ const EVERY: Duration = Duration::from_secs(2);
 /// Characters of a table's definition that are kept.
 const LONGEST: usize = 4000;
 
+/// For an answer, and for putting the views back.
+const LIMIT: Duration = Duration::from_secs(5);
+
 /// What was seen of them at one store.
 #[derive(Default)]
-pub(super) struct Strays {
-    looked: Option<Instant>,
+struct Strays {
     known: BTreeSet<TableName>,
     bare: Vec<TableName>,
 }
 
 /// What a look has found.
-pub(super) struct Look {
+struct Look {
     /// A line for each, with what mends it.
-    pub(super) lines: Vec<String>,
+    lines: Vec<String>,
     /// Tables lack the view that keeps their names, and were not seen so before: another seal puts it there.
-    pub(super) bare: bool,
+    bare: bool,
+}
+
+/// Looks at the standby of a group for as long as its watcher runs.
+pub(super) async fn watch(shared: &Shared) {
+    let mut at: Option<(String, Backend, Strays)> = None;
+    loop {
+        sleep(EVERY).await;
+        let (settings, view) = (&shared.settings, shared.view());
+        if !settings.gate.moved().may() || !view.settled || view.cutover.is_some() {
+            continue;
+        }
+        let Some(store) = settings.stores.iter().find(|s| s.name() != view.authority) else { continue };
+        if at.as_ref().is_none_or(|(name, ..)| name != store.name()) {
+            let Ok(backend) = control::connect(store, LIMIT).await else { continue };
+            at = Some((store.name().to_owned(), backend, Strays::default()));
+        }
+        let Some((name, backend, strays)) = at.as_mut() else { continue };
+        match timeout(LIMIT, strays.look(backend, (&settings.group, name), &settings.tables)).await {
+            Ok(Ok(look)) => {
+                shared.show(|view| view.strays = look.lines);
+                if look.bare {
+                    seal_again(shared).await;
+                }
+            }
+            Ok(Err(_)) | Err(_) => at = None,
+        }
+    }
+}
+
+/// Puts views back that are not there, as whoever ends a cutover does.
+async fn seal_again(shared: &Shared) {
+    let settings = &shared.settings;
+    let ended = match Pair::connect(&settings.group, &settings.tables, settings.stores.each_ref()).await {
+        Ok(mut pair) => pair.finish(Instant::now() + LIMIT).await.map(drop),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = ended {
+        tracing::warn!(group = settings.group, %error, "the tables' names are not kept yet");
+    }
 }
 
 impl Strays {
-    /// Whether it is time to look.
-    pub(super) fn is_due(&self) -> bool {
-        self.looked.is_none_or(|at| at.elapsed() >= EVERY)
-    }
-
     /// Looks at a store that is a standby.
     ///
     /// # Errors
     /// As the store's.
-    pub(super) async fn look(
+    async fn look(
         &mut self,
         backend: &mut Backend,
         (group, store): (&str, &str),
         tables: &dyn Tables,
     ) -> Result<Look, QueryError> {
-        self.looked = Some(Instant::now());
         let away = seal_rename::away(backend, tables).await?;
         let found = seal_rename::places(backend, away.iter()).await?;
         let mut strays = BTreeSet::new();
