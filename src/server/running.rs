@@ -495,6 +495,10 @@ impl Running for Proxy {
         self.live.load().config().admin.clone()
     }
 
+    fn acceptor(&self) -> Option<tls::Acceptor> {
+        self.live.load().acceptor.clone()
+    }
+
     fn explain(&self, request: &ExplainRequest) -> Result<Explained, Failure> {
         let live = self.live.load();
         let engine = live.fleet.get(live.config().default).and_then(|s| s.probed()).map(|p| p.engine);

@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Readiness { group: String, to: Option<String> },
     /// SET LOG LEVEL 'level'.
     Log { level: String },
+    /// What COM_RESET_CONNECTION stands for.
+    Reset,
     /// RELOAD.
     Reload,
     /// EXPLAIN ROUTE statement.
@@ -165,6 +167,7 @@ pub(crate) fn read(sql: &str) -> Result<Command, Refusal> {
             let group = text(1).filter(|_| tokens.len() == 2).ok_or_else(|| wants("ABORT group"))?;
             Ok(Command::Abort { group })
         }
+        "RESET" if word(1) == "CONNECTION" => Ok(Command::Reset),
         "RELOAD" => Ok(Command::Reload),
         "HELP" | "?" => Ok(Command::Help),
         "USE" | "BEGIN" | "COMMIT" | "ROLLBACK" | "START" | "FLUSH" | "LOCK" | "UNLOCK" => Ok(Command::Nothing),

@@ -17,6 +17,18 @@ use super::tables::{self, TABLES};
 /// As the console calls itself: clients choose what they send by it.
 pub(crate) const VERSION: &str = concat!("8.0.30-switchover-", env!("CARGO_PKG_VERSION"));
 
+/// Every database that there is here.
+pub(crate) const DATABASES: [&str; 2] = ["information_schema", "switchover"];
+
+/// The database of this name.
+///
+/// # Errors
+/// 1049 where there is none.
+pub(crate) fn database(name: &str) -> Result<&'static str, Refusal> {
+    let found = DATABASES.into_iter().find(|d| d.eq_ignore_ascii_case(name));
+    found.ok_or_else(|| Refusal::new(1049, format!("Unknown database '{name}'")))
+}
+
 /// What a line came to.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Answer {
@@ -32,14 +44,27 @@ pub(crate) struct Dialog {
     pub(crate) actor: Actor,
     /// The console's id of the connection.
     id: u32,
+    /// Where names without a database belong.
+    database: &'static str,
     /// What the next changes carry.
     why: Option<String>,
     force: bool,
 }
 
 impl Dialog {
-    pub(crate) fn new(actions: Actions, actor: Actor, id: u32) -> Dialog {
-        Dialog { actions, actor, id, why: None, force: false }
+    pub(crate) fn new(actions: Actions, actor: Actor, id: u32, database: &'static str) -> Dialog {
+        Dialog { actions, actor, id, database, why: None, force: false }
+    }
+
+    /// USE.
+    ///
+    /// # Errors
+    /// 1049 where there is no such database.
+    pub(crate) fn change_database(&mut self, name: &str) -> Result<(), Refusal> {
+        if !name.is_empty() {
+            self.database = database(name)?;
+        }
+        Ok(())
     }
 
     /// Answers a line.
@@ -51,6 +76,10 @@ impl Dialog {
                 Ok(Answer::Rows(clients::narrowed(shown, like.as_deref())))
             }
             Command::Remember { name, value } => self.remember(&name, value),
+            Command::Reset => {
+                (self.why, self.force) = (None, false);
+                Ok(Answer::Done(String::new()))
+            }
             Command::Nothing => Ok(Answer::Done(String::new())),
             Command::Help => Ok(Answer::Rows(help())),
             Command::Explain(sql) => self.explain(sql).await,
@@ -180,14 +209,14 @@ impl Dialog {
     }
 
     async fn table(&self, source: &Source, question: &Question) -> Result<Relation, Refusal> {
-        let database = source.database.as_deref().map(str::to_lowercase);
-        match database.as_deref() {
-            Some("information_schema") => Ok(tables::information_schema(&source.table).unwrap_or_else(|| {
+        let database = source.database.as_deref().unwrap_or(self.database).to_lowercase();
+        match database.as_str() {
+            "information_schema" => Ok(tables::information_schema(&source.table).unwrap_or_else(|| {
                 // what it has nothing to say of is empty, whatever columns are asked for
                 Relation::new(&question.names())
             })),
-            None | Some("switchover") => tables::rows(&source.table, &self.actions, &self.actor).await,
-            Some("mysql" | "performance_schema" | "sys") => Err(Refusal::new(
+            "switchover" => tables::rows(&source.table, &self.actions, &self.actor).await,
+            "mysql" | "performance_schema" | "sys" => Err(Refusal::new(
                 1142,
                 format!(
                     "this is the console of switchover: it has no {}.{}",
@@ -195,7 +224,7 @@ impl Dialog {
                     source.table
                 ),
             )),
-            Some(other) => Err(Refusal::new(1049, format!("Unknown database '{other}'"))),
+            other => Err(Refusal::new(1049, format!("Unknown database '{other}'"))),
         }
     }
 }
@@ -226,7 +255,7 @@ impl Surroundings for Dialog {
     fn niladic(&self, name: &str) -> Option<Cell> {
         Some(match name {
             "version" => VERSION.into(),
-            "database" | "schema" => "switchover".into(),
+            "database" | "schema" => self.database.into(),
             "user" | "current_user" | "session_user" | "system_user" => {
                 let host = self.actor.from.rsplit_once(':').map_or(self.actor.from.as_str(), |(host, _)| host);
                 format!("{}@{host}", self.actor.name).into()

@@ -23,7 +23,7 @@ fn scene(role: Role) -> Scene {
     let fake = Arc::new(Fake::new(path));
     let actor = Actor { name: "ops".into(), surface: Surface::Console, from: "127.0.0.1:9".into(), role };
     let actions = Actions::new(Arc::clone(&fake) as Arc<dyn crate::admin::control::Running>);
-    Scene { dialog: Dialog::new(actions, actor, 7), fake, _folder: folder }
+    Scene { dialog: Dialog::new(actions, actor, 7, "switchover"), fake, _folder: folder }
 }
 
 impl Scene {
