@@ -154,7 +154,7 @@ async fn columns_are_described_as_they_are() {
     for (table, ..) in super::tables::TABLES {
         let described = scene.rows(&format!("SHOW FULL COLUMNS FROM `{table}`")).await;
         let found = scene.rows(&format!("SELECT * FROM `{table}`")).await;
-        for row in &found.rows {
+        if let Some(row) = found.rows.first() {
             for ((cell, name), described) in row.iter().zip(&found.columns).zip(&described.rows) {
                 assert_eq!(described[0], name.as_str().into());
                 let kind = described[1].text().unwrap_or_default();
@@ -166,7 +166,6 @@ async fn columns_are_described_as_they_are() {
                 };
                 assert!(fits, "{table}.{name}: {kind} {cell:?}");
             }
-            break;
         }
     }
     let read = "SELECT DATA_TYPE FROM information_schema.COLUMNS WHERE TABLE_NAME = 'digests' AND COLUMN_NAME = ";
