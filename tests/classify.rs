@@ -109,11 +109,12 @@ fn assignment(a: &Assignment) -> String {
         Assignment::Session { name, value: None } => format!("{name}=?"),
         Assignment::Global { name } => format!("global.{name}"),
         Assignment::User { name } => format!("@{name}"),
-        Assignment::Names { charset, character_set_form } => {
+        Assignment::Names { charset, collation, character_set_form } => {
             format!(
-                "{}={}",
+                "{}={}{}",
                 if *character_set_form { "charset" } else { "names" },
-                charset.as_deref().unwrap_or("default")
+                charset.as_deref().unwrap_or("default"),
+                collation.as_ref().map(|c| format!("/{c}")).unwrap_or_default()
             )
         }
         Assignment::NextTransaction(_) => "next_transaction".into(),

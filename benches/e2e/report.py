@@ -50,6 +50,8 @@ def text(bench):
                            ["a flip every", "flips", "p99 at rest", "p99 while flipping", "ratio"], rows))
     if figures["insight"]:
         parts.append(insight(figures["insight"]))
+    if figures["shadow"]:
+        parts.append(shadow(figures["shadow"]))
     if figures["standby"]:
         parts.append(standby(figures["standby"]))
     parts.append(goals(bench))
@@ -126,6 +128,24 @@ def insight(cells):
                      shown(ratios(rounds, "switchover", "twin"))])
     head = ["workload", "threads", "with µs", "twin µs", "without µs", "with ÷ without", "twin ÷ without", "with ÷ twin"]
     return table("CPU time of the proxy per query, with and without query insight; all on one CPU", head, rows)
+
+
+def shadow(cells):
+    """What sampling costs who serves clients, and what a comparison costs who compares."""
+    rows = []
+    for cell in cells:
+        rounds = cell["rounds"]
+        samples = []
+        for target in ("one", "all"):
+            found = cell["samples"][target]
+            each = found["seconds"] / found["compared"] * 1e6 if found.get("compared") else 0
+            samples.append(f"{found['compared']} of {found['offered']}, {found['equal']} equal, {each:.0f} µs each")
+        rows.append([cell["workload"], str(cell["threads"]),
+                     *(middle(rounds, target, 0, "{:.2f}") for target in ("without", "none", "one", "all")),
+                     *(shown(ratios(rounds, target, "without")) for target in ("twin", "none", "one", "all")), *samples])
+    head = ["workload", "threads", "without µs", "0 % µs", "1 % µs", "100 % µs", "twin ÷ without", "0 % ÷ without", "1 % ÷ without",
+            "100 % ÷ without", "compared at 1 %", "at 100 %"]
+    return table("CPU time per query of the threads that serve clients, with shadow reads and without", head, rows)
 
 
 def standby(cells):

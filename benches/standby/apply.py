@@ -2,8 +2,8 @@
 """How fast a standby applies an authority's log, against MariaDB's own replica with two parallel workers on the same log.
 
 Three private servers on loopback: the authority writes a log of small transactions (point updates, index updates, a delete
-and an insert, as sysbench's oltp_write_only has them) and some of large ones (5,000 rows updated, inserted, deleted); then each
-applier starts at the beginning of the finished log, alone on the machine, and the time until its last transaction is there is taken.
+and an insert, as sysbench's oltp_write_only has them), logs of large ones (5,000 rows updated, inserted, deleted), and one of both,
+as applications write it ("mixed": behind every thousand small ones a large one of each kind); then each applier starts at the beginning of the finished log, alone on the machine, and the time until its last transaction is there is taken.
 Both standbys have the same settings, and write a binlog of what they apply, as the way back needs one. Prints transactions per
 second of each and their ratio, best of RUNS; and the CPU time per transaction of both servers and the proxy.
 
@@ -117,19 +117,26 @@ def prepare(server, kind, count):
         server.sql(alone + LARGE["inserts"].format(low=ROWS, high=ROWS + count * BATCH), "d")
 
 
+def write_small(authority, count, seed):
+    runs = [subprocess.Popen(
+        ["mariadb", "--no-defaults", "-uroot", f"--socket={authority.socket}", "d", "-e",
+         f"CALL write_log({count // WRITERS}, {seed * WRITERS + n})"], stderr=subprocess.DEVNULL) for n in range(WRITERS)]
+    # a deadlock of two writers ends one of them: what it wrote stays, and the log is what it is
+    for run in runs:
+        run.wait()
+
+
 def write(authority, kind, count):
     start = authority.sql("SELECT @@gtid_binlog_pos")
     authority.sql("SET GLOBAL sync_binlog = 0; SET GLOBAL innodb_flush_log_at_trx_commit = 2")
     if kind == "small":
-        runs = [subprocess.Popen(
-            ["mariadb", "--no-defaults", "-uroot", f"--socket={authority.socket}", "d", "-e",
-             f"CALL write_log({count // WRITERS}, {n})"], stderr=subprocess.DEVNULL) for n in range(WRITERS)]
-        # a deadlock of two writers ends one of them: what it wrote stays, and the log is what it is
-        for run in runs:
-            run.wait()
+        write_small(authority, count, 0)
     else:
         for n in range(count):
-            authority.sql(LARGE[kind].format(part=n % 20, low=ROWS + n * BATCH, high=ROWS + (n + 1) * BATCH), "d")
+            if kind == "mixed":
+                write_small(authority, 1_000, n)
+            for large in LARGE if kind == "mixed" else [kind]:
+                authority.sql(LARGE[large].format(part=n % 20, low=ROWS + n * BATCH, high=ROWS + (n + 1) * BATCH), "d")
     authority.sql("SET GLOBAL sync_binlog = 1; SET GLOBAL innodb_flush_log_at_trx_commit = 1")
     return start, authority.sql("SELECT @@gtid_binlog_pos")
 
@@ -195,8 +202,8 @@ def switchover(binary, folder, server, authority, start, end):
 def main():
     options = argparse.ArgumentParser()
     options.add_argument("--transactions", type=int, default=40_000)
-    options.add_argument("--large", type=int, default=40, help="transactions of 5,000 rows, of each kind")
-    options.add_argument("--only", action="append", choices=["small", *LARGE])
+    options.add_argument("--large", type=int, default=40, help="transactions of 5,000 rows, of each kind; of mixed, rounds")
+    options.add_argument("--only", action="append", choices=["small", "mixed", *LARGE])
     options.add_argument("--runs", type=int, default=2)
     options.add_argument("--binary", default="target/dist/switchover")
     options = options.parse_args()
@@ -210,7 +217,7 @@ def main():
             server.sql("CREATE USER app@'%' IDENTIFIED BY 'app'; GRANT ALL ON *.* TO app@'%'")
             server.sql(SCHEMA)
         authority.sql("DELIMITER //\n" + PROCEDURE + "//", "d")
-        for kind in ("small", *LARGE):
+        for kind in ("small", "mixed", *LARGE):
             if options.only and kind not in options.only:
                 continue
             count = options.transactions if kind == "small" else options.large

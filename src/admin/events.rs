@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
 use super::protocol::{Cause, EventQuery};
+use crate::telemetry::{without_values, without_values_of_stores};
 
 /// Events in memory.
 const KEPT: usize = 1_000;
@@ -93,6 +94,15 @@ impl Event {
     }
 }
 
+/// What stops a standby quotes rows; elsewhere only what stores said does.
+fn redact(event: &mut Event) {
+    let of_standby = event.kind == "standby" || event.what.starts_with("standby ");
+    for text in [&mut event.before, &mut event.after].into_iter().flatten() {
+        *text = if of_standby { without_values(&*text) } else { without_values_of_stores(text) };
+    }
+    event.what = without_values_of_stores(&event.what);
+}
+
 #[derive(Debug)]
 struct Memory {
     newest: VecDeque<Event>,
@@ -147,8 +157,10 @@ impl Events {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One more; its id and time are set here.
+    /// One more; its id and time are set here. Values that stores quoted do not stay in it: the file is kept, and every surface shows
+    /// events.
     pub fn add(&self, mut event: Event) {
+        redact(&mut event);
         let mut memory = self.lock();
         memory.last_id += 1;
         event.id = memory.last_id;

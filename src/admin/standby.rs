@@ -20,6 +20,7 @@ use crate::changes::journal::schema as journal;
 use crate::config::model::{ChangeLog, Group, Seal, Store};
 use crate::config::problem::render;
 use crate::config::{self, Config, GroupId};
+use crate::entry::TableName;
 use crate::entry::place::sealed_schema;
 use crate::entry::{Position, quoted};
 use crate::routing::Snapshot;
@@ -294,15 +295,24 @@ fn grants(store: &Store, group: &Group) -> String {
             let name = format!("{}.{}", quoted(&database), quoted(&pattern.name));
             let _ = writeln!(text, "{mark}GRANT SELECT, INSERT, UPDATE, DELETE, TRIGGER ON {name} TO {account};");
             if let (Some(Seal::Rename), Some(sealed)) = (store.seal, sealed_schema(&database)) {
-                let both = format!("CREATE, ALTER, DROP, SELECT, INSERT, UPDATE, DELETE ON {}.*", quoted(&sealed));
-                let _ = writeln!(
-                    text,
-                    "{mark}GRANT CREATE, ALTER, DROP ON {name} TO {account};\n{mark}GRANT {both} TO {account};"
-                );
+                text.push_str(&rename_rights((&name, mark), &database, &pattern.name, &sealed, &account));
             }
         }
     }
     text
+}
+
+/// What a seal by `rename` needs: to move a table (`name`), and the view that keeps its name ([`TableName::spare`]).
+fn rename_rights((name, mark): (&str, &str), database: &str, table: &str, sealed: &str, account: &str) -> String {
+    let spare = TableName { database: database.to_owned(), name: table.to_owned() }.spare();
+    let beside = if mark.is_empty() { spare.quoted() } else { format!("{}.*", quoted(database)) };
+    format!(
+        "{mark}GRANT CREATE, ALTER, DROP, CREATE VIEW, SHOW VIEW ON {name} TO {account};\n\
+         {mark}GRANT CREATE, ALTER, DROP, INSERT, CREATE VIEW, SHOW VIEW ON {beside} TO {account};\n\
+         {mark}GRANT CREATE, ALTER, DROP, SELECT, INSERT, UPDATE, DELETE ON {sealed}.* TO {account};\n\
+         GRANT DROP ON switchover.* TO {account};\n",
+        sealed = quoted(sealed),
+    )
 }
 
 /// `switchover standby show [GROUP]`.
@@ -354,6 +364,9 @@ fn authority_lines(authority: &AuthorityStatus) -> String {
     }
     for line in &authority.left_behind {
         let _ = writeln!(text, "  behind    {line}");
+    }
+    for line in &authority.strays {
+        let _ = writeln!(text, "  stray     {line}");
     }
     text
 }

@@ -8,8 +8,8 @@ use super::fleet::StoreHandle;
 use super::pool::Pooled;
 use crate::config::StoreId;
 use crate::net::PacketStream;
-use crate::wire::codec::{Malformed, Reader};
-use crate::wire::command::{COM_INIT_DB, COM_QUERY, COM_STMT_CLOSE, COM_STMT_PREPARE};
+use crate::wire::codec::{Malformed, Reader, put_lenenc};
+use crate::wire::command::{COM_INIT_DB, COM_QUERY, COM_STMT_CLOSE, COM_STMT_EXECUTE, COM_STMT_PREPARE};
 use crate::wire::packet::{self, HEADER, Header};
 use crate::wire::reply::{Expect, Reply, Role};
 use crate::wire::{Capabilities, ErrPacket, OkPacket, Status};
@@ -50,6 +50,8 @@ pub enum QueryError {
     #[error(transparent)]
     Malformed(#[from] Malformed),
 }
+
+const MYSQL_TYPE_BLOB: u8 = 252;
 
 /// A column of a small result.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,6 +150,10 @@ impl Backend {
     /// [`QueryError`]; after `Refused` the connection is still good.
     pub async fn execute(&mut self, sql: &[u8]) -> Result<OkPacket, QueryError> {
         self.send(COM_QUERY, sql).await?;
+        self.ok().await
+    }
+
+    async fn ok(&mut self) -> Result<OkPacket, QueryError> {
         let (_, payload) = self.stream.read_message(packet::MAX_PAYLOAD).await?;
         match payload.first() {
             Some(0) => Ok(OkPacket::read(&payload)?),
@@ -170,6 +176,16 @@ impl Backend {
     /// # Errors
     /// [`QueryError`]; after `Refused` the connection is still good.
     pub async fn try_prepare(&mut self, sql: &[u8]) -> Result<(), QueryError> {
+        let id = self.prepare(sql).await?;
+        self.send(COM_STMT_CLOSE, &id.to_le_bytes()).await?;
+        Ok(())
+    }
+
+    /// Has the store prepare a statement: its id.
+    ///
+    /// # Errors
+    /// [`QueryError`]; after `Refused` the connection is still good.
+    pub async fn prepare(&mut self, sql: &[u8]) -> Result<u32, QueryError> {
         self.send(COM_STMT_PREPARE, sql).await?;
         let mut reply = Reply::new(Expect::Prepare, self.capabilities);
         while !reply.is_done() {
@@ -179,9 +195,21 @@ impl Backend {
                 return Err(QueryError::Refused(ErrPacket::read(&payload)?));
             }
         }
-        let prepared = reply.outcome().prepared.ok_or(Malformed("no PREPARE_OK"))?;
-        self.send(COM_STMT_CLOSE, &prepared.id.to_le_bytes()).await?;
-        Ok(())
+        Ok(reply.outcome().prepared.ok_or(Malformed("no PREPARE_OK"))?.id)
+    }
+
+    /// Executes a prepared statement that has one value and answers without rows; the value are bytes.
+    ///
+    /// # Errors
+    /// [`QueryError`]; after `Refused` the connection is still good.
+    pub async fn execute_prepared(&mut self, id: u32, value: &[u8]) -> Result<OkPacket, QueryError> {
+        let mut head = vec![COM_STMT_EXECUTE];
+        head.extend(id.to_le_bytes());
+        // no cursor, one iteration, no NULL; the types are with it
+        head.extend([0, 1, 0, 0, 0, 0, 1, MYSQL_TYPE_BLOB, 0]);
+        put_lenenc(&mut head, value.len() as u64);
+        self.stream.write_large(0, &head, value).await?;
+        self.ok().await
     }
 
     /// Reads the response to a command that was sent.

@@ -227,18 +227,25 @@ fn cells(rows: Rows) -> Vec<String> {
     rows.rows.into_iter().flatten().flatten().filter_map(|v| String::from_utf8(v).ok()).collect()
 }
 
-/// `KILL [QUERY]` of a thread there; errors are logged, for nobody waits for them.
-pub async fn kill(store: &Arc<StoreHandle>, thread_id: u32, query: bool, limit: Duration) {
+/// `KILL [QUERY]` of a thread there; whether the store has heard it. Errors are logged, for nobody waits for them.
+pub async fn kill(store: &Arc<StoreHandle>, thread_id: u32, query: bool, limit: Duration) -> bool {
     let sql = format!("KILL {}{thread_id}", if query { "QUERY " } else { "" });
     match connect(store, limit).await {
         Ok(mut backend) => {
-            if let Err(e) = backend.query(sql.as_bytes()).await {
+            let done = timeout(limit, backend.query(sql.as_bytes())).await;
+            if let Ok(Err(e)) = &done {
                 tracing::debug!(store = store.name(), thread_id, error = %e, "KILL");
             }
-            quit(backend).await;
+            // 1094: nobody is there any more
+            let heard = matches!(done, Ok(Ok(_) | Err(QueryError::Refused(_))));
+            if heard {
+                quit(backend).await;
+            }
+            heard
         }
         Err(e) => {
-            tracing::warn!(store = store.name(), thread_id, error = %e, "a query without a client goes on: KILL needs the control account")
+            tracing::warn!(store = store.name(), thread_id, error = %e, "a query without a client goes on: KILL needs the control account");
+            false
         }
     }
 }

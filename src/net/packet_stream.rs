@@ -179,6 +179,22 @@ impl PacketStream {
         Ok(next)
     }
 
+    /// As [`Self::write_message`], of a payload in two pieces, the second of which is large: it is not copied.
+    ///
+    /// # Errors
+    /// As the socket's.
+    pub async fn write_large(&mut self, sequence: u8, head: &[u8], body: &[u8]) -> io::Result<()> {
+        let length = head.len() + body.len();
+        if length >= packet::MAX_PAYLOAD {
+            return self.write_message(sequence, &[head, body].concat()).await.map(|_| ());
+        }
+        let mut out = Vec::with_capacity(HEADER + head.len());
+        packet::put_header(&mut out, length, sequence);
+        out.extend_from_slice(head);
+        self.write(&out).await?;
+        self.write(body).await
+    }
+
     /// Passes on to `to` the first `n` buffered bytes, and drops them.
     ///
     /// # Errors

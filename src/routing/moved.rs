@@ -1,11 +1,19 @@
 //! Questions of sessions to whoever watches a group: has the store that says "no such table" been sealed by `rename`?
 //!
 //! Only the control account can tell, and many sessions ask at once: the watcher looks once for all that have asked by then.
+//!
+//! Not every statement hears of such a seal (SHOW CREATE TABLE shows the view that has the table's name), and not every one can be
+//! routed again when it does (CALL). Those ask before they run, where the watcher has not looked for so long that a cutover may not
+//! have waited for this proxy: it was suspended.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
+
+/// A watcher that has not looked for so long was suspended. A cutover waits for a proxy that was heard of within three seconds.
+const SUSPENDED: Duration = Duration::from_secs(2);
 
 /// What was found at a store: behind which question it was looked at, and whether tables of the group are away.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,11 +29,20 @@ pub struct Moved {
     may: AtomicBool,
     asked: AtomicU64,
     answers: watch::Sender<Vec<Answer>>,
+    /// When the watcher had looked, and done what follows, last: milliseconds since `begun`.
+    watched: AtomicU64,
+    begun: Instant,
 }
 
 impl Default for Moved {
     fn default() -> Moved {
-        Moved { may: AtomicBool::new(false), asked: AtomicU64::new(0), answers: watch::Sender::new(Vec::new()) }
+        Moved {
+            may: AtomicBool::new(false),
+            asked: AtomicU64::new(0),
+            answers: watch::Sender::new(Vec::new()),
+            watched: AtomicU64::new(0),
+            begun: Instant::now(),
+        }
     }
 }
 
@@ -39,6 +56,22 @@ impl Moved {
     /// One may.
     pub fn allow(&self) {
         self.may.store(true, Ordering::Relaxed);
+    }
+
+    /// The watcher has looked, and what it saw is routed by.
+    pub fn was_watched(&self) {
+        self.watched.store(self.age(), Ordering::SeqCst);
+    }
+
+    fn age(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether a cutover may have gone by without this proxy.
+    #[must_use]
+    pub fn may_have_slept(&self) -> bool {
+        let since = self.age().saturating_sub(self.watched.load(Ordering::SeqCst));
+        since > u64::try_from(SUSPENDED.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// A new question.
@@ -83,9 +116,18 @@ impl Moved {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn who_was_suspended_is_told_by_the_clock() {
+        let begun = |ago: Duration| Moved { begun: Instant::now().checked_sub(ago).unwrap(), ..Moved::default() };
+        assert!(!begun(SUSPENDED / 2).may_have_slept());
+        let moved = begun(SUSPENDED * 2);
+        assert!(moved.may_have_slept());
+        moved.was_watched();
+        assert!(!moved.may_have_slept());
+    }
 
     #[tokio::test]
     async fn only_a_look_behind_the_question_answers_it() {

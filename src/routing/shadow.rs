@@ -31,6 +31,12 @@ pub struct Read {
     pub dialect: Dialect,
     /// The session's database.
     pub database: Option<String>,
+    /// It names every table with its database: it needs no current one.
+    pub qualified: bool,
+    /// Assignments of a SET, by which the session's answer comes about; none where these are not known: it is not to be compared.
+    pub settings: Option<Vec<String>>,
+    /// The store whose global settings are the session's own where it has set nothing.
+    pub home: Arc<StoreHandle>,
     /// The store that answered.
     pub serving: Arc<StoreHandle>,
     /// The other one.
@@ -136,6 +142,9 @@ mod tests {
             text: b"SELECT 1".to_vec(),
             dialect: Dialect::default(),
             database: None,
+            qualified: false,
+            settings: Some(Vec::new()),
+            home: Arc::clone(store),
             serving: Arc::clone(store),
             shadow: Arc::clone(store),
             examples: false,

@@ -35,7 +35,7 @@ pub struct Snapshot {
     tables: Names,
     references: Names,
     has_references: bool,
-    has_shadows: bool,
+    largest_sample: u32,
     all_default: bool,
     depends_on_database: bool,
 }
@@ -58,7 +58,8 @@ impl Snapshot {
             .iter()
             .any(|g| !g.databases.is_empty() || g.tables.iter().chain(&g.references).any(|p| p.database.is_some()));
         let has_references = config.groups.iter().any(|g| !g.references.is_empty());
-        let has_shadows = config.groups.iter().any(|g| g.shadow.is_some());
+        let largest_sample =
+            config.groups.iter().filter_map(|g| g.shadow.as_ref()).map(|s| s.sample).max().unwrap_or(0);
         Snapshot {
             epoch,
             config,
@@ -66,7 +67,7 @@ impl Snapshot {
             tables,
             references,
             has_references,
-            has_shadows,
+            largest_sample,
             all_default,
             depends_on_database,
         }
@@ -123,10 +124,10 @@ impl Snapshot {
         self.has_references
     }
 
-    /// Whether reads of some group are compared with another store.
+    /// The largest share of a group's reads that are compared with another store, in parts of a million; 0: none are.
     #[must_use]
-    pub fn has_shadows(&self) -> bool {
-        self.has_shadows
+    pub fn largest_sample(&self) -> u32 {
+        self.largest_sample
     }
 
     /// Whether a group keeps a copy of this table on every store that serves it.

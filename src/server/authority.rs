@@ -271,6 +271,7 @@ impl Authorities {
             .to_owned(),
             acknowledged_alone: gate.acks().alone(),
             left_behind: view.left_behind,
+            strays: view.strays,
             unreachable: view.unreachable.into_iter().map(|(store, why)| format!("{store}: {why}")).collect(),
         })
     }
@@ -366,7 +367,8 @@ impl Proxy {
             flagged.epoch = live.snapshot.epoch;
             flagged.file.clone_from(&self.path);
         }
-        if flagged.from == store {
+        // (what this proxy routes by may be older than the rows: it has not looked yet, or was suspended)
+        if flagged.from == store && serves(&shared).await.is_none_or(|authority| authority == store) {
             return Ok(flagged);
         }
         let stores: Vec<&str> = shared.settings.stores.iter().map(|s| s.name()).collect();
@@ -398,6 +400,7 @@ impl Proxy {
             lock(&self.authorities.conducted).remove(&group);
         }
         let report = report?;
+        flagged.from.clone_from(&report.from);
         flagged.changed = !dry_run;
         flagged.notes = told(&report, dry_run);
         flagged.epoch = self.epoch();
@@ -432,11 +435,28 @@ impl Proxy {
     }
 }
 
-/// Runs a cutover on a thread of its own: its connections are bound to one.
-async fn conduct(shared: Arc<Shared>, wish: Wish) -> Result<Report, Failure> {
+/// Who serves a group by the rows, asked now.
+async fn serves(shared: &Arc<Shared>) -> Option<String> {
+    let shared = Arc::clone(shared);
+    let asked = on_own_thread(move |runtime| runtime.block_on(cutover::serves(&shared)));
+    asked.await.ok().flatten()
+}
+
+/// Runs what needs a runtime on a thread of its own: control connections are bound to one.
+async fn on_own_thread<T: Send + 'static>(
+    run: impl FnOnce(&tokio::runtime::Runtime) -> T + Send + 'static,
+) -> Result<T, Failure> {
+    let internal = |e: String| Failure::new(FailureKind::Internal, e);
     let done = tokio::task::spawn_blocking(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|e| Failure::new(FailureKind::Internal, e.to_string()))?;
+        runtime.map(|runtime| run(&runtime))
+    });
+    done.await.map_err(|e| internal(e.to_string()))?.map_err(|e| internal(e.to_string()))
+}
+
+/// Runs a cutover.
+async fn conduct(shared: Arc<Shared>, wish: Wish) -> Result<Report, Failure> {
+    let done = on_own_thread(move |runtime| {
         runtime.block_on(cutover::cutover(&shared, wish)).map_err(|e| {
             let kind = match &e {
                 CutoverError::Refused(_) => FailureKind::Config,
@@ -445,7 +465,7 @@ async fn conduct(shared: Arc<Shared>, wish: Wish) -> Result<Report, Failure> {
             Failure::new(kind, e.to_string())
         })
     });
-    done.await.map_err(|e| Failure::new(FailureKind::Internal, e.to_string()))?
+    done.await?
 }
 
 fn told_step(step: &Step) -> String {

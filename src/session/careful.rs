@@ -23,6 +23,8 @@ pub(crate) enum Way<'a> {
         framed: &'a [u8],
         /// Its plan, where its facts are those of its own text.
         plan: Option<&'a Plan>,
+        /// The response's shape.
+        expect: Expect,
     },
     /// One of several in a text; what of them is recorded is so before.
     Part {
@@ -77,6 +79,7 @@ impl Session {
     pub(crate) async fn run_carefully(&mut self, way: &mut Way<'_>, facts: &Facts) -> Result<Ran, Failure> {
         let mut attempts = Attempts::default();
         loop {
+            let doubt = self.is_in_doubt(facts);
             let ready_already = matches!(way, Way::Part { prepared_at: Some(_), .. });
             let ticket = if ready_already { None } else { self.pass_gates(facts).await? };
             let ticket = ticket.as_ref();
@@ -95,6 +98,10 @@ impl Session {
                 }
             };
             let at = ready.at;
+            if doubt && self.has_moved(facts, at).await? {
+                Box::pin(self.sealed(facts, ticket, at, &mut attempts)).await?;
+                continue;
+            }
             match self.send_way(way, &ready, facts, ticket.is_some()).await {
                 Ok(Sent::Answered(outcome)) => return Ok(Ran::new(at, outcome)),
                 Ok(Sent::Sealed(sequence))
@@ -145,7 +152,7 @@ impl Session {
             Way::Execute { id, command, payload, .. } => {
                 return self.execute_recorded(payload, (*id, *command), (facts, group), ticket, attempts).await;
             }
-            Way::Text { framed, plan } => (*framed, *plan),
+            Way::Text { framed, plan, .. } => (*framed, *plan),
             Way::Part { framed, .. } => (*framed, None),
         };
         let payload = packet::payload(framed);
@@ -186,7 +193,7 @@ impl Session {
     ) -> Result<Sent, Failure> {
         let (at, held) = (ready.at, self.held(facts, gated));
         Ok(match way {
-            Way::Text { framed, .. } => self.send_held(framed, at, Expect::Results, (facts, held)).await?,
+            Way::Text { framed, expect, .. } => self.send_held(framed, at, *expect, (facts, held)).await?,
             Way::Part { framed, sequence, more, .. } => {
                 self.send_part(framed, at, (facts, held), (sequence, *more)).await?
             }

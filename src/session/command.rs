@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::Session;
+use super::careful::Way;
 use super::control_flow::{Failure, Fatal};
 use super::leg::Leg;
 use super::query::Frame;
@@ -304,14 +305,9 @@ impl Session {
             hint: None,
             flags: Flags::default(),
         };
-        let run = async {
-            let at = self.target(&facts, None).await?;
-            self.before(&facts, at).await?;
-            self.send_relay(&framed, at, Expect::FieldList).await?;
-            Ok::<(), Failure>(())
-        };
-        match Box::pin(run).await {
-            Ok(()) => Ok(()),
+        let mut way = Way::Text { framed: &framed, plan: None, expect: Expect::FieldList };
+        match Box::pin(self.run_carefully(&mut way, &facts)).await {
+            Ok(_) => Ok(()),
             Err(Failure::Session(fatal)) => Err(fatal),
             Err(Failure::Statement(error)) => self.refuse(&error).await,
         }
@@ -385,7 +381,7 @@ impl Session {
         self.transaction = super::Transaction::default();
         let home = self.legs.first().map_or(0, |l| l.generation);
         let database = self.state.database.take();
-        self.state.reset(self.account.dialect, home);
+        self.state.reset(self.account.dialect, self.account.collation, home);
         self.state.database = database;
         self.info.set_others(Vec::new());
     }

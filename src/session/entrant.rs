@@ -56,7 +56,7 @@ impl Session {
         let Entrant { id, capabilities, account, database, status, home, lease } = entrant;
         let mut state = State::default();
         let home = home.map(|backend| Leg::new(backend, state.next_generation(), capabilities));
-        state.reset(account.dialect, home.as_ref().map_or(0, |leg| leg.generation));
+        state.reset(account.dialect, account.collation, home.as_ref().map_or(0, |leg| leg.generation));
         state.database = database.map(|d| String::from_utf8_lossy(&d).into_owned());
         state.see_status(status);
         let info = Arc::new(SessionInfo::new(id, &account.user, &peer, live.snapshot.epoch, lease.is_some()));

@@ -101,7 +101,7 @@ impl Session {
     }
 
     /// Whether a table that is away would be no error to it, but an answer without that table: it waits, as a write does.
-    fn asks_unseen(&self, facts: &Facts) -> bool {
+    pub(super) fn asks_unseen(&self, facts: &Facts) -> bool {
         (facts.kind == Kind::Show || facts.flags.contains(Flags::SYSTEM_TABLES)) && self.live.gates.may_move()
     }
 

@@ -7,6 +7,7 @@
 //! The session lives on one core with its backends. It holds a leg (a backend connection) for every store that it has used; the
 //! first, its *home*, was opened at login, and keeps the state (variables, database) that other legs are brought in step with.
 
+mod answered;
 mod answers;
 mod careful;
 mod command;
@@ -101,8 +102,8 @@ pub(crate) struct Session {
     gathered: Vec<u8>,
     /// A command that went the hot path, and may be sent again.
     kept: Vec<u8>,
-    /// The read under way, where it is one of the sample that is compared: its group, by what epoch, and its text.
-    sampled: Option<(u64, crate::config::GroupId, Vec<u8>)>,
+    /// The read under way, where it is one of the sample that is compared.
+    sampled: Option<Box<shadowed::Sampled>>,
     /// The text of the command under way, for a slow log with literals.
     said: Vec<u8>,
     /// What it keeps of writes that were recorded in a journal.

@@ -304,7 +304,9 @@ impl Session {
                     let sql = format!("KILL {}{thread}", if query { "QUERY " } else { "" });
                     let _ = self.tell(at, &sql).await?;
                 }
-                None => crate::backend::control::kill(&store, thread, query, limit).await,
+                None => {
+                    crate::backend::control::kill(&store, thread, query, limit).await;
+                }
             }
         }
         if !query {

@@ -262,8 +262,8 @@ impl Session {
     pub(crate) async fn execute(&mut self, frame: Frame, command: Command) -> Result<(), Fatal> {
         let started = Instant::now();
         let asked = id_of(self.framed(frame).get(HEADER..).unwrap_or_default());
-        if self.live.snapshot.has_shadows() {
-            self.sample_execute(asked, frame, command);
+        if let Some(most) = self.drawn() {
+            self.sample_execute(most, asked, frame, command);
         }
         if let Some(place) = self.executes_in_place(asked) {
             return self.execute_in_place(frame, asked, place, command, started).await;
@@ -288,11 +288,12 @@ impl Session {
         }
     }
 
-    fn sample_execute(&mut self, asked: u32, frame: Frame, command: Command) {
+    #[cold]
+    fn sample_execute(&mut self, most: u32, asked: u32, frame: Frame, command: Command) {
         let id = self.statements.resolve(asked).unwrap_or(asked);
         let plan = self.statements.get(id).map(|s| Rc::clone(&s.plan));
         let text = |s: &Session| s.execute_as_text(id, &packet::payload(s.framed(frame)), command);
-        self.sample(plan.as_deref().and_then(Plan::single), text);
+        self.sample(most, plan.as_deref().and_then(Plan::single), text);
     }
 
     /// A store that is asked to execute "the one prepared last" wants types with it; it gets the id itself from us, and would not mind.

@@ -250,7 +250,9 @@ impl Session {
     pub(crate) async fn query(&mut self, frame: Frame) -> Result<(), Fatal> {
         let started = Instant::now();
         let plan = self.plan_of(frame);
-        self.sample(plan.single(), |s| Some(packet::payload(s.framed(frame)).get(1..)?.to_vec()));
+        if let Some(most) = self.drawn() {
+            self.sample(most, plan.single(), |s| Some(packet::payload(s.framed(frame)).get(1..)?.to_vec()));
+        }
         self.keep_said(|s| packet::payload(s.framed(frame)).get(1..).unwrap_or_default().to_vec());
         if !self.state.dialect_unknown
             && let Some((at, keeps)) = self.hot_leg(&plan)
@@ -338,7 +340,9 @@ impl Session {
                 (at, self.send_kill(framed, at, Expect::Results, *id, *query).await?)
             }
             _ => {
-                let ran = self.run_carefully(&mut Way::Text { framed, plan: Some(plan) }, facts).await?;
+                let ran = self
+                    .run_carefully(&mut Way::Text { framed, plan: Some(plan), expect: Expect::Results }, facts)
+                    .await?;
                 (ran.at, ran.outcome)
             }
         };
@@ -359,7 +363,8 @@ impl Session {
         let (at, outcome) = match recorded {
             Some(ran) => ran,
             None => {
-                let ran = self.run_carefully(&mut Way::Text { framed, plan: None }, &facts).await?;
+                let ran =
+                    self.run_carefully(&mut Way::Text { framed, plan: None, expect: Expect::Results }, &facts).await?;
                 (ran.at, ran.outcome)
             }
         };

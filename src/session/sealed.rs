@@ -4,7 +4,8 @@
 //! A seal of triggers says so itself ([`SEALED`]). A store that is sealed by `rename` says that there is no such table, as one does
 //! where there is none: which it is, only the control account can tell, and so the group's watcher is asked
 //! ([`crate::routing::moved`]). The seal may have been taken off between the store's word and the watcher's look: so a "no" counts
-//! when the store has said it once more.
+//! when the store has said it once more. What would not hear of the seal, or could not be routed again, asks before it runs, where this
+//! proxy may have slept through a cutover.
 //!
 //! Reads meet such a seal as well, and only there: they take no pass, so they go on while a cutover waits for writers, and wait from
 //! the moment at which the tables move to the one at which the new authority is routed to.
@@ -62,9 +63,9 @@ pub(crate) fn is_seal(error: &ErrPacket) -> bool {
 }
 
 /// Whether an error may be that of a store that is sealed by `rename`: no such table, to be read, written or dropped; a view whose
-/// table is not there.
+/// table is not there, to be read or written, explained, altered or dropped.
 pub(crate) fn is_missing(error: &ErrPacket) -> bool {
-    matches!(error.code, 1146 | 1051 | 1356)
+    matches!(error.code, 1146 | 1051 | 1356 | 1345 | 1347 | 1965)
 }
 
 /// Whether a statement that met a table that is not there has had no effect: a routine may have, before it came to that table, and
@@ -83,6 +84,14 @@ impl Session {
     /// Whether the tables of a statement may be away, at a store that is sealed by `rename`.
     pub(crate) fn may_have_moved(&self, facts: &Facts) -> bool {
         self.live.gates.may_move() && self.gates_where(facts, |_| true).iter().any(|(_, gate)| gate.moved().may())
+    }
+
+    /// Whether it must be known, before a statement runs, that its tables are not away: it might not hear of it, or could not be
+    /// routed again; and this proxy may have slept through a cutover.
+    pub(crate) fn is_in_doubt(&self, facts: &Facts) -> bool {
+        let late = self.asks_unseen(facts) || !has_done_nothing(facts) || facts.kind == Kind::Ddl;
+        late && self.may_have_moved(facts)
+            && self.gates_where(facts, |_| true).iter().any(|(_, gate)| gate.moved().may_have_slept())
     }
 
     /// A store says that a statement's table is not there: whether the statement is to be tried again; else the error is its own.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
+use super::answered::Settings;
 use super::query::Plan;
 use crate::routing::TempTables;
 use crate::sql::Facts;
@@ -83,6 +84,8 @@ pub(crate) struct State {
     pub(crate) version: u64,
     /// Grows with every change of sql_mode, or of the character set or collation of texts.
     pub(crate) reading: u64,
+    /// What its reads are answered by, by value.
+    pub(crate) settings: Settings,
     /// Session variables that the client has set, in lower case.
     pub(crate) set: BTreeSet<Box<str>>,
     /// Generations of the legs that hold the newest value of a user variable.
@@ -131,11 +134,20 @@ impl State {
     }
 
     /// As after COM_RESET_CONNECTION or COM_CHANGE_USER.
-    pub(crate) fn reset(&mut self, dialect: Dialect, home: u64) {
+    pub(crate) fn reset(&mut self, dialect: Dialect, collation: u8, home: u64) {
         let generations = self.generations;
         let version = self.version + 1;
-        *self =
-            State { dialect, generations, version, last: home, diagnosed: home, last_insert: home, ..State::default() };
+        let settings = Settings::at_login(collation);
+        *self = State {
+            dialect,
+            settings,
+            generations,
+            version,
+            last: home,
+            diagnosed: home,
+            last_insert: home,
+            ..State::default()
+        };
     }
 
     /// Takes the status flags into account: they tell of NO_BACKSLASH_ESCAPES, however it was set.
@@ -148,6 +160,7 @@ impl State {
         match assignment {
             Assignment::Session { name, value } => {
                 self.version += 1;
+                self.settings.assigned(name, value.as_deref());
                 self.reading += u64::from(READING.contains(&name.as_ref()));
                 match name.as_ref() {
                     "sql_mode" => self.sql_mode(value.as_deref()),
@@ -168,7 +181,8 @@ impl State {
                 }
                 self.follows(name);
             }
-            Assignment::Names { charset, .. } => {
+            Assignment::Names { charset, collation, .. } => {
+                self.settings.names(charset.as_deref(), collation.as_deref());
                 self.version += 1;
                 self.reading += 1;
                 self.names += 1;
@@ -200,6 +214,7 @@ impl State {
     /// Takes a value into account that home has, as it was reported or read.
     pub(crate) fn reported(&mut self, name: &str, value: &[u8]) {
         self.version += 1;
+        self.settings.assigned(name, std::str::from_utf8(value).ok());
         self.reading += u64::from(READING.contains(&name));
         match (name, std::str::from_utf8(value)) {
             ("sql_mode", Ok(modes)) => self.sql_mode(Some(modes)),

@@ -118,6 +118,7 @@ impl Session {
         let names = self.differing_names(0).await?;
         for name in names {
             self.state.follows(&name);
+            self.state.settings.not_known(&name);
         }
         if let Some(home) = self.legs.first_mut() {
             home.suspect = false;

@@ -167,6 +167,8 @@ pub enum Assignment {
     Names {
         /// Character set, in lower case.
         charset: Option<Box<str>>,
+        /// Its collation, in lower case, where it is named.
+        collation: Option<Box<str>>,
         /// True for SET CHARACTER SET / SET CHARSET.
         character_set_form: bool,
     },

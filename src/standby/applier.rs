@@ -274,7 +274,7 @@ impl Applier {
             self.skip = Some(skip);
             return Err(end);
         }
-        tenure.catalog = self.catalog().await?;
+        tenure.catalog = Arc::new(self.catalog().await?);
         self.state.at(&tenure.resume.position.to_string());
         self.state.enter(&self.settings.group, Phase::Applying);
         let databases = tenure.catalog.keys().map(|name| name.database.clone()).collect();

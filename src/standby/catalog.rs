@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::backend::Backend;
 use crate::backend::connection::QueryError;
 use crate::changes::{Interest, Tables};
-use crate::entry::{Change, Column, Kind, Row, TableName, Transaction};
+use crate::entry::{Change, Column, Kind, Row, Shape, TableName, Transaction};
 
 /// How values of a key's column compare, as far as that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,10 +101,31 @@ impl Description {
 /// Whether a transaction must be repeated change by change, with the standby's own foreign keys at work.
 #[must_use]
 pub fn cascades(transaction: &Transaction, catalog: &Catalog) -> bool {
+    let mut known = Known::default();
     transaction
         .changes
         .iter()
-        .any(|c| c.foreign_keys && catalog.get(&c.table.name).is_some_and(|table| table.cascades_with(&c.change)))
+        .any(|c| c.foreign_keys && known.of(catalog, &c.table).is_some_and(|table| table.cascades_with(&c.change)))
+}
+
+/// Looks tables up: the one that was asked for last is at hand, as the rows of one table mostly follow each other.
+#[derive(Default)]
+pub(super) struct Known<'c> {
+    last: Option<(*const Shape, Option<&'c Arc<Description>>)>,
+}
+
+impl<'c> Known<'c> {
+    /// The standby's table of a shape.
+    pub(super) fn of(&mut self, catalog: &'c Catalog, shape: &Arc<Shape>) -> Option<&'c Arc<Description>> {
+        match self.last {
+            Some((at, table)) if at == Arc::as_ptr(shape) => table,
+            _ => {
+                let table = catalog.get(&shape.name);
+                self.last = Some((Arc::as_ptr(shape), table));
+                table
+            }
+        }
+    }
 }
 
 /// Tables by name.

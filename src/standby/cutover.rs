@@ -36,6 +36,8 @@ const AGAIN: Duration = Duration::from_millis(200);
 const PULSE: Duration = Duration::from_millis(500);
 /// A proxy that was not heard of for so long is not waited for, seconds.
 const ABSENT: u32 = 3;
+/// For somebody who applies: a cutover back comes when those who will have not begun yet.
+const BEGINS: Duration = Duration::from_secs(3);
 /// Transactions that the standby may be behind at the start.
 const MAX_LAG: u64 = 5_000;
 
@@ -147,6 +149,14 @@ pub async fn cutover(shared: &Shared, wish: Wish) -> Result<Report, CutoverError
     cutover.run().await
 }
 
+/// Who serves a group, by the rows of both stores; nothing where they cannot be asked, or say nothing clear.
+pub async fn serves(shared: &Shared) -> Option<String> {
+    let settings = &shared.settings;
+    let mut pair = Pair::connect(&settings.group, &settings.tables, settings.stores.each_ref()).await.ok()?;
+    let (verdict, _) = pair.look().await.ok()?;
+    verdict.authority().map(|(authority, _)| authority.to_owned())
+}
+
 fn new_id() -> String {
     crate::auth::random::token().chars().take(16).collect()
 }
@@ -256,13 +266,8 @@ impl Cutover<'_> {
         problems.extend(check::standby_tables(&new.catalog));
         problems.extend(init::authority_problems(&new.store, &new.catalog).await);
         problems.extend(old.rename_problems(&self.shared.settings.tables).await?);
-        let sql = format!(
-            "SELECT COALESCE(MAX(TIMESTAMPDIFF(MICROSECOND, renewed, NOW(6)) < {} * 1000000), 0) FROM switchover.leases \
-             WHERE group_name = {}",
-            super::lease::EXPIRES,
-            literal(&group)
-        );
-        if new.one(&sql).await? != "1" {
+        problems.extend(new.unseal_problems().await?);
+        if !is_applied_to(new, &group).await? {
             let what = format!("nobody applies to {}", new.name());
             let mend =
                 format!("see `switchover standby show {group}`; a stopped one: `switchover standby retry {group}`");
@@ -494,6 +499,24 @@ impl Cutover<'_> {
             Err(error) => CutoverError::Open { step, why: format!("{why}; {error}") },
         }
     }
+}
+
+/// Whether somebody applies to a store, or begins to within [`BEGINS`].
+async fn is_applied_to(side: &mut super::pair::Side, group: &str) -> Result<bool, PairError> {
+    let sql = format!(
+        "SELECT COALESCE(MAX(TIMESTAMPDIFF(MICROSECOND, renewed, NOW(6)) < {} * 1000000), 0) FROM switchover.leases \
+         WHERE group_name = {}",
+        super::lease::EXPIRES,
+        literal(group)
+    );
+    let deadline = Instant::now() + BEGINS;
+    while side.one(&sql).await? != "1" {
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
+        sleep(POLL).await;
+    }
+    Ok(true)
 }
 
 /// Waits until somebody wants a cutover given up: who.

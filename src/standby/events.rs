@@ -1,4 +1,4 @@
-//! What is left to do on a table → row events, which a MariaDB server applies as its own replica would: for parts of many rows. Pure.
+//! What is left to do on a table → row events ([`crate::changes::binlog::write`]), which a MariaDB server applies as its own replica would: for parts of many rows. Pure.
 //!
 //! Statements are [`super::statements`]. They ask nothing of the server but the rights on its tables, and say what does not fit in
 //! words that an operator can act on; but their text costs more than the rows, and the seal's triggers run for each of them. Events
@@ -16,8 +16,8 @@ use crate::entry::{Row, Shape};
 
 /// Rows below which statements do: a part of them is one or two.
 const LEAST: usize = 50;
-/// Bytes of images after which a statement is full.
-const FULL: usize = 1 << 20;
+/// Bytes of images after which an event is full.
+const FULL: usize = 1 << 18;
 /// Sets of changed columns that have an event of their own; the rows of others name all columns.
 const SETS: usize = 8;
 
@@ -100,7 +100,7 @@ impl Writing<'_> {
         let before: &[usize] = if kind == Kind::Insert { &[] } else { &self.table.key };
         let mut rows = rows.peekable();
         while rows.peek().is_some() {
-            let mut event = Rows::new(self.shape, kind, before, after);
+            let mut event = Rows::new(self.shape, kind, before, after)?;
             let mut count = 0;
             while event.weight() < FULL
                 && let Some((before, after)) = rows.next()
@@ -108,7 +108,7 @@ impl Writing<'_> {
                 event.put(before, after)?;
                 count += 1;
             }
-            let (sql, table) = (event.statement()?, self.table.name.to_string());
+            let (sql, table) = (event.encoded(), self.table.name.to_string());
             self.out.push(Statement { sql, rows: Some(count), warnings: 0, table, does: Does::Events });
         }
         Some(())

@@ -14,6 +14,7 @@ use super::journal_start;
 use super::pair::{Pair, PairError};
 use super::record::{self, Record, Standing};
 use super::schema::{self, ARIA, INSTEAD_OF_ARIA, STATEMENTS, literal};
+use super::seal_rename;
 use super::tables::GroupTables;
 use crate::backend::connection::QueryError;
 use crate::backend::control::{self, ControlError};
@@ -95,6 +96,12 @@ impl Store {
             Err(InitError::Store { error: QueryError::Refused(_), .. }) => Ok(String::new()),
             other => other,
         }
+    }
+
+    /// Whether it has no triggers at all.
+    async fn has_no_triggers(&mut self) -> Result<bool, InitError> {
+        let asked = super::seal::has_no_triggers(&mut self.backend).await;
+        asked.map_err(|error| self.failed(error))
     }
 
     fn failed(&self, error: QueryError) -> InitError {
@@ -233,14 +240,28 @@ async fn ways(request: &Request) -> String {
     let looked = async {
         let mut store = Store::connect(&request.standby).await.ok()?;
         let catalog = catalog::read(&mut store.backend, &request.tables).await.ok()?;
-        Some(if catalog.values().any(|table| table.sealed) { Seal::Rename } else { Seal::Trigger })
+        let found = seal_rename::places(&mut store.backend, catalog.keys()).await.ok()?;
+        let seal = if catalog.values().any(|table| table.sealed) { Seal::Rename } else { Seal::Trigger };
+        // (an engine without views, or an account without the right to make some)
+        let free = seal_rename::bare(&found);
+        let but = if free.is_empty() {
+            ""
+        } else {
+            ", but no view keeps the tables' names, so a table of one can be made there"
+        };
+        Some(format!(" by {}{but}", seal.word()))
     };
-    looked.await.map(|seal| format!(" by {}", seal.word())).unwrap_or_default()
+    looked.await.unwrap_or_default()
 }
 
 /// RULES.md 30 and 42: what a commit promises, and what the log holds of it.
 async fn binlog_settings(store: &mut Store, report: &mut Report) -> Result<(), InitError> {
     let name = store.name.clone();
+    let log = store.variable("log_bin").await?;
+    if log != "1" && store.has_no_triggers().await? {
+        report.problems.push(check::standby_only(&name));
+        return Ok(());
+    }
     // (there are stores that say `log_bin = 1`, and have none)
     if matches!(store.run("SHOW BINARY LOGS").await, Err(InitError::Store { error: QueryError::Refused(e), .. }) if e.code == 1064)
     {
@@ -248,7 +269,7 @@ async fn binlog_settings(store: &mut Store, report: &mut Report) -> Result<(), I
         report.problems.push((format!("{name} has no binlog"), mend));
         return Ok(());
     }
-    if store.variable("log_bin").await? != "1" {
+    if log != "1" {
         let mend = format!("in {name}'s my.cnf: log_bin = binlog, server_id = {}; then restart it", 1);
         report.problems.push((format!("{name} writes no binlog"), mend));
         return Ok(());
@@ -319,7 +340,12 @@ async fn standby_settings(
     if standby.log == ChangeLog::Journal {
         return Ok(());
     }
-    if standby.variable("log_bin").await? != "1" {
+    let log = standby.variable("log_bin").await?;
+    if log != "1" && standby.has_no_triggers().await? {
+        report.warnings.push(check::standby_only(&name));
+        return Ok(());
+    }
+    if log != "1" {
         let what = format!("{name} writes no binlog: when it becomes the authority, nothing can follow it");
         report.warnings.push((what, format!("in {name}'s my.cnf: log_bin = binlog; then restart it")));
     }

@@ -72,36 +72,49 @@ struct Fates<'t> {
 /// # Errors
 /// [`Misfit`].
 pub fn merge<'t>(transactions: &[&'t Transaction], catalog: &Catalog) -> Result<Vec<Net<'t>>, Misfit> {
-    let mut order: Vec<Arc<Description>> = Vec::new();
-    let mut tables: HashMap<&TableName, (usize, Fates<'t>)> = HashMap::new();
-    let mut checked: Option<*const Shape> = None;
+    let mut tables: Vec<(Arc<Description>, Fates<'t>)> = Vec::new();
+    let mut places: HashMap<&TableName, usize> = HashMap::new();
+    // each transaction has a shape of its own, but all rows of a table in it share one
+    let mut checked: Option<(*const Shape, usize)> = None;
     for change in transactions.iter().flat_map(|t| &t.changes) {
-        let name = &change.table.name;
-        if !tables.contains_key(name) {
-            let table = catalog.get(name).ok_or_else(|| Misfit::NoTable(name.clone()))?;
-            if table.key.is_empty() {
-                return Err(Misfit::NoKey(name.clone()));
+        let shape = &change.table;
+        let at = match checked {
+            Some((known, at)) if known == Arc::as_ptr(shape) => at,
+            _ => {
+                let at = place(&mut tables, &mut places, &shape.name, catalog)?;
+                if let Some((table, fates)) = tables.get_mut(at)
+                    && !matches!(change.change, Change::Clear)
+                {
+                    fits(table, shape)?;
+                    fates.is_logged_as(shape);
+                    checked = Some((Arc::as_ptr(shape), at));
+                }
+                at
             }
-            tables.insert(name, (order.len(), Fates::default()));
-            order.push(Arc::clone(table));
-        }
-        let Some((at, fates)) = tables.get_mut(name) else { continue };
-        let Some(table) = order.get(*at) else { continue };
-        // each transaction has a shape of its own, but all rows of a table in it share one
-        if !matches!(change.change, Change::Clear) && checked != Some(Arc::as_ptr(&change.table)) {
-            fits(table, &change.table)?;
-            checked = Some(Arc::as_ptr(&change.table));
-            match &mut fates.shape {
-                Some((shape, one)) => *one &= shape.types == change.table.types,
-                none => *none = Some((Arc::clone(&change.table), true)),
-            }
-        }
-        fates.take(table, &change.change).ok_or_else(|| Misfit::Contradiction(name.clone()))?;
+        };
+        let Some((table, fates)) = tables.get_mut(at) else { continue };
+        fates.take(table, &change.change).ok_or_else(|| Misfit::Contradiction(shape.name.clone()))?;
     }
-    let mut nets: Vec<(usize, Net<'t>)> =
-        tables.into_values().filter_map(|(at, fates)| Some((at, fates.net(Arc::clone(order.get(at)?))))).collect();
-    nets.sort_by_key(|(at, _)| *at);
-    Ok(nets.into_iter().map(|(_, net)| net).collect())
+    Ok(tables.into_iter().map(|(table, fates)| fates.net(table)).collect())
+}
+
+/// Where a table is in the list; its end for one that comes now.
+fn place<'t>(
+    tables: &mut Vec<(Arc<Description>, Fates<'t>)>,
+    places: &mut HashMap<&'t TableName, usize>,
+    name: &'t TableName,
+    catalog: &Catalog,
+) -> Result<usize, Misfit> {
+    if let Some(at) = places.get(name) {
+        return Ok(*at);
+    }
+    let table = catalog.get(name).ok_or_else(|| Misfit::NoTable(name.clone()))?;
+    if table.key.is_empty() {
+        return Err(Misfit::NoKey(name.clone()));
+    }
+    places.insert(name, tables.len());
+    tables.push((Arc::clone(table), Fates::default()));
+    Ok(tables.len() - 1)
 }
 
 /// The standby's table for a change, if it takes the change.
@@ -139,6 +152,13 @@ fn fits(table: &Description, shape: &Shape) -> Result<(), Misfit> {
 }
 
 impl<'t> Fates<'t> {
+    fn is_logged_as(&mut self, logged: &Arc<Shape>) {
+        match &mut self.shape {
+            Some((shape, one)) => *one &= shape.types == logged.types,
+            none => *none = Some((Arc::clone(logged), true)),
+        }
+    }
+
     /// `None` where the change contradicts what is known of the row.
     fn take(&mut self, table: &Description, change: &'t Change) -> Option<()> {
         match change {

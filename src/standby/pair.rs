@@ -227,6 +227,12 @@ impl Side {
         looked.await.map_err(|e| PairError::Query(self.store.name().to_owned(), e))
     }
 
+    /// What keeps its seal, where it is one by `rename`, from being taken off.
+    pub(super) async fn unseal_problems(&mut self) -> Result<Vec<Problem>, PairError> {
+        let looked = seal_rename::strange_views(&mut self.backend, &self.catalog).await;
+        looked.map_err(|e| PairError::Query(self.store.name().to_owned(), e))
+    }
+
     /// From here on the store ends this connection, and what it holds, when nothing is heard of it.
     ///
     /// # Errors

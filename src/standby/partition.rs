@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, Hasher};
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashSet};
 
-use super::catalog::{Catalog, Description, Fold, KeyUse};
+use super::catalog::{Catalog, Description, Fold, KeyUse, Known};
 use crate::entry::{Change, Row, Transaction, Value};
 
 /// The value of a key, or that it cannot be told.
@@ -82,9 +82,9 @@ fn pack(transactions: &[Transaction], sets: &mut Sets, parts: usize) -> Vec<Vec<
 }
 
 fn tokens(transaction: &Transaction, catalog: &Catalog, hasher: &DefaultHashBuilder) -> Vec<Token> {
-    let mut out = Vec::new();
+    let (mut out, mut known) = (Vec::new(), Known::default());
     for change in &transaction.changes {
-        let Some(table) = catalog.get(&change.table.name) else { continue };
+        let Some(table) = known.of(catalog, &change.table) else { continue };
         match &change.change {
             Change::Insert(row) | Change::Delete(row) => row_tokens(table, row, hasher, &mut out),
             Change::Update(before, after) => {

@@ -4,18 +4,20 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::catalog::{Catalog, cascades};
+use super::batch::{Plan, without_events};
+use super::catalog::Catalog;
 use super::marks::{self, Mark};
-use super::merge::{Misfit, merge};
+use super::merge::Misfit;
 use super::schema::literal;
-use super::statements::{Does, Statement, in_order, statements};
-use super::{events, record, seal};
+use super::statements::{Does, Statement};
+use super::{record, seal};
 use crate::backend::connection::QueryError;
 use crate::backend::control::{self, ControlError};
 use crate::backend::{Backend, StoreHandle};
-use crate::changes::binlog::write::format_description;
+use crate::changes::binlog::write;
 use crate::entry::{Position, Transaction};
-use crate::wire::ErrPacket;
+use crate::telemetry::without_values;
+use crate::wire::{ErrPacket, OkPacket};
 
 /// What a session on the standby runs with, whatever the server's defaults: the authority's rows, as they are.
 const SETTINGS: &str = "SET autocommit = 0, time_zone = '+00:00', foreign_key_checks = 0, unique_checks = 1, \
@@ -63,20 +65,25 @@ pub async fn connect(store: &Arc<StoreHandle>, group: &str) -> Result<Backend, C
     Ok(backend)
 }
 
-/// Whether the standby takes row events from this connection: a MariaDB, with the right BINLOG REPLAY, whose row events are not to be
-/// applied anyhow.
+/// The prepared statement by which the standby takes row events from this connection: on a MariaDB, with the right BINLOG REPLAY.
 ///
 /// # Errors
 /// As the store's.
-pub async fn takes_events(backend: &mut Backend) -> Result<bool, QueryError> {
+pub async fn takes_events(backend: &mut Backend) -> Result<Option<u32>, QueryError> {
     let version = backend.query(b"SELECT VERSION()").await?;
     let version = String::from_utf8_lossy(version.first(0).unwrap_or_default()).to_lowercase();
     if !version.contains("mariadb") {
-        return Ok(false);
+        return Ok(None);
     }
-    match backend.execute(&format_description()).await {
-        Ok(_) => Ok(true),
-        Err(QueryError::Refused(_)) => Ok(false),
+    let try_it = async {
+        let take = backend.prepare(write::TAKE.as_bytes()).await?;
+        backend.execute_prepared(take, &write::format_description()).await?;
+        backend.execute(write::APPLY.as_bytes()).await?;
+        Ok(take)
+    };
+    match try_it.await {
+        Ok(take) => Ok(Some(take)),
+        Err(QueryError::Refused(_)) => Ok(None),
         Err(e) => Err(e),
     }
 }
@@ -228,6 +235,8 @@ pub struct Part<'a> {
     pub catalog: &'a Catalog,
     /// What it brings, in commit order.
     pub transactions: &'a [&'a Transaction],
+    /// What is to be done for that.
+    pub plan: Result<&'a Plan, Misfit>,
     /// What its mark says of the round.
     pub stamp: &'a Stamp,
     /// Its number.
@@ -236,8 +245,8 @@ pub struct Part<'a> {
     pub ids: &'a BTreeSet<String>,
     /// A statement that is to be in the same transaction.
     pub further: Option<&'a str>,
-    /// Whether the connection takes row events.
-    pub events: bool,
+    /// The statement by which the connection takes row events.
+    pub take: Option<u32>,
 }
 
 /// Applies one part: its transactions' net effect and its mark, in one transaction. How many rows that were.
@@ -245,21 +254,21 @@ pub struct Part<'a> {
 /// # Errors
 /// [`Failed`].
 pub async fn apply(backend: &mut Backend, part: &Part<'_>) -> Result<u64, Failed> {
-    let nets = match part.transactions {
-        [one] if cascades(one, part.catalog) => return whole(backend, part, &in_order(one, part.catalog)?).await,
-        all => merge(all, part.catalog)?,
-    };
-    let list = if part.events { events::of_part(&nets) } else { None };
-    if let Some(list) = list
-        && is_strict(backend).await?
-    {
-        match whole(backend, part, &list).await {
+    let plan = part.plan.clone()?;
+    if !plan.events {
+        return whole(backend, part, &plan.statements).await;
+    }
+    if is_strict(backend).await? {
+        match whole(backend, part, &plan.statements).await {
             // statements say what it is, and may mend it: a type that the log has otherwise, a server that wants no events now
-            Err(Failed::Misfit { what, .. }) => tracing::debug!(group = part.stamp.group, what, "events do not fit"),
+            Err(Failed::Misfit { what, .. }) => {
+                let what = without_values(&what);
+                tracing::debug!(group = part.stamp.group, what, "events do not fit");
+            }
             other => return other,
         }
     }
-    whole(backend, part, &nets.iter().flat_map(statements).collect::<Vec<_>>()).await
+    whole(backend, part, &without_events(part.transactions, part.catalog)?).await
 }
 
 /// All of it, or none.
@@ -282,7 +291,11 @@ async fn within(backend: &mut Backend, part: &Part<'_>, list: &[Statement]) -> R
     }
     let mut rows = 0;
     for statement in list {
-        let ok = match backend.execute(&statement.sql).await {
+        let done = match (statement.does, part.take) {
+            (Does::Events, Some(take)) => events(backend, take, &statement.sql).await,
+            _ => backend.execute(&statement.sql).await,
+        };
+        let ok = match done {
             Ok(ok) => ok,
             Err(QueryError::Refused(e)) if e.code == 1146 => return Err(gone(backend, part, e, statement).await),
             Err(e) => return Err(explained(e, statement)),
@@ -301,6 +314,12 @@ async fn within(backend: &mut Backend, part: &Part<'_>, list: &[Statement]) -> R
     }
     backend.execute(b"COMMIT").await.map_err(Failed::of)?;
     Ok(rows)
+}
+
+/// Applies row events. (Only those that the server says it has taken: else the variable might hold others.)
+async fn events(backend: &mut Backend, take: u32, events: &[u8]) -> Result<OkPacket, QueryError> {
+    backend.execute_prepared(take, events).await?;
+    backend.execute(write::APPLY.as_bytes()).await
 }
 
 /// A table is not there: dropped, or where it is while the store is sealed, or back from there. Where it has moved, the catalog is

@@ -25,6 +25,7 @@ use super::seal_rename::{self, Places};
 use crate::backend::connection::QueryError;
 use crate::backend::{Backend, StoreHandle, control};
 use crate::config::model::Seal;
+use crate::entry::place::number;
 use crate::entry::{TableName, quoted};
 use crate::routing::gate::{SEAL_TRIGGERS, SEALED};
 use crate::wire::hex::hex;
@@ -65,6 +66,9 @@ pub enum SealError {
         /// and the other.
         sealed: TableName,
     },
+    /// A view is at a table's own place that no seal has put there.
+    #[error("somebody has made a view at {0}, whose table is sealed: look at it, and drop it")]
+    View(TableName),
     /// There is no place for it.
     #[error(
         "the name of database {0} is too long for `seal: rename`, which puts `switchover_sealed_` before it: say `seal: trigger`"
@@ -115,8 +119,7 @@ pub async fn present(backend: &mut Backend, catalog: &Catalog) -> Result<Present
 
 /// A trigger's name: a schema has each name once.
 fn name_of(kind: &str, table: &str) -> String {
-    let hash = table.bytes().fold(0xCBF2_9CE4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01B3));
-    format!("{SEAL_TRIGGERS}{kind}_{hash:016x}")
+    format!("{SEAL_TRIGGERS}{kind}_{:016x}", number(table))
 }
 
 /// The statement that makes a trigger. Its text shows a hash of the token only.
@@ -186,7 +189,7 @@ impl Sealer<'_> {
         self.backend.execute(b"SET SESSION lock_wait_timeout = 1").await?;
         match seal {
             Seal::Trigger => self.put_triggers(group, catalog, token, deadline).await,
-            Seal::Rename => self.move_away(catalog, deadline).await,
+            Seal::Rename => self.move_away(group, catalog, deadline).await,
         }
     }
 
@@ -198,7 +201,7 @@ impl Sealer<'_> {
         deadline: Instant,
     ) -> Result<(), SealError> {
         let there = present(self.backend, catalog).await?;
-        let away = seal_rename::places(self.backend, catalog).await?;
+        let away = seal_rename::places(self.backend, catalog.keys()).await?;
         let counted = counts(self.backend).await?;
         for kind in KINDS {
             for table in catalog.keys().filter(|table| !away.get(table).is_some_and(Places::is_away)) {
@@ -322,8 +325,16 @@ pub async fn kind(backend: &mut Backend, wish: Option<Seal>) -> Result<Seal, Que
     }
 }
 
+/// Whether a store has no triggers at all.
+///
+/// # Errors
+/// As the store's.
+pub(super) async fn has_no_triggers(backend: &mut Backend) -> Result<bool, QueryError> {
+    kind(backend, None).await.map(|seal| seal == Seal::Rename)
+}
+
 /// Whether an error of CREATE TRIGGER says that the engine has none: it does not know the words, or says so.
-fn lacks_triggers(code: u16) -> bool {
+pub(super) fn lacks_triggers(code: u16) -> bool {
     matches!(code, 1064 | 1178 | 1235 | 1289 | 1706)
 }
 

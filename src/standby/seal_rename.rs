@@ -6,8 +6,10 @@
 //! by a crash or an engine that moves one after another: each attempt looks where each table is, and moves what is not in its place.
 //! A table that is at both places is nobody's to move: the error names both.
 //!
-//! TRUNCATE, other DDL and foreign keys' effects pass no such seal, nor does a read: who sends one to a store that does not serve
-//! the group hears that there is no such table. What is written nowhere is who was refused: only a trigger sees that.
+//! In the same statement a view takes each table's own place ([`super::placeholder`]), so that nobody makes a table of that name
+//! while it is away. TRUNCATE, other DDL and foreign keys' effects pass no such seal, nor does a read: who sends one to a store that
+//! does not serve the group hears that the view refers to nothing. What is written nowhere is who was refused: only a trigger sees
+//! that.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,19 +17,34 @@ use tokio::time::Instant;
 
 use super::catalog::Catalog;
 use super::check::Problem;
+use super::placeholder::{self, Views};
 use super::schema::literal;
-use super::seal::{Brief, KINDS, SealError, Sealer, present};
+use super::seal::{Brief, KINDS, Present, SealError, Sealer, present};
 use crate::backend::Backend;
 use crate::backend::connection::QueryError;
 use crate::changes::{Interest, Tables};
 use crate::entry::place::{SEALED_SCHEMAS, sealed_schema};
 use crate::entry::{TableName, quoted};
 
-/// At which of its two places a table is.
+/// What has a table's own name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Own {
+    #[default]
+    Nothing,
+    Table,
+    /// The view that keeps its name.
+    Placeholder,
+    /// A view that no seal has put there.
+    View,
+}
+
+/// At which of its two places a table is, and what is at its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Places {
-    own: bool,
-    sealed: bool,
+    pub(super) own: Own,
+    pub(super) sealed: bool,
+    /// The view that keeps its name waits beside it.
+    pub(super) spare: bool,
 }
 
 impl Places {
@@ -35,53 +52,82 @@ impl Places {
     pub(super) fn is_away(&self) -> bool {
         self.sealed
     }
+
+    /// Whether something is at its own place, while it is away, that no seal has put there.
+    pub(super) fn is_stray(&self) -> bool {
+        self.sealed && matches!(self.own, Own::Table | Own::View)
+    }
 }
 
-/// Where the tables of a catalog are now.
+/// Where tables are, and which views keep their names.
+pub(super) type Found = BTreeMap<TableName, Places>;
+
+/// Where these tables are now.
 ///
 /// # Errors
 /// As the store's.
-pub(super) async fn places(
+pub(super) async fn places<'a>(
     backend: &mut Backend,
-    catalog: &Catalog,
-) -> Result<BTreeMap<TableName, Places>, QueryError> {
-    let databases: BTreeSet<&str> = catalog.keys().map(|name| name.database.as_str()).collect();
-    let schemas = databases.iter().flat_map(|name| [Some((*name).to_owned()), sealed_schema(name)]).flatten();
-    let within: Vec<String> = schemas.map(|name| literal(&name)).collect();
-    let mut found = BTreeMap::new();
-    if within.is_empty() {
+    tables: impl Iterator<Item = &'a TableName>,
+) -> Result<Found, QueryError> {
+    let spares: BTreeMap<TableName, &TableName> = tables.map(|table| (table.spare(), table)).collect();
+    let known: BTreeSet<&TableName> = spares.values().copied().collect();
+    let databases: BTreeSet<&str> = known.iter().map(|name| name.database.as_str()).collect();
+    let own: Vec<String> = databases.iter().map(|name| literal(name)).collect();
+    let sealed = databases.iter().filter_map(|name| sealed_schema(name)).map(|name| literal(&name));
+    let within = own.iter().cloned().chain(sealed).collect::<Vec<_>>().join(", ");
+    let mut found = Found::new();
+    if known.is_empty() {
         return Ok(found);
     }
     let sql = format!(
-        "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA IN ({})",
-        within.join(", ")
+        "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE FROM information_schema.TABLES WHERE TABLE_SCHEMA IN ({within})"
     );
     for row in &backend.query(sql.as_bytes()).await?.rows {
         let place = named(row);
+        let view = cell(row, 2).ends_with("VIEW");
+        if let Some(table) = spares.get(&place).filter(|_| view) {
+            found.entry((*table).clone()).or_default().spare = true;
+            continue;
+        }
         let (table, sealed) = place.unsealed().map_or((place, false), |table| (table, true));
-        if catalog.contains_key(&table) {
-            let known: &mut Places = found.entry(table).or_default();
-            known.sealed |= sealed;
-            known.own |= !sealed;
+        if !known.contains(&table) {
+            continue;
+        }
+        let places = found.entry(table).or_default();
+        match (sealed, view) {
+            (true, _) => places.sealed |= !view,
+            (false, true) => places.own = Own::View,
+            (false, false) => places.own = Own::Table,
+        }
+    }
+    if found.values().any(|places| places.own == Own::View) {
+        let within = own.join(", ");
+        let sql = format!(
+            "SELECT TABLE_SCHEMA, TABLE_NAME, VIEW_DEFINITION FROM information_schema.VIEWS WHERE TABLE_SCHEMA IN ({within})"
+        );
+        for row in &backend.query(sql.as_bytes()).await?.rows {
+            if let Some(places) = found.get_mut(&named(row)).filter(|_| placeholder::is_own(&cell(row, 2))) {
+                places.own = Own::Placeholder;
+            }
         }
     }
     Ok(found)
 }
 
-/// Whether tables of a group are away at a store.
+/// The tables of a group that are away at a store.
 ///
 /// # Errors
 /// As the store's.
-pub(super) async fn any(backend: &mut Backend, tables: &dyn Tables) -> Result<bool, QueryError> {
+pub(super) async fn away(backend: &mut Backend, tables: &dyn Tables) -> Result<BTreeSet<TableName>, QueryError> {
     let sql = format!(
         "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE LEFT(TABLE_SCHEMA, {}) = {}",
         SEALED_SCHEMAS.len(),
         literal(SEALED_SCHEMAS)
     );
     let rows = backend.query(sql.as_bytes()).await?.rows;
-    let is_own =
-        |place: TableName| place.unsealed().is_some_and(|t| tables.interest(&t.database, &t.name) == Interest::Group);
-    Ok(rows.iter().any(|row| is_own(named(row))))
+    let own = rows.iter().filter_map(|row| named(row).unsealed());
+    Ok(own.filter(|t| tables.interest(&t.database, &t.name) == Interest::Group).collect())
 }
 
 /// Views over these tables that the group does not list: they fail with 1356 while the tables are away, as far as the control account
@@ -111,136 +157,265 @@ pub(super) async fn views(
     Ok(problems)
 }
 
-fn named(row: &[Option<Vec<u8>>]) -> TableName {
-    let cell =
-        |at: usize| String::from_utf8_lossy(row.get(at).and_then(Option::as_deref).unwrap_or_default()).into_owned();
-    TableName { database: cell(0), name: cell(1) }
-}
-
-/// What is to move, and whither: pure.
+/// What is at the own place of a table that is away, and no seal has put there: its seal could not be taken off.
 ///
 /// # Errors
-/// [`SealError::Twice`], [`SealError::TooLong`].
-fn moves(
-    found: &BTreeMap<TableName, Places>,
-    away: bool,
-    stays: impl Fn(&TableName) -> bool,
-) -> Result<Vec<(TableName, TableName)>, SealError> {
+/// As the store's.
+pub(super) async fn strange_views(backend: &mut Backend, catalog: &Catalog) -> Result<Vec<Problem>, QueryError> {
+    let found = places(backend, catalog.keys()).await?;
+    let strange = found.iter().filter(|(_, places)| places.sealed && places.own == Own::View);
+    let problem = |(table, _): (&TableName, &Places)| {
+        let what = format!("somebody has made a view at {table}, whose table is sealed");
+        (what, format!("look at it, and drop it: DROP VIEW {}", table.quoted()))
+    };
+    Ok(strange.map(problem).collect())
+}
+
+fn cell(row: &[Option<Vec<u8>>], at: usize) -> String {
+    String::from_utf8_lossy(row.get(at).and_then(Option::as_deref).unwrap_or_default()).into_owned()
+}
+
+fn named(row: &[Option<Vec<u8>>]) -> TableName {
+    TableName { database: cell(row, 0), name: cell(row, 1) }
+}
+
+/// A table that is to move: its own place, and where it is while it is sealed.
+type Move = (TableName, TableName);
+
+/// What is to move: pure.
+///
+/// # Errors
+/// [`SealError::Twice`], [`SealError::View`], [`SealError::TooLong`].
+fn moves(found: &Found, away: bool, stays: impl Fn(&TableName) -> bool) -> Result<Vec<Move>, SealError> {
     let mut moves = Vec::new();
     for (own, places) in found {
-        let sealed = own.sealed().ok_or_else(|| SealError::TooLong(own.database.clone()));
-        if places.own && places.sealed {
-            return Err(SealError::Twice { own: own.clone(), sealed: sealed? });
+        if away && stays(own) {
+            continue;
         }
-        match away {
-            true if places.own && !stays(own) => moves.push((own.clone(), sealed?)),
-            false if places.sealed => moves.push((sealed?, own.clone())),
+        let sealed = own.sealed().ok_or_else(|| SealError::TooLong(own.database.clone()));
+        match (places.own, places.sealed) {
+            (Own::Table, true) => return Err(SealError::Twice { own: own.clone(), sealed: sealed? }),
+            (Own::View, true) if !away => return Err(SealError::View(own.clone())),
+            (Own::Table, false) if away => moves.push((own.clone(), sealed?)),
+            (_, true) if !away => moves.push((own.clone(), sealed?)),
             _ => {}
         }
     }
     Ok(moves)
 }
 
-fn renaming(moves: &[(TableName, TableName)]) -> String {
-    let list: Vec<String> = moves.iter().map(|(from, to)| format!("{} TO {}", from.quoted(), to.quoted())).collect();
+/// The statement that moves them away, and views to where they were, and where tables are away already (`bare`).
+fn away_list(moves: &[Move], bare: &[TableName], views: Views) -> String {
+    let mut list = Vec::new();
+    for (table, sealed) in moves {
+        list.push((table.clone(), sealed.clone()));
+        list.extend((views == Views::Swapped).then(|| (table.spare(), table.clone())));
+    }
+    list.extend(bare.iter().filter(|_| views == Views::Swapped).map(|table| (table.spare(), table.clone())));
+    renaming(&list)
+}
+
+/// The statement that moves them back, and what kept their names aside.
+fn back_list(moves: &[Move], found: &Found, views: Views) -> String {
+    let mut list = Vec::new();
+    for (table, sealed) in moves {
+        list.extend((views == Views::Swapped && is_kept(found, table)).then(|| (table.clone(), table.spare())));
+        list.push((sealed.clone(), table.clone()));
+    }
+    renaming(&list)
+}
+
+fn is_kept(found: &Found, table: &TableName) -> bool {
+    found.get(table).is_some_and(|places| places.own == Own::Placeholder)
+}
+
+fn renaming(list: &[(TableName, TableName)]) -> String {
+    let list: Vec<String> = list.iter().map(|(from, to)| format!("{} TO {}", from.quoted(), to.quoted())).collect();
     format!("RENAME TABLE {}", list.join(", "))
 }
 
+fn names(moves: &[Move]) -> String {
+    moves.iter().map(|(table, _)| table.to_string()).collect::<Vec<_>>().join(" or ")
+}
+
 impl Sealer<'_> {
-    /// Moves every table of the catalog away that is not sealed yet.
+    /// Moves every table of the catalog away that is not sealed yet, and puts a view at the own place of each that is.
     ///
     /// # Errors
     /// [`SealError`].
-    pub(super) async fn move_away(&mut self, catalog: &Catalog, deadline: Instant) -> Result<(), SealError> {
-        let mut made = false;
+    pub(super) async fn move_away(
+        &mut self,
+        group: &str,
+        catalog: &Catalog,
+        deadline: Instant,
+    ) -> Result<(), SealError> {
+        let mut views = Views::Swapped;
+        let (mut room, mut moved, mut made) = (false, BTreeSet::new(), BTreeSet::new());
         loop {
-            let found = places(self.backend, catalog).await?;
+            let found = places(self.backend, catalog.keys()).await?;
             let triggers = present(self.backend, catalog).await?;
-            let stays = |table: &TableName| triggers.get(table).is_some_and(|names| names.len() >= KINDS.len());
+            // (a table that somebody makes behind the move keeps nobody from the seal: the watcher tells of it)
+            let stays = |table: &TableName| {
+                moved.contains(table) || triggers.get(table).is_some_and(|names| names.len() >= KINDS.len())
+            };
             let moves = moves(&found, true, stays)?;
-            if moves.is_empty() {
+            let bare = bare(&found);
+            if moves.is_empty() && (bare.is_empty() || views == Views::None) {
+                self.drop_spares(&found).await?;
                 return Ok(());
             }
-            if !made {
-                let schemas: BTreeSet<&str> = moves.iter().map(|(_, to)| to.database.as_str()).collect();
-                for schema in schemas {
-                    let sql = format!("CREATE DATABASE IF NOT EXISTS {} CHARACTER SET utf8mb4", quoted(schema));
-                    self.backend.execute(sql.as_bytes()).await?;
-                }
-                // (triggers that a seal of the other kind has left half-way would keep the table where it is)
-                for (table, _) in &moves {
-                    if let Some(names) = triggers.get(table) {
-                        self.drop_triggers(table, names, deadline).await?;
-                    }
-                }
-                made = true;
+            if !std::mem::replace(&mut room, true) {
+                self.make_room(&moves, &triggers, deadline).await?;
             }
-            self.rename(&moves, deadline).await?;
+            if views == Views::Swapped {
+                // (what somebody has left who died is made anew: it may refer to a table that is there)
+                let wanted = moves.iter().map(|(table, _)| table).chain(&bare);
+                let is_there = |table: &&TableName| found.get(*table).is_some_and(|p| p.spare) && made.contains(*table);
+                let lacking: Vec<TableName> = wanted.filter(|table| !is_there(table)).cloned().collect();
+                views = self.make_spares(group, &lacking).await?;
+                made.extend(lacking);
+            } else if moves.is_empty() {
+                self.make_in_place(group, &bare).await?;
+                views = Views::None;
+                continue;
+            }
+            if moves.is_empty() && views != Views::Swapped {
+                continue;
+            }
+            match self.rename(&away_list(&moves, &bare, views), &moves, deadline).await {
+                Ok(true) => moved.extend(moves.into_iter().map(|(table, _)| table)),
+                Ok(false) => {}
+                Err(SealError::Query(QueryError::Refused(why))) if views == Views::Swapped => {
+                    views = Views::InPlace;
+                    tracing::debug!(group, ?why, "views do not move with their tables");
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
 
-    /// Moves every table of the catalog back that is away.
+    /// Before tables move: the schemas that they move to; and triggers that a seal of the other kind has left half-way, which would
+    /// keep the table where it is.
+    async fn make_room(&mut self, moves: &[Move], triggers: &Present, deadline: Instant) -> Result<(), SealError> {
+        let schemas: BTreeSet<&str> = moves.iter().map(|(_, to)| to.database.as_str()).collect();
+        for schema in schemas {
+            let sql = format!("CREATE DATABASE IF NOT EXISTS {} CHARACTER SET utf8mb4", quoted(schema));
+            self.backend.execute(sql.as_bytes()).await?;
+        }
+        for (table, _) in moves {
+            if let Some(names) = triggers.get(table) {
+                self.drop_triggers(table, names, deadline).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves every table of the catalog back that is away, and takes away what kept its name.
     ///
     /// # Errors
     /// [`SealError`].
     pub(super) async fn move_back(&mut self, catalog: &Catalog, deadline: Instant) -> Result<(), SealError> {
+        let mut views = Views::Swapped;
         loop {
-            let moves = moves(&places(self.backend, catalog).await?, false, |_| false)?;
+            let found = places(self.backend, catalog.keys()).await?;
+            let moves = moves(&found, false, |_| false)?;
+            // (before the tables move they would be in the way, and then of no use)
+            if !self.drop_spares(&found).await? {
+                views = Views::InPlace;
+            }
             if moves.is_empty() {
                 return Ok(());
             }
-            self.rename(&moves, deadline).await?;
+            if views == Views::InPlace {
+                let kept = moves.iter().map(|(table, _)| table).filter(|table| is_kept(&found, table));
+                self.drop_views(kept.cloned().collect()).await?;
+            }
+            match self.rename(&back_list(&moves, &found, views), &moves, deadline).await {
+                Ok(_) => {}
+                Err(SealError::Query(QueryError::Refused(why))) if views == Views::Swapped => {
+                    views = Views::InPlace;
+                    tracing::debug!(?why, "views do not move with their tables");
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
 
-    /// One attempt: what it came to, the next look says.
-    async fn rename(&mut self, moves: &[(TableName, TableName)], deadline: Instant) -> Result<(), SealError> {
-        let tables = || moves.iter().map(|(from, _)| from.to_string()).collect::<Vec<_>>().join(" or ");
-        match self.briefly(&renaming(moves)).await {
-            Ok(Brief::Done) => Ok(()),
-            // somebody else has moved one: the next look says where it is
-            Err(QueryError::Refused(e)) if matches!(e.code, 1146 | 1050) => Self::pause(tables, deadline).await,
-            Ok(Brief::Waits) => Self::pause(tables, deadline).await,
-            Err(QueryError::Refused(e)) if e.code == 1435 => Err(SealError::Trigger(QueryError::Refused(e))),
-            Err(error) => Err(error.into()),
+    /// One attempt; whether it is done: if not, the next look says where everything is.
+    async fn rename(&mut self, sql: &str, moves: &[Move], deadline: Instant) -> Result<bool, SealError> {
+        match self.briefly(sql).await {
+            Ok(Brief::Done) => return Ok(true),
+            // somebody else has moved one; somebody uses one
+            Err(QueryError::Refused(e)) if matches!(e.code, 1146 | 1050) => {}
+            Ok(Brief::Waits) => {}
+            Err(QueryError::Refused(e)) if e.code == 1435 => return Err(SealError::Trigger(QueryError::Refused(e))),
+            Err(error) => return Err(error.into()),
         }
+        Self::pause(|| names(moves), deadline).await?;
+        Ok(false)
     }
+}
+
+/// Tables that are away, and whose own place is empty.
+pub(super) fn bare(found: &Found) -> Vec<TableName> {
+    found.iter().filter(|(_, p)| p.sealed && p.own == Own::Nothing).map(|(table, _)| table.clone()).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn at(own: bool, sealed: bool) -> Places {
-        Places { own, sealed }
+    fn at(own: Own, sealed: bool) -> Places {
+        Places { own, sealed, spare: false }
     }
 
-    fn tables(list: &[(&str, Places)]) -> BTreeMap<TableName, Places> {
+    fn tables(list: &[(&str, Places)]) -> Found {
         let name = |name: &str| TableName { database: "d".into(), name: name.into() };
         list.iter().map(|(table, places)| (name(table), *places)).collect()
     }
 
     #[test]
     fn what_is_not_in_its_place_moves() {
-        let half = tables(&[("a", at(false, true)), ("b", at(true, false)), ("c", at(true, false))]);
+        let half = [("a", at(Own::Nothing, true)), ("b", at(Own::Table, false)), ("c", at(Own::Table, false))];
+        let half = tables(&half);
         let away = moves(&half, true, |table| table.name == "c").unwrap();
-        assert_eq!(renaming(&away), "RENAME TABLE `d`.`b` TO `switchover_sealed_d`.`b`");
+        assert_eq!(away_list(&away, &bare(&half), Views::None), "RENAME TABLE `d`.`b` TO `switchover_sealed_d`.`b`");
         let back = moves(&half, false, |_| false).unwrap();
-        assert_eq!(renaming(&back), "RENAME TABLE `switchover_sealed_d`.`a` TO `d`.`a`");
-        let all = tables(&[("a", at(true, false)), ("b", at(true, false))]);
+        assert_eq!(back_list(&back, &half, Views::Swapped), "RENAME TABLE `switchover_sealed_d`.`a` TO `d`.`a`");
+        let all = tables(&[("a", at(Own::Table, false)), ("b", at(Own::Table, false))]);
         assert_eq!(moves(&all, true, |_| false).unwrap().len(), 2);
         assert!(moves(&all, false, |_| false).unwrap().is_empty());
     }
 
     #[test]
+    fn no_name_is_free_for_a_moment() {
+        let half = tables(&[("a", at(Own::Nothing, true)), ("b", at(Own::Table, false))]);
+        let away = moves(&half, true, |_| false).unwrap();
+        let (a, b) = (half.keys().next().unwrap().spare(), half.keys().next_back().unwrap().spare());
+        let sql = away_list(&away, &bare(&half), Views::Swapped);
+        let (a, b) = (a.quoted(), b.quoted());
+        assert_eq!(sql, format!("RENAME TABLE `d`.`b` TO `switchover_sealed_d`.`b`, {b} TO `d`.`b`, {a} TO `d`.`a`"));
+        let kept = tables(&[("a", at(Own::Placeholder, true)), ("b", at(Own::Nothing, true))]);
+        let back = moves(&kept, false, |_| false).unwrap();
+        let sql = back_list(&back, &kept, Views::Swapped);
+        let rest = "`switchover_sealed_d`.`a` TO `d`.`a`, `switchover_sealed_d`.`b` TO `d`.`b`";
+        assert_eq!(sql, format!("RENAME TABLE `d`.`a` TO {a}, {rest}"));
+        assert_eq!(back_list(&back, &kept, Views::InPlace), format!("RENAME TABLE {rest}"));
+    }
+
+    #[test]
     fn a_table_at_both_places_is_nobodys_to_move() {
-        let both = tables(&[("a", at(true, true)), ("b", at(true, false))]);
+        let both = tables(&[("a", at(Own::Table, true)), ("b", at(Own::Table, false))]);
         for away in [true, false] {
             let Err(error) = moves(&both, away, |_| false) else { panic!("moved") };
             let text = error.to_string();
             assert!(text.contains("d.a and one at switchover_sealed_d.a"), "{text}");
         }
-        let long = BTreeMap::from([(TableName { database: "x".repeat(60), name: "t".into() }, at(true, false))]);
+        let view = tables(&[("a", at(Own::View, true))]);
+        assert!(matches!(moves(&view, false, |_| false), Err(SealError::View(_))));
+        assert!(moves(&view, true, |_| false).unwrap().is_empty());
+        let long = TableName { database: "x".repeat(60), name: "t".into() };
+        let long = BTreeMap::from([(long, at(Own::Table, false))]);
         assert!(matches!(moves(&long, true, |_| false), Err(SealError::TooLong(_))));
         assert!(moves(&long, false, |_| false).unwrap().is_empty());
     }

@@ -9,7 +9,7 @@ use crate::entry::{Change, Column, Kind, Row, RowChange, Transaction, Value, quo
 /// A statement, and what its OK must say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statement {
-    /// The text.
+    /// The text; of events, these.
     pub sql: Vec<u8>,
     /// Affected rows; none where any number is right.
     pub rows: Option<u64>,

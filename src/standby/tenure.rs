@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::applier::{Applier, End, Skip};
-use super::catalog::{Catalog, cascades};
+use super::batch::{Batch, Plan, ROUND_TRANSACTIONS, Ready, Supply};
+use super::catalog::Catalog;
 use super::lease;
 use super::marks::{self, Resume};
-use super::partition::split;
-use super::reader::{Read, Reader};
+use super::reader::Reader;
 use super::rounds::{self, Failed, Part, Stamp};
 use super::schema::{PARTS, literal};
 use crate::backend::connection::QueryError;
@@ -20,13 +21,10 @@ use crate::backend::control::{self, ControlError};
 use crate::backend::{Backend, StoreHandle};
 use crate::changes::journal::intent::{self, SettleError};
 use crate::changes::journal::purge;
-use crate::changes::{Item, LogError, Stop};
-use crate::entry::{Position, Transaction, Uuid};
+use crate::changes::{LogError, Stop};
+use crate::entry::{Position, Uuid};
 use crate::telemetry::without_values;
 
-/// Bytes of the log in one round, and transactions.
-const ROUND_BYTES: usize = 4 << 20;
-const ROUND_TRANSACTIONS: usize = 2_000;
 /// How often the lease is renewed, the lag measured and a position without changes written.
 pub(super) const BEAT: Duration = Duration::from_secs(1);
 /// Beats between two writes of a position alone.
@@ -41,10 +39,9 @@ pub(super) struct Tenure {
     own: Backend,
     term: u64,
     pub(super) resume: Resume,
-    pub(super) catalog: Catalog,
-    workers: Vec<Backend>,
-    /// Whether they take row events.
-    events: bool,
+    pub(super) catalog: Arc<Catalog>,
+    /// Connections, each with the statement by which it takes row events.
+    workers: Vec<(Backend, Option<u32>)>,
     beats: u32,
     beat: Instant,
     /// A position without changes that is not written yet.
@@ -52,48 +49,7 @@ pub(super) struct Tenure {
     /// When the newest transaction that is applied committed.
     latest: Option<u32>,
     /// What keeps the authority's journal small, while it runs.
-    tidying: Option<tokio::task::JoinHandle<()>>,
-}
-
-/// What the log had ready.
-#[derive(Default)]
-struct Batch {
-    transactions: Vec<Transaction>,
-    room: Vec<tokio::sync::OwnedSemaphorePermit>,
-    /// Bytes of the log that they took.
-    bytes: usize,
-    /// Where it ends.
-    position: Option<Position>,
-    /// Somebody waits to hear that the standby is there.
-    signal: bool,
-    /// What ended the log behind it.
-    end: Option<LogError>,
-}
-
-impl Batch {
-    fn take(&mut self, read: Read, applied: &mut BTreeSet<String>) {
-        match read {
-            Read::Item(Item::Transaction(t), permit) => {
-                self.position = Some(t.after.clone());
-                if !applied.remove(&t.id) {
-                    self.bytes += t.bytes;
-                    self.transactions.push(t);
-                    self.room.push(permit);
-                }
-            }
-            Read::Item(Item::Passed(position), _) => self.position = Some(position),
-            Read::Item(Item::Signal(position), _) => {
-                self.position = Some(position);
-                self.signal = true;
-            }
-            Read::Item(Item::Alive, _) => {}
-            Read::Ended(error) => self.end = Some(error),
-        }
-    }
-
-    fn is_full(&self, most: usize) -> bool {
-        self.end.is_some() || self.transactions.len() >= most || self.bytes >= ROUND_BYTES
-    }
+    tidying: Option<JoinHandle<()>>,
 }
 
 impl Tenure {
@@ -107,77 +63,97 @@ impl Tenure {
     ) -> Result<Tenure, ControlError> {
         let mut workers = Vec::with_capacity(PARTS);
         for _ in 0..PARTS {
-            workers.push(rounds::connect(standby, group).await?);
+            let mut worker = rounds::connect(standby, group).await?;
+            let take = rounds::takes_events(&mut worker).await;
+            let take = take.map_err(|e| ControlError::Query(standby.name().to_owned(), e))?;
+            workers.push((worker, take));
         }
-        let mut events = true;
-        for worker in &mut workers {
-            let takes = rounds::takes_events(worker).await;
-            events &= takes.map_err(|e| ControlError::Query(standby.name().to_owned(), e))?;
-        }
-        let (catalog, beat) = (Catalog::new(), Instant::now());
+        let (catalog, beat) = (Arc::default(), Instant::now());
         let (beats, carried, latest, tidying) = (0, None, None, None);
-        Ok(Tenure { own, term, resume, catalog, workers, events, beats, beat, carried, latest, tidying })
+        Ok(Tenure { own, term, resume, catalog, workers, beats, beat, carried, latest, tidying })
     }
 
     /// Round after round, until trouble.
     pub(super) async fn rounds(
         &mut self,
         applier: &mut Applier,
-        mut reader: Reader,
+        reader: Reader,
     ) -> Result<std::convert::Infallible, End> {
-        let mut held = None;
+        let mut supply = Supply::new(reader);
+        let mut next = None;
         loop {
-            let mut batch = Batch::default();
-            let mut applied = self.resume.applied.clone();
-            let mut most = if applier.careful > 0 || !self.resume.applied.is_empty() { 1 } else { ROUND_TRANSACTIONS };
-            let mut next = match held.take() {
-                Some(read) => Some(read),
-                None => tokio::select! {
-                    read = reader.next() => Some(read),
-                    () = tokio::time::sleep_until(self.beat + BEAT) => None,
-                },
+            let ready = match next.take() {
+                Some(ready) => ready,
+                None => self.gather(applier, &mut supply).await,
             };
-            while let Some(read) = next.take() {
-                // what sets cascades off goes alone, in the order of its changes
-                if matches!(&read, Read::Item(Item::Transaction(t), _) if cascades(t, &self.catalog)) {
-                    if !batch.transactions.is_empty() {
-                        held = Some(read);
-                        break;
-                    }
-                    most = 1;
-                }
-                batch.take(read, &mut applied);
-                if batch.is_full(most) {
-                    break;
-                }
-                next = reader.ready();
+            let making = self.make_next(applier, &ready, &mut supply);
+            let settled = self.settle(applier, &ready).await;
+            self.behind(applier, ready.batch, settled).await?;
+            if let Some(making) = making {
+                // (its transactions are read, so the round after it cannot go on without it)
+                next = Some(making.await.map_err(|e| End::Lost(format!("a round was not made: {e}")))?);
             }
-            if let Err(end) = self.settle(applier, &batch, applied).await {
-                // what an operator decides on is met at this position, and at no other
-                if matches!(end, End::Stop(_)) {
-                    self.write_position(applier).await?;
-                }
-                return Err(end);
-            }
-            if batch.signal {
+        }
+    }
+
+    /// Transactions go one by one: after a round that did not fit, or that is there in part.
+    fn is_alone(&self, applier: &Applier) -> bool {
+        applier.careful > 0 || !self.resume.applied.is_empty()
+    }
+
+    fn takes_events(&self) -> bool {
+        self.workers.iter().all(|(_, take)| take.is_some())
+    }
+
+    /// What the log has; after a beat without anything, nothing.
+    async fn gather(&self, applier: &Applier, supply: &mut Supply) -> Ready {
+        let _ = tokio::time::timeout_at(self.beat + BEAT, supply.wait()).await;
+        let (most, parts) = if self.is_alone(applier) { (1, 1) } else { (ROUND_TRANSACTIONS, PARTS) };
+        let mut applied = self.resume.applied.clone();
+        supply.fill(most, &self.catalog, &mut applied);
+        Ready::new(supply.batch(), applied, &self.catalog, parts, self.takes_events())
+    }
+
+    /// Where the log is a whole round ahead, the work of that round is made on another thread while this one is applied.
+    fn make_next(&self, applier: &Applier, ready: &Ready, supply: &mut Supply) -> Option<JoinHandle<Ready>> {
+        if self.is_alone(applier) || !ready.applied.is_empty() || ready.batch.end.is_some() {
+            return None;
+        }
+        let none = BTreeSet::new();
+        if !supply.fill(ROUND_TRANSACTIONS, &self.catalog, &mut none.clone()) {
+            return None;
+        }
+        let (batch, catalog, events) = (supply.batch(), Arc::clone(&self.catalog), self.takes_events());
+        Some(tokio::task::spawn_blocking(move || Ready::new(batch, none, &catalog, PARTS, events)))
+    }
+
+    /// What follows a round, applied or not.
+    async fn behind(&mut self, applier: &mut Applier, batch: Batch, settled: Result<(), End>) -> Result<(), End> {
+        if let Err(end) = settled {
+            // what an operator decides on is met at this position, and at no other
+            if matches!(end, End::Stop(_)) {
                 self.write_position(applier).await?;
             }
-            self.keep(applier, batch.transactions.is_empty()).await?;
-            if let Some(end) = batch.end {
-                return Err(match end {
-                    LogError::Lost(why) => End::Lost(format!("{}: {why}", applier.settings.authority.name())),
-                    LogError::Stop(stop) => {
-                        // everything before it is applied: its place in the order is now
-                        self.write_position(applier).await?;
-                        End::Stop(*stop)
-                    }
-                });
+            return Err(end);
+        }
+        if batch.signal {
+            self.write_position(applier).await?;
+        }
+        self.keep(applier, batch.transactions.is_empty()).await?;
+        match batch.end {
+            None => Ok(()),
+            Some(LogError::Lost(why)) => Err(End::Lost(format!("{}: {why}", applier.settings.authority.name()))),
+            Some(LogError::Stop(stop)) => {
+                // everything before it is applied: its place in the order is now
+                self.write_position(applier).await?;
+                Err(End::Stop(*stop))
             }
         }
     }
 
     /// Applies a batch, and moves the position behind it.
-    async fn settle(&mut self, applier: &mut Applier, batch: &Batch, applied: BTreeSet<String>) -> Result<(), End> {
+    async fn settle(&mut self, applier: &mut Applier, ready: &Ready) -> Result<(), End> {
+        let (batch, applied) = (&ready.batch, ready.applied.clone());
         let Some(position) = batch.position.clone() else { return Ok(()) };
         if batch.transactions.is_empty() {
             applier.state.at(&position.to_string());
@@ -186,7 +162,7 @@ impl Tenure {
             self.carried = Some(position);
             return Ok(());
         }
-        match self.round(applier, &batch.transactions, position.clone(), &applied).await {
+        match self.round(applier, ready, position.clone()).await {
             Ok(rows) => {
                 applier.careful = applier.careful.saturating_sub(batch.transactions.len());
                 applier.state.transactions.fetch_add(batch.transactions.len() as u64, Ordering::Relaxed);
@@ -241,24 +217,16 @@ impl Tenure {
         }
     }
 
-    async fn round(
-        &mut self,
-        applier: &Applier,
-        transactions: &[Transaction],
-        position: Position,
-        applied: &BTreeSet<String>,
-    ) -> Result<u64, Failed> {
-        let committed_at = transactions.last().map_or(0, |t| t.committed_at);
-        let alone = !self.resume.applied.is_empty() || applier.careful > 0;
-        let parts = split(transactions, &self.catalog, if alone { 1 } else { PARTS });
-        let stamp = self.stamp(applier, parts.len(), position, committed_at);
-        let mut tasks = Vec::with_capacity(parts.len());
-        for ((number, list), backend) in parts.iter().enumerate().zip(&mut self.workers) {
-            let of: Vec<&Transaction> = list.iter().filter_map(|n| transactions.get(*n)).collect();
-            let ids = marks::ids_of(parts.len(), &of, applied);
-            let (catalog, stamp, events) = (&self.catalog, &stamp, self.events);
+    async fn round(&mut self, applier: &Applier, ready: &Ready, position: Position) -> Result<u64, Failed> {
+        let committed_at = ready.batch.transactions.last().map_or(0, |t| t.committed_at);
+        let stamp = self.stamp(applier, ready.parts.len(), position, committed_at);
+        let mut tasks = Vec::with_capacity(ready.parts.len());
+        for ((number, work), (backend, take)) in ready.parts.iter().enumerate().zip(&mut self.workers) {
+            let (of, plan) = (ready.of(work), work.plan.as_ref().map_err(Clone::clone));
+            let ids = marks::ids_of(ready.parts.len(), &of, &ready.applied);
+            let (catalog, stamp, take) = (&*self.catalog, &stamp, *take);
             tasks.push(async move {
-                let part = Part { catalog, transactions: &of, stamp, number, ids: &ids, further: None, events };
+                let part = Part { catalog, transactions: &of, plan, stamp, number, ids: &ids, further: None, take };
                 rounds::apply(backend, &part).await
             });
         }
@@ -291,7 +259,7 @@ impl Tenure {
             return Err(Failed::Deposed.into());
         }
         // the standby ends sessions that are silent for long, so that a suspended proxy does not keep its locks
-        for worker in &mut self.workers {
+        for (worker, _) in &mut self.workers {
             worker.execute(b"DO 0").await?;
         }
         if self.carried.is_some() && self.beats.is_multiple_of(POSITION_BEATS) {
@@ -300,7 +268,7 @@ impl Tenure {
         // (only what is written on the standby counts as applied)
         if let (Position::Journal { id, .. }, None) = (&self.resume.position, &self.carried)
             && self.beats.is_multiple_of(TIDY_BEATS)
-            && self.tidying.as_ref().is_none_or(tokio::task::JoinHandle::is_finished)
+            && self.tidying.as_ref().is_none_or(JoinHandle::is_finished)
         {
             let (authority, group) = (Arc::clone(&applier.settings.authority), applier.settings.group.clone());
             self.tidying = Some(tokio::task::spawn_local(tidy(authority, group, *id)));
@@ -326,9 +294,10 @@ impl Tenure {
     async fn mark_alone(&mut self, applier: &Applier, position: Position, further: Option<&str>) -> Result<(), End> {
         let stamp = self.stamp(applier, 1, position.clone(), self.latest.unwrap_or(0));
         let ids = self.resume.applied.clone();
-        let Some(worker) = self.workers.first_mut() else { return Ok(()) };
-        let catalog = &self.catalog;
-        let part = Part { catalog, transactions: &[], stamp: &stamp, number: 0, ids: &ids, further, events: false };
+        let Some((worker, _)) = self.workers.first_mut() else { return Ok(()) };
+        let (catalog, plan) = (&*self.catalog, Plan::default());
+        let (transactions, plan, number, take) = (&[][..], Ok(&plan), 0, None);
+        let part = Part { catalog, transactions, plan, stamp: &stamp, number, ids: &ids, further, take };
         rounds::apply(worker, &part).await?;
         applier.state.at(&position.to_string());
         self.resume.round += 1;

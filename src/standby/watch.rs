@@ -66,6 +66,8 @@ pub struct View {
     pub health: Vec<(String, State)>,
     /// What the newest fallback left behind, or why that is not settled yet.
     pub left_behind: Vec<String>,
+    /// What somebody has made where tables were that are sealed by `rename`, each with what mends it.
+    pub strays: Vec<String>,
 }
 
 /// A watcher's settings and view, for whoever conducts.

@@ -22,6 +22,7 @@ use super::health::{self, Cause, Evidence, Health, State};
 use super::pair::Pair;
 use super::record::{self, Intent, Rows2, Verdict, verdict};
 use super::schema::literal;
+use super::strays::Strays;
 use super::watch::{Follow, Shared};
 use super::{seal, seal_rename};
 use crate::backend::connection::QueryError;
@@ -57,6 +58,8 @@ struct Seen {
     beat: Option<Beat>,
     /// Whether it is known how it is sealed.
     way: bool,
+    /// What was made where its tables are not.
+    strays: Strays,
 }
 
 pub(super) struct Watcher {
@@ -119,6 +122,7 @@ impl Watcher {
                 _ = ended.wait_for(|end| *end) => return,
                 pause = self.turn() => pause,
             };
+            self.shared.settings.gate.moved().was_watched();
             tokio::select! {
                 _ = ended.wait_for(|end| *end) => return,
                 () = self.shared.settings.gate.look_wanted() => {}
@@ -194,6 +198,7 @@ impl Watcher {
                 let (authority, epoch) = (authority.clone(), *epoch);
                 self.unsettled = None;
                 self.settled(&authority, epoch).await;
+                self.look_strays(&authority).await;
                 TICK
             }
             Verdict::Unclear(_) => {
@@ -359,7 +364,7 @@ impl Watcher {
         let known = seen.way;
         let looked = timeout(LIMIT, async {
             let renames = !known && seal::kind(backend, store.config.seal).await? == Seal::Rename;
-            Ok::<_, QueryError>((renames, seal_rename::any(backend, &settings.tables).await?))
+            Ok::<_, QueryError>((renames, !seal_rename::away(backend, &settings.tables).await?.is_empty()))
         });
         match looked.await {
             Ok(Ok((renames, away))) => {
@@ -368,6 +373,27 @@ impl Watcher {
                 }
                 moved.answer(store.name(), number, away);
                 seen.way = true;
+            }
+            Ok(Err(_)) | Err(_) => seen.backend = None,
+        }
+    }
+
+    /// What somebody has made at the standby where its tables are not; and views that are to keep their names and are not there.
+    async fn look_strays(&mut self, authority: &str) {
+        let settings = &self.shared.settings;
+        let Some(other) = settings.stores.iter().position(|s| s.name() != authority) else { return };
+        let (Some(store), Some(seen)) = (settings.stores.get(other), self.seen.get_mut(other)) else { return };
+        if !settings.gate.moved().may() || !seen.strays.is_due() {
+            return;
+        }
+        let Some(backend) = seen.backend.as_mut() else { return };
+        let look = seen.strays.look(backend, (&settings.group, store.name()), &settings.tables);
+        match timeout(LIMIT, look).await {
+            Ok(Ok(look)) => {
+                self.shared.show(|view| view.strays = look.lines);
+                if look.bare {
+                    self.finish().await;
+                }
             }
             Ok(Err(_)) | Err(_) => seen.backend = None,
         }

@@ -162,13 +162,48 @@ pub fn without_values(text: impl fmt::Display) -> String {
         Some(before) => (before, "…"),
         None => (text.as_str(), ""),
     };
-    let quotes = (kept.find(['\'', '"']), kept.rfind(['\'', '"']));
-    let (Some(first), Some(last)) = quotes else { return format!("{kept}{more}") };
+    let quotes = || kept.char_indices().filter(|(at, c)| *c == '"' || *c == '\'' && !is_apostrophe(kept, *at));
+    let (Some((first, _)), Some((last, _))) = (quotes().next(), quotes().next_back()) else {
+        return format!("{kept}{more}");
+    };
     if OF_NAMES.iter().any(|words| kept.contains(words)) {
         return format!("{kept}{more}");
     }
     let (before, after) = (kept.get(..first).unwrap_or_default(), kept.get(last + 1..).unwrap_or_default());
     format!("{before}'…'{after}{more}")
+}
+
+/// Whether it is the one of `the standby's` or `can't`.
+fn is_apostrophe(text: &str, at: usize) -> bool {
+    let before = text.get(..at).and_then(|t| t.chars().next_back());
+    let mut behind = text.get(at + 1..).unwrap_or_default().chars();
+    before.is_some_and(char::is_alphabetic)
+        && matches!(behind.next(), Some('s' | 't'))
+        && !behind.next().is_some_and(char::is_alphanumeric)
+}
+
+/// A text of the proxy's own, for those who may not see values: what stores said within it (`1062 (23000): …`, to the end of its line)
+/// goes through [`without_values`], all else stays.
+#[must_use]
+pub fn without_values_of_stores(text: &str) -> String {
+    let lines = text.split('\n').map(|line| match said_by_store(line) {
+        Some(at) => {
+            let (own, said) = line.split_at(at);
+            format!("{own}{}", without_values(said))
+        }
+        None => line.to_owned(),
+    });
+    lines.collect::<Vec<String>>().join("\n")
+}
+
+/// Where an error begins as the proxy writes those of stores: `code (SQLSTATE): text`.
+fn said_by_store(line: &str) -> Option<usize> {
+    line.match_indices(" (").map(|(at, _)| at).find_map(|at| {
+        let state = line.get(at + 2..at + 7)?;
+        let digits = line.get(..at)?.bytes().rev().take_while(u8::is_ascii_digit).count();
+        let is = state.bytes().all(|b| b.is_ascii_alphanumeric()) && line.get(at + 7..)?.starts_with("): ");
+        (is && digits >= 3).then_some(at - digits)
+    })
 }
 
 /// Lines of one kind that may come in every window.
@@ -252,8 +287,23 @@ mod tests {
             ("1146 (42S02): Table 'd.t' doesn't exist", "1146 (42S02): Table 'd.t' doesn't exist"),
             ("a row is not there: INSERT INTO d.t VALUES (7, 'x')", "a row is not there: …"),
             ("connection refused", "connection refused"),
+            ("the trigger x on the standby's d.t can't stay", "the trigger x on the standby's d.t can't stay"),
+            (
+                "the standby's row: 1062 (23000): Duplicate entry 'it's'",
+                "the standby's row: 1062 (23000): Duplicate entry '…'",
+            ),
         ] {
             assert_eq!(without_values(text), expected);
+        }
+    }
+
+    #[test]
+    fn of_a_text_only_what_stores_said_is_cut() {
+        let text = "`hits` cannot move:\n  d.hits: 1062 (23000): Duplicate entry 'x' for key 'v'\n  help: DROP TRIGGER `d`.'y'";
+        let expected = "`hits` cannot move:\n  d.hits: 1062 (23000): Duplicate entry '…'\n  help: DROP TRIGGER `d`.'y'";
+        assert_eq!(without_values_of_stores(text), expected);
+        for kept in ["legacy (epoch 1): 'a'", "x (23000): 'a'", "5 rows ('a')"] {
+            assert_eq!(without_values_of_stores(kept), kept);
         }
     }
 

@@ -2,4 +2,4 @@
 
 mod logs;
 
-pub use logs::{Levels, NoFilter, Pace, Said, init, without_values};
+pub use logs::{Levels, NoFilter, Pace, Said, init, without_values, without_values_of_stores};

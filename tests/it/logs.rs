@@ -1,6 +1,8 @@
 //! The log: its level moves while the proxy runs, the slow-query log says what it should and not too often, and no literal of a
 //! statement, no value of a row and no password gets into it, whatever happens and at every level.
 
+mod secrets;
+
 use mysql_async::prelude::Queryable;
 use serde_json::Value;
 

@@ -142,21 +142,37 @@ fn rules_and_dashboards_ask_for_what_the_proxy_exports() {
     }
 }
 
-/// Prometheus' own tool tries the rules where it is installed; everything else about them is checked without it.
+/// What a file's own program says of it, where that is installed (`tools/install.sh lint`); everything else about it is checked
+/// without. Whether it was asked.
+fn linted(folder: &str, words: &[&str], input: &str) -> bool {
+    let found = std::env::var_os("PATH").is_some_and(|p| std::env::split_paths(&p).any(|d| d.join(words[0]).is_file()));
+    if !found {
+        eprintln!("{} is not installed (tools/install.sh lint): it was not asked", words[0]);
+        return false;
+    }
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).current_dir(ops(folder));
+    for name in ["ROOT_PASSWORD", "APP_PASSWORD", "CONTROL_PASSWORD", "OPS_PASSWORD"] {
+        command.env(name, "x");
+    }
+    let done = clients::output_of(command, input);
+    assert!(done.ok, "{words:?}: {}{}", done.stdout, done.stderr);
+    true
+}
+
 #[test]
 fn rules_fire_when_they_should() {
-    let Ok(done) =
-        Command::new("promtool").args(["test", "rules", "alerts_test.yml"]).current_dir(ops("prometheus")).output()
-    else {
-        eprintln!("promtool is not installed (Debian's package prometheus): the rules' own tests were not run");
-        return;
-    };
-    assert!(
-        done.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&done.stdout),
-        String::from_utf8_lossy(&done.stderr)
-    );
+    linted("prometheus", &["promtool", "test", "rules", "alerts_test.yml"], "");
+    linted("prometheus", &["promtool", "check", "rules", "alerts.yml"], "");
+    linted("prometheus", &["promtool", "check", "config", "prometheus.yml"], "");
+}
+
+#[test]
+fn the_image_and_its_neighbours_are_as_their_programs_want_them() {
+    linted("docker", &["hadolint", "Dockerfile"], "");
+    // Debian's version is of before `name:`
+    let older = text("docker/compose.yaml").lines().filter(|l| !l.starts_with("name:")).collect::<Vec<_>>().join("\n");
+    linted("docker", &["docker-compose", "-f", "-", "--project-directory", ".", "config", "-q"], &older);
 }
 
 #[test]

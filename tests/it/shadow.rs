@@ -1,5 +1,7 @@
 //! Shadow reads on real servers: every label, what is sampled, and that no client ever waits for the other store.
 
+mod conditions;
+
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 

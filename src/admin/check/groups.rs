@@ -9,6 +9,7 @@ use super::store::Probe;
 use super::{Finding, Level};
 use crate::config::Config;
 use crate::config::model::Group;
+use crate::routing::gate::SEAL_TRIGGERS;
 
 /// All findings about groups; stores that could not be read are left out, their own findings say so.
 pub(super) fn findings(config: &Config, probes: &[Probe]) -> Vec<Finding> {
@@ -167,7 +168,8 @@ impl Eye<'_> {
     }
 
     fn triggers(&self, findings: &mut Vec<Finding>) {
-        for trigger in &self.catalog.triggers {
+        // (those of a seal come and go with the authority)
+        for trigger in self.catalog.triggers.iter().filter(|t| !t.body.name.name.starts_with(SEAL_TRIGGERS)) {
             let name = &trigger.body.name;
             if !self.has(&trigger.table) {
                 if let Some(tables) = self.grouped_in(&trigger.body) {

@@ -124,6 +124,7 @@ class Card {
     if (authority?.acks === "degraded") notes.push(["warn", "Acknowledgements are degraded: the standby is away and is not waited for. What is written now is on the authority alone."]);
     if (authority?.acks === "refused") notes.push(["bad", "Writes are refused: the standby is away, and the group does not acknowledge without it."]);
     for (const line of authority?.left_behind ?? []) notes.push(["warn", `Left behind: ${line}`]);
+    for (const line of authority?.strays ?? []) notes.push(["bad", `A stray writer: ${line}`]);
     if (notes.join() === this.noted) return;
     this.noted = notes.join();
     this.notes.replaceChildren(...notes.map(([kind, text]) => h("p", { class: `note ${kind}` }, mark(kind), h("span", {}, text))));

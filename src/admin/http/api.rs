@@ -1,7 +1,6 @@
 //! `/api/v1`: every action of [`crate::admin::action`], as JSON.
 
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{FromRequest, Path, Query, Request as HttpRequest, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -9,6 +8,7 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
 use super::login::{Asking, login, logout, whoami};
+use super::take::{Asked, Body, Named};
 use super::{App, Problem, jobs, live, openapi};
 use crate::admin::digest::{DEFAULT_LIMIT, DigestOrder, DigestRequest};
 use crate::admin::log::LogRequest;
@@ -20,21 +20,6 @@ use crate::admin::readiness::ReadinessRequest;
 use crate::admin::shadow::ShadowRequest;
 
 type Outcome = Result<Response, Problem>;
-
-/// A JSON body; what is none gets the API's own form of an error.
-struct Body<T>(T);
-
-impl<T: serde::de::DeserializeOwned> FromRequest<App> for Body<T> {
-    type Rejection = Problem;
-
-    async fn from_request(request: HttpRequest, app: &App) -> Result<Body<T>, Problem> {
-        let read: Result<Json<T>, JsonRejection> = Json::from_request(request, app).await;
-        match read {
-            Ok(Json(value)) => Ok(Body(value)),
-            Err(rejection) => Err(Problem::new(rejection.status(), "request", rejection.body_text())),
-        }
-    }
-}
 
 /// All routes of the API; `openapi` describes the same.
 pub(super) fn routes(_: &App) -> Router<App> {
@@ -92,6 +77,15 @@ impl App {
     }
 }
 
+impl App {
+    /// The same, of one group: where that is none, there is nothing here.
+    async fn of_group(&self, asking: &Asking, group: &str, request: Request) -> Outcome {
+        let done = self.perform(asking, request).await;
+        let there = || self.actions.running().status().groups.iter().any(|g| g.name == group);
+        done.map_err(|problem| problem.of_nothing(|| !there()))
+    }
+}
+
 async fn status(State(app): State<App>, asking: Asking) -> Outcome {
     app.perform(&asking, Request::Status).await
 }
@@ -122,7 +116,7 @@ async fn pins(State(app): State<App>, asking: Asking) -> Outcome {
     Ok(Json(pins.collect::<Vec<Pin>>()).into_response())
 }
 
-async fn events(State(app): State<App>, asking: Asking, Query(query): Query<EventQuery>) -> Outcome {
+async fn events(State(app): State<App>, asking: Asking, Asked(query): Asked<EventQuery>) -> Outcome {
     app.perform(&asking, Request::Events(query)).await
 }
 
@@ -143,7 +137,7 @@ async fn config_diff(State(app): State<App>, asking: Asking) -> Outcome {
     app.perform(&asking, Request::ConfigDiff).await
 }
 
-async fn shadow(State(app): State<App>, asking: Asking, Query(query): Query<ShadowRequest>) -> Outcome {
+async fn shadow(State(app): State<App>, asking: Asking, Asked(query): Asked<ShadowRequest>) -> Outcome {
     app.perform(&asking, Request::Shadow(query)).await
 }
 
@@ -162,7 +156,7 @@ struct Wanted {
     filter: Option<String>,
 }
 
-async fn digests(State(app): State<App>, asking: Asking, Query(wanted): Query<Wanted>) -> Outcome {
+async fn digests(State(app): State<App>, asking: Asking, Asked(wanted): Asked<Wanted>) -> Outcome {
     let some = |text: Option<String>| text.filter(|t| !t.is_empty());
     let request = DigestRequest {
         order: wanted.sort,
@@ -185,10 +179,11 @@ struct Target {
 async fn readiness(
     State(app): State<App>,
     asking: Asking,
-    Path(group): Path<String>,
-    Query(target): Query<Target>,
+    Named(group): Named<String>,
+    Asked(target): Asked<Target>,
 ) -> Outcome {
-    app.perform(&asking, Request::Readiness(ReadinessRequest { group, to: target.to })).await
+    let request = ReadinessRequest { group: group.clone(), to: target.to };
+    app.of_group(&asking, &group, Request::Readiness(request)).await
 }
 
 async fn log_level(State(app): State<App>, asking: Asking) -> Outcome {
@@ -224,8 +219,12 @@ async fn reload(State(app): State<App>, asking: Asking, Body(why): Body<Why>) ->
     app.perform(&asking, Request::Reload(why.cause())).await
 }
 
-async fn abort(State(app): State<App>, asking: Asking, Path(job): Path<String>, Body(why): Body<Why>) -> Outcome {
-    app.perform(&asking, Request::Abort(AbortRequest { job, cause: why.cause() })).await
+async fn abort(State(app): State<App>, asking: Asking, Named(job): Named<String>, Body(why): Body<Why>) -> Outcome {
+    let request = AbortRequest { job: job.clone(), cause: why.cause() };
+    let done = app.perform(&asking, Request::Abort(request)).await;
+    // a job that has ended, or was never there
+    let there = || jobs::jobs(app.actions.running().as_ref()).iter().any(|j| j.is(&job));
+    done.map_err(|problem| problem.of_nothing(|| !there()))
 }
 
 #[derive(Debug, Deserialize)]
@@ -239,18 +238,20 @@ struct Flag {
     why: Why,
 }
 
-async fn flag(State(app): State<App>, asking: Asking, Path(group): Path<String>, Body(flag): Body<Flag>) -> Outcome {
+async fn flag(State(app): State<App>, asking: Asking, Named(group): Named<String>, Body(flag): Body<Flag>) -> Outcome {
     let cause = Cause { force: flag.force, ..flag.why.cause() };
-    let request = FlagRequest { group, store: flag.store, cause, dry_run: flag.dry_run };
-    app.perform(&asking, Request::Flag(request)).await
+    let request = FlagRequest { group: group.clone(), store: flag.store, cause, dry_run: flag.dry_run };
+    app.of_group(&asking, &group, Request::Flag(request)).await
 }
 
-async fn pause(State(app): State<App>, asking: Asking, Path(group): Path<String>, Body(why): Body<Why>) -> Outcome {
-    app.perform(&asking, Request::Pause(PauseRequest { group, pause: true, cause: why.cause() })).await
+async fn pause(State(app): State<App>, asking: Asking, Named(group): Named<String>, Body(why): Body<Why>) -> Outcome {
+    let request = PauseRequest { group: group.clone(), pause: true, cause: why.cause() };
+    app.of_group(&asking, &group, Request::Pause(request)).await
 }
 
-async fn resume(State(app): State<App>, asking: Asking, Path(group): Path<String>, Body(why): Body<Why>) -> Outcome {
-    app.perform(&asking, Request::Pause(PauseRequest { group, pause: false, cause: why.cause() })).await
+async fn resume(State(app): State<App>, asking: Asking, Named(group): Named<String>, Body(why): Body<Why>) -> Outcome {
+    let request = PauseRequest { group: group.clone(), pause: false, cause: why.cause() };
+    app.of_group(&asking, &group, Request::Pause(request)).await
 }
 
 #[derive(Debug, Deserialize)]
@@ -264,11 +265,11 @@ struct Standby {
 async fn standby(
     State(app): State<App>,
     asking: Asking,
-    Path(group): Path<String>,
+    Named(group): Named<String>,
     Body(body): Body<Standby>,
 ) -> Outcome {
-    let request = StandbyRequest { group, action: body.action, cause: body.why.cause() };
-    app.perform(&asking, Request::Standby(request)).await
+    let request = StandbyRequest { group: group.clone(), action: body.action, cause: body.why.cause() };
+    app.of_group(&asking, &group, Request::Standby(request)).await
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -279,7 +280,9 @@ struct Kill {
     why: Why,
 }
 
-async fn kill(State(app): State<App>, asking: Asking, Path(session): Path<u64>, Body(kill): Body<Kill>) -> Outcome {
+async fn kill(State(app): State<App>, asking: Asking, Named(session): Named<u64>, Body(kill): Body<Kill>) -> Outcome {
     let request = KillRequest { session, query: kill.query, cause: kill.why.cause() };
-    app.perform(&asking, Request::Kill(request)).await
+    let done = app.perform(&asking, Request::Kill(request)).await;
+    let there = || app.actions.running().sessions().iter().any(|s| s.id == session);
+    done.map_err(|problem| problem.of_nothing(|| !there()))
 }

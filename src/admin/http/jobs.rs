@@ -30,6 +30,13 @@ pub(super) struct Job {
     abortable: bool,
 }
 
+impl Job {
+    /// Whether it is the one of this id, or of this group.
+    pub(super) fn is(&self, name: &str) -> bool {
+        self.id == name || self.group == name
+    }
+}
+
 /// All of them.
 pub(super) fn jobs(running: &dyn Running) -> Vec<Job> {
     let (status, samples) = (running.status(), running.samples());

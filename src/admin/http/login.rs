@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::seats::Peer;
+use super::take::Body;
 use super::{App, Problem};
 use crate::admin::action::{Actor, Surface};
 use crate::admin::login::same;
@@ -183,7 +184,7 @@ fn me(user: &str, role: Role, csrf: &str) -> Response {
 pub(super) async fn login(
     State(app): State<App>,
     ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
-    Json(given): Json<Credentials>,
+    Body(given): Body<Credentials>,
 ) -> Result<Response, Problem> {
     let role = check(&app, peer, &given.user, &given.password).await?;
     let (id, token) = app.sessions.open(&given.user, &given.password, Instant::now());

@@ -16,6 +16,7 @@ mod live;
 mod login;
 mod openapi;
 mod seats;
+mod take;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -68,6 +69,9 @@ pub(crate) fn router(app: App) -> Router {
         .nest("/api/v1", api::routes(&app))
         .merge(assets::routes())
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "request", "there is nothing here") })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "request", "this is asked in another way: see Allow")
+        })
         .layer(middleware::from_fn_with_state(app.clone(), guard::guard))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(app)
@@ -104,6 +108,14 @@ pub(crate) struct Problem {
 impl Problem {
     pub(crate) fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Problem {
         Problem { status, kind, message: message.into() }
+    }
+
+    /// A request that was refused because what its path names is not there is answered so.
+    fn of_nothing(mut self, is_nothing: impl FnOnce() -> bool) -> Problem {
+        if self.status == StatusCode::BAD_REQUEST && is_nothing() {
+            self.status = StatusCode::NOT_FOUND;
+        }
+        self
     }
 }
 

@@ -16,7 +16,8 @@ use crate::admin::protocol::{
 use crate::admin::readiness::{Judged, Readiness};
 use crate::transfer::shadow::{GroupReport, Report, StatementReport};
 
-/// Method, path below `/api/v1`, what it does, the schema of its answer (`[X]` is a list), fields of its body.
+/// Method, path below `/api/v1`, what it does, the schema of its answer (`[X]` is a list), fields of its body: `x?` may be left out or
+/// null, `x!` is true or false.
 pub(super) const ROUTES: [(&str, &str, &str, &str, &[&str]); 26] = [
     ("get", "/openapi.json", "This document", "", &[]),
     ("post", "/login", "Begin a browser's session", "Me", &["user", "password"]),
@@ -24,37 +25,31 @@ pub(super) const ROUTES: [(&str, &str, &str, &str, &[&str]); 26] = [
     ("get", "/me", "Who is logged in, and the token of changes", "Me", &[]),
     ("get", "/status", "Everything at this moment", "Status", &[]),
     ("get", "/sessions", "Every session", "[Session]", &[]),
-    ("post", "/sessions/{id}/kill", "End a session, or its statement (`query`)", "", &["query", "why"]),
+    ("post", "/sessions/{id}/kill", "End a session, or its statement (`query`)", "", &["query!", "why?"]),
     ("get", "/pins", "What keeps sessions on their backends", "[Pin]", &[]),
-    ("get", "/events", "What was changed and happened, the newest first (?after=&limit=&kind=)", "[Event]", &[]),
+    ("get", "/events", "What was changed and happened, the newest first", "[Event]", &[]),
     ("get", "/samples", "The samples of the last five minutes", "[Sample]", &[]),
     ("get", "/live", "Server-sent events: `sample` each second, `event` as it happens", "", &[]),
     ("get", "/jobs", "Cutovers and standbys that catch up", "[Job]", &[]),
-    ("post", "/jobs/{id}/abort", "Give up a cutover, by its id or its group", "", &["why"]),
+    ("post", "/jobs/{id}/abort", "Give up a cutover, by its id or its group", "", &["why?"]),
     ("get", "/config", "The configuration in force, without secrets", "[ConfigEntry]", &[]),
     ("get", "/config/diff", "What the file says otherwise", "[ConfigChange]", &[]),
-    ("get", "/shadow", "What shadow reads have found, by statement (?group=&limit=)", "Shadow", &[]),
-    (
-        "get",
-        "/digests",
-        "Statements by fingerprint (?sort=time|count|p99|errors|rows|bytes|last&limit=&group=&store=&filter=)",
-        "Digests",
-        &[],
-    ),
-    ("get", "/readiness/{group}", "What would become of each statement if the flag moved now (?to=)", "Readiness", &[]),
+    ("get", "/shadow", "What shadow reads have found, by statement", "Shadow", &[]),
+    ("get", "/digests", "Statements by fingerprint", "Digests", &[]),
+    ("get", "/readiness/{group}", "What would become of each statement if the flag moved now", "Readiness", &[]),
     ("get", "/log", "What is logged", "Log", &[]),
-    ("post", "/log", "Log another level", "Log", &["level", "why"]),
-    ("post", "/explain", "Where a statement would go, and why", "Explained", &["sql", "db", "user"]),
-    ("post", "/reload", "Read the configuration file again", "Reloaded", &["why"]),
-    ("post", "/groups/{group}/flag", "Move the flag of a group", "Flagged", &["store", "why", "force", "dry_run"]),
-    ("post", "/groups/{group}/pause", "What would write to the group waits", "Group", &["why"]),
-    ("post", "/groups/{group}/resume", "The group goes on", "Group", &["why"]),
+    ("post", "/log", "Log another level", "Log", &["level", "why?"]),
+    ("post", "/explain", "Where a statement would go, and why", "Explained", &["sql", "db?", "user?"]),
+    ("post", "/reload", "Read the configuration file again", "Reloaded", &["why?"]),
+    ("post", "/groups/{group}/flag", "Move the flag of a group", "Flagged", &["store", "why?", "force!", "dry_run!"]),
+    ("post", "/groups/{group}/pause", "What would write to the group waits", "Group", &["why?"]),
+    ("post", "/groups/{group}/resume", "The group goes on", "Group", &["why?"]),
     (
         "post",
         "/groups/{group}/standby",
         "A stopped standby goes on",
         "Standby",
-        &["action", "transaction", "reason", "why"],
+        &["action", "transaction?", "reason?", "why?"],
     ),
 ];
 
@@ -90,35 +85,88 @@ fn whole() -> Value {
     })
 }
 
+/// What may stand behind the `?` of a path: names and types.
+fn asked(path: &str) -> &'static [(&'static str, &'static str)] {
+    match path {
+        "/events" => &[("after", "integer"), ("limit", "integer"), ("kind", "string")],
+        "/shadow" => &[("group", "string"), ("limit", "integer")],
+        "/digests" => {
+            &[("sort", "sort"), ("limit", "integer"), ("group", "string"), ("store", "string"), ("filter", "string")]
+        }
+        "/readiness/{group}" => &[("to", "string")],
+        _ => &[],
+    }
+}
+
+fn parameter(name: &str, place: &str, kind: &str) -> Value {
+    let schema = match kind {
+        "integer" => json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX }),
+        "sort" => json!({ "type": "string", "enum": ["time", "count", "p99", "errors", "rows", "bytes", "last"] }),
+        kind => json!({ "type": kind }),
+    };
+    json!({ "name": name, "in": place, "required": place == "path", "schema": schema })
+}
+
 /// One route, as the document describes it.
 fn operation((method, path, summary, answer, body): (&str, &str, &str, &str, &[&str])) -> Map<String, Value> {
     let mut operation = Map::new();
     operation.insert("summary".to_owned(), json!(summary));
-    let done = json!({ "description": "done", "content": content(answer) });
-    let not = json!({ "description": "not done", "content": content("Problem") });
-    operation.insert("responses".to_owned(), json!({ "200": done, "default": not }));
+    operation.insert("responses".to_owned(), responses(method, path, answer));
     if matches!(path, "/openapi.json" | "/login") {
         operation.insert("security".to_owned(), json!([]));
     }
-    if method == "post" {
-        let fields: Map<String, Value> = body.iter().map(|f| ((*f).to_owned(), field(f))).collect();
-        let schema = json!({ "type": "object", "properties": fields });
-        let content = json!({ "content": { "application/json": { "schema": schema } } });
+    if method == "post" && path != "/logout" {
+        let fields: Map<String, Value> =
+            body.iter().map(|f| (f.trim_end_matches(['?', '!']).to_owned(), field(f))).collect();
+        let required: Vec<&&str> = body.iter().filter(|f| !f.ends_with(['?', '!'])).collect();
+        let schema = json!({ "type": "object", "properties": fields, "required": required });
+        let content = json!({ "required": true, "content": { "application/json": { "schema": schema } } });
         operation.insert("requestBody".to_owned(), content);
     }
     let named = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
-    let parameters: Vec<Value> = named
-        .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
-        .collect();
+    let kind = if path.starts_with("/sessions/") { "integer" } else { "string" };
+    let in_path = named.map(|name| parameter(name, "path", kind));
+    let parameters: Vec<Value> =
+        in_path.chain(asked(path).iter().map(|(name, kind)| parameter(name, "query", kind))).collect();
     if !parameters.is_empty() {
         operation.insert("parameters".to_owned(), Value::Array(parameters));
     }
     operation
 }
 
+/// What comes: of a change without an answer nothing, and of whatever is not done, why.
+fn responses(method: &str, path: &str, answer: &str) -> Value {
+    let mut all = Map::new();
+    let done = match (path, answer) {
+        ("/live", _) => {
+            json!({ "description": "events", "content": { "text/event-stream": { "schema": { "type": "string" } } } })
+        }
+        ("/openapi.json", _) => {
+            json!({ "description": "done", "content": { "application/json": { "schema": { "type": "object" } } } })
+        }
+        (_, "") => json!({ "description": "done" }),
+        _ => json!({ "description": "done", "content": content(answer) }),
+    };
+    let code = if method == "post" && answer.is_empty() { "204" } else { "200" };
+    all.insert(code.to_owned(), done);
+    let not = |why: &str| json!({ "description": why, "content": content("Problem") });
+    if !matches!(path, "/openapi.json") {
+        all.insert("401".to_owned(), not("not logged in"));
+    }
+    if path.contains('{') {
+        all.insert("404".to_owned(), not("what the path names is not there"));
+    }
+    all.insert("default".to_owned(), not("not done"));
+    Value::Object(all)
+}
+
 fn field(name: &str) -> Value {
-    let kind = if matches!(name, "query" | "force" | "dry_run") { "boolean" } else { "string" };
-    json!({ "type": kind })
+    match name {
+        "action" => json!({ "type": "string", "enum": ["retry", "skip"] }),
+        name if name.ends_with('!') => json!({ "type": "boolean" }),
+        name if name.ends_with('?') => json!({ "type": ["string", "null"] }),
+        _ => json!({ "type": "string" }),
+    }
 }
 
 fn content(schema: &str) -> Value {
@@ -130,6 +178,9 @@ fn content(schema: &str) -> Value {
     }
 }
 
+/// What a group may be without.
+const MAY_LACK: [&str; 2] = ["standby", "authority"];
+
 /// The schema that a value has: of an empty list or of nothing, any.
 fn schema(value: &Value) -> Value {
     match value {
@@ -140,7 +191,13 @@ fn schema(value: &Value) -> Value {
         Value::String(_) => json!({ "type": "string" }),
         Value::Array(items) => json!({ "type": "array", "items": items.first().map_or_else(|| json!({}), schema) }),
         Value::Object(fields) => {
-            let properties: Map<String, Value> = fields.iter().map(|(name, v)| (name.clone(), schema(v))).collect();
+            let of = |name: &str, value: &Value| match schema(value) {
+                whole if MAY_LACK.contains(&name) && value.is_object() => {
+                    json!({ "anyOf": [whole, { "type": "null" }] })
+                }
+                whole => whole,
+            };
+            let properties: Map<String, Value> = fields.iter().map(|(name, v)| (name.clone(), of(name, v))).collect();
             json!({ "type": "object", "properties": properties })
         }
     }
@@ -156,6 +213,7 @@ fn examples() -> Vec<(&'static str, Value)> {
         standby: Some(StandbyStatus::default()),
         authority: Some(AuthorityStatus {
             left_behind: vec![String::new()],
+            strays: vec![String::new()],
             unreachable: vec![String::new()],
             ..AuthorityStatus::default()
         }),
@@ -229,7 +287,7 @@ mod tests {
             assert!(document["components"]["schemas"][&name].is_object(), "{name}");
         }
         let of_group = &document["components"]["schemas"]["Status"]["properties"]["groups"]["items"]["properties"];
-        assert_eq!(of_group["standby"]["properties"]["lag_entries"]["type"], "integer");
+        assert_eq!(of_group["standby"]["anyOf"][0]["properties"]["lag_entries"]["type"], "integer");
         assert_eq!(of_group["paused"]["type"], "boolean");
     }
 }

@@ -137,14 +137,14 @@ async fn a_program_logs_in_with_each_request() {
     assert_eq!((event.by.as_str(), event.surface.as_str(), event.why.as_deref()), ("ops", "http", Some("tests")));
     assert!(event.from.starts_with("127.0.0.1:"));
     let unknown = server.ask("POST", "/api/v1/groups/b/flag", BASIC, flag).await;
-    assert_eq!((unknown.status, unknown.json()["error"]["kind"].as_str()), (400, Some("request")));
+    assert_eq!((unknown.status, unknown.json()["error"]["kind"].as_str()), (404, Some("request")));
     for body in ["", "[]", "{", "{\"store\": 3}", "{\"no\": 1}"] {
         let answer = server.ask("POST", "/api/v1/groups/a/flag", BASIC, body).await;
         assert!((400..=422).contains(&answer.status), "{body}: {}", answer.status);
         assert!(answer.json()["error"]["message"].is_string());
     }
     assert_eq!(server.ask("POST", "/api/v1/sessions/7/kill", BASIC, "{}").await.status, 204);
-    assert_eq!(server.ask("POST", "/api/v1/sessions/8/kill", BASIC, "{}").await.status, 400);
+    assert_eq!(server.ask("POST", "/api/v1/sessions/8/kill", BASIC, "{}").await.status, 404);
     let paused = server.ask("POST", "/api/v1/groups/a/pause", BASIC, "{}").await.json();
     assert_eq!(paused["paused"], true);
     let wrong = server.ask("GET", "/api/v1/status", "authorization: Basic b3BzOndyb25n\r\n", "").await;
@@ -228,4 +228,83 @@ async fn live_data_begins_with_what_was_missed() {
         text.push_str(&String::from_utf8_lossy(&buffer[..n]));
     }
     assert_eq!(text.matches("event: event").count(), 3, "{text}");
+}
+
+/// What schemathesis found at a live proxy, and what it would find.
+#[tokio::test]
+async fn whatever_is_wrong_is_told_in_the_form_of_the_document() {
+    let server = start().await;
+    let document = server.ask("GET", "/api/v1/openapi.json", "", "").await.json();
+    for (method, path, body, status) in [
+        ("POST", "/api/v1/login", "[null, null]", 422),
+        ("POST", "/api/v1/login", "{}", 422),
+        ("POST", "/api/v1/sessions/ops/kill", "{}", 400),
+        ("POST", "/api/v1/sessions/-1/kill", "{}", 400),
+        ("POST", "/api/v1/jobs/nothing/abort", "{}", 404),
+        ("POST", "/api/v1/groups/b/pause", "{}", 404),
+        ("POST", "/api/v1/groups/b/standby", "{\"action\":\"retry\"}", 404),
+        ("POST", "/api/v1/groups/a/standby", "{\"action\":\"\"}", 422),
+        ("GET", "/api/v1/events?limit=x", "", 400),
+        ("GET", "/api/v1/digests?sort=never", "", 400),
+        ("GET", "/api/v1/readiness/%ff", "", 400),
+        ("GET", "/api/v1/readiness/b", "", 404),
+        ("PUT", "/api/v1/status", "{}", 405),
+        ("DELETE", "/api/v1/log", "", 405),
+    ] {
+        let answer = server.ask(method, path, BASIC, body).await;
+        assert_eq!(answer.status, status, "{method} {path}: {}", answer.body);
+        assert_eq!(answer.header("content-type"), Some("application/json"), "{method} {path}");
+        assert!(answer.json()["error"]["message"].as_str().is_some_and(|m| !m.is_empty()), "{}", answer.body);
+    }
+    for (method, path, ..) in openapi::ROUTES {
+        if matches!(path, "/live" | "/openapi.json" | "/login") {
+            continue;
+        }
+        let place = format!("/api/v1{}", path.replace("{id}", "7").replace("{group}", "a"));
+        let body = "{\"store\":\"legacy\",\"level\":\"info\",\"sql\":\"SELECT 1\",\"db\":\"\",\"user\":null,\"action\":\"retry\",\"why\":null}";
+        let answer = server.ask(&method.to_uppercase(), &place, BASIC, if method == "post" { body } else { "" }).await;
+        let operation = &document["paths"][format!("/api/v1{path}")][method];
+        let response = &operation["responses"][answer.status.to_string()];
+        let response = if response.is_null() { &operation["responses"]["default"] } else { response };
+        let schema = &response["content"]["application/json"]["schema"];
+        assert!(answer.status != 500, "{method} {path}: {}", answer.body);
+        match answer.body.as_str() {
+            "" => assert!(schema.is_null() && answer.status == 204, "{method} {path}: {}", answer.status),
+            _ => fits(&answer.json(), schema, &document, &format!("{method} {path}")),
+        }
+    }
+}
+
+/// Panics where a value has not the form that a schema describes.
+fn fits(value: &serde_json::Value, schema: &serde_json::Value, document: &serde_json::Value, place: &str) {
+    use serde_json::Value;
+    assert!(schema.is_object(), "{place}: not described: {value}");
+    if let Some(reference) = schema["$ref"].as_str() {
+        let pointed = document.pointer(reference.trim_start_matches('#')).unwrap();
+        return fits(value, pointed, document, place);
+    }
+    if let Some(either) = schema["anyOf"].as_array() {
+        let at = usize::from(value.is_null());
+        return fits(value, &either[at], document, place);
+    }
+    let is = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(n) if n.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    if let Some(wanted) = schema["type"].as_str() {
+        assert!(wanted == is || (wanted, is) == ("number", "integer"), "{place}: {wanted}, and it is {value}");
+    }
+    if let Value::Array(items) = value {
+        items.iter().for_each(|item| fits(item, &schema["items"], document, &format!("{place}[]")));
+    }
+    if let (Value::Object(fields), true) = (value, schema["properties"].is_object()) {
+        for (name, field) in fields {
+            fits(field, &schema["properties"][name], document, &format!("{place}.{name}"));
+        }
+    }
 }

@@ -150,6 +150,9 @@ pub struct AuthorityStatus {
     pub acknowledged_alone: u64,
     /// What the newest fallback left behind.
     pub left_behind: Vec<String>,
+    /// Tables and views that somebody has made where tables are sealed by `rename`, each with what mends it.
+    #[serde(default)]
+    pub strays: Vec<String>,
 }
 
 /// A group's standby.

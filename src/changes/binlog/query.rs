@@ -137,16 +137,14 @@ pub fn meaning(query: &Query, tables: &dyn Tables) -> Meaning {
     }
 }
 
-/// Whether it is a seal by `rename`, put on or taken off: every table of it moves to where it is while its store is sealed, or back.
+/// Whether it is a seal by `rename`, put on or taken off.
 fn is_seal(facts: &Facts, query: &Query, text: &[u8]) -> bool {
     let place = |t: &TableRef| TableName {
         database: t.database.as_deref().unwrap_or(&query.database).to_owned(),
         name: t.name.to_string(),
     };
-    let (pairs, rest) = facts.tables.as_chunks::<2>();
-    starts(text, &["RENAME", "TABLE"])
-        && rest.is_empty()
-        && pairs.iter().all(|[from, to]| TableName::is_moved(&place(from), &place(to)))
+    let names: Vec<TableName> = facts.tables.iter().map(place).collect();
+    starts(text, &["RENAME", "TABLE"]) && TableName::are_moved(&names)
 }
 
 fn names(tables: &[(String, String)]) -> String {

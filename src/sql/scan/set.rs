@@ -1,6 +1,7 @@
 //! SET in all its forms, into a list of assignments.
 
 use super::Scanner;
+use super::cursor::Tok;
 use super::query::State;
 use crate::sql::facts::{Assignment, Characteristics, Flags, Kind};
 use crate::sql::lex::Lexeme;
@@ -211,12 +212,17 @@ impl Scanner<'_> {
         self.cur.bump();
         self.eat_assign();
         let tok = self.cur.peek();
-        let charset = match tok.lexeme {
+        let name = |tok: Tok| match tok.lexeme {
             _ if tok.word == word::DEFAULT => None,
             Lexeme::Text => Some(String::from_utf8_lossy(&self.cur.string_value(tok)).to_lowercase()),
             Lexeme::Word | Lexeme::Quoted => Some(self.cur.unquoted(tok.span()).to_lowercase()),
             _ => None,
         };
-        Assignment::Names { charset: charset.map(Into::into), character_set_form }
+        let mut ahead = self.cur.ahead();
+        ahead.bump();
+        let collates = self.cur.bytes(ahead.peek().span()).eq_ignore_ascii_case(b"COLLATE");
+        let collation = if collates { name(ahead.peek2()) } else { None };
+        let (charset, collation) = (name(tok).map(Into::into), collation.map(Into::into));
+        Assignment::Names { charset, collation, character_set_form }
     }
 }

@@ -13,6 +13,7 @@ pub mod compare;
 mod normal;
 pub mod report;
 mod run;
+mod settings;
 pub mod worker;
 
 pub use report::{GroupReport, Report, StatementReport, StoreTimes, Verdicts};

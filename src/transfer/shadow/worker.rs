@@ -117,11 +117,16 @@ struct Both {
 impl Worker {
     /// Compares a read until it is settled, and notes how that ended.
     async fn settle(&self, read: &Read) {
-        let Some(form) = repeats(&read.text, &read.dialect).filter(|_| std::str::from_utf8(&read.text).is_ok()) else {
+        let known = read.settings.is_some() && std::str::from_utf8(&read.text).is_ok();
+        let form = repeats(&read.text, &read.dialect).filter(|_| known);
+        let found = match form {
+            Some(form) => self.attempts(read, form).await,
+            None => None,
+        };
+        let Some((found, took)) = found else {
             self.findings.skipped(&read.group);
             return;
         };
-        let (found, took) = self.attempts(read, form).await;
         let subject = Subject {
             group: &read.group,
             print: fingerprint(&read.text, &read.dialect),
@@ -142,12 +147,16 @@ impl Worker {
         }
     }
 
-    async fn attempts(&self, read: &Read, form: Form) -> (Found, Took) {
+    /// How it ended; nothing where one of them does not know the session's settings.
+    async fn attempts(&self, read: &Read, form: Form) -> Option<(Found, Took)> {
         let first = self.both(read).await;
+        if [&first.serving, &first.shadow].iter().any(|a| matches!(a, Answer::OtherSettings)) {
+            return None;
+        }
         let took = [&first.serving, &first.shadow].map(micros);
         let mut found = judged(read, &first, form);
         if !matches!(found, Found::Real(_)) {
-            return (found, took);
+            return Some((found, took));
         }
         let mut before: Vec<Rows> = remembered(first).into_iter().collect();
         for pause in AGAIN {
@@ -155,29 +164,30 @@ impl Worker {
             let both = self.both(read).await;
             let behind = |rows: &Rows| before.iter().any(|b| is_same(b, rows, form));
             match judged(read, &both, form) {
-                Found::Equal => return (Found::Lag, took),
+                Found::Equal => return Some((Found::Lag, took)),
                 Found::Real(difference) => {
                     if matches!(&both.shadow, Answer::Rows(rows, _) if behind(rows)) {
-                        return (Found::Lag, took);
+                        return Some((Found::Lag, took));
                     }
                     found = Found::Real(difference);
                 }
-                settled @ (Found::Order(_) | Found::Type(_) | Found::Lag) => return (settled, took),
+                settled @ (Found::Order(_) | Found::Type(_) | Found::Lag) => return Some((settled, took)),
                 // a store that went away between two attempts leaves it open what the difference was
-                open @ (Found::Failed(_) | Found::TooLarge | Found::Unreachable(_)) => return (open, took),
+                open @ (Found::Failed(_) | Found::TooLarge | Found::Unreachable(_)) => return Some((open, took)),
             }
             before.extend(remembered(both));
         }
-        (found, took)
+        Some((found, took))
     }
 
     async fn both(&self, read: &Read) -> Both {
         let _turn = self.running.acquire().await;
-        let database = read.database.as_deref();
-        let (serving, shadow) = tokio::join!(
-            self.seats.ask(&read.serving, database, &read.text),
-            self.seats.ask(&read.shadow, database, &read.text)
-        );
+        let set = match self.seats.set(read).await {
+            Ok(set) => set,
+            Err(text) => return Both { serving: Answer::Unreachable(text.clone()), shadow: Answer::Unreachable(text) },
+        };
+        let (serving, shadow) =
+            tokio::join!(self.seats.ask(&read.serving, read, &set), self.seats.ask(&read.shadow, read, &set));
         Both { serving, shadow }
     }
 }
@@ -208,6 +218,7 @@ fn judged(read: &Read, both: &Both, form: Form) -> Found {
             Answer::Rows(..) => {}
             Answer::Unreachable(text) => return Found::Unreachable(text.clone()),
             Answer::TooLarge => return Found::TooLarge,
+            Answer::OtherSettings => return Found::Unreachable(format!("{} has other settings", store.name())),
             Answer::Late => return Found::Failed(format!("{} does not answer within 5 s", store.name())),
             Answer::Refused(error) => {
                 return Found::Failed(format!("{}: {}", store.name(), told(error, read.examples)));

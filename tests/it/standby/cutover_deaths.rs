@@ -70,7 +70,7 @@ impl Two {
         assert!([(6, 0), (0, 2)].contains(&sealed), "{other} is sealed: {sealed:?}");
         let stray = "INSERT INTO t (writer, n) VALUES (99, 99)";
         let stray = clients::mariadb(self.store(other).port, &["-Dd", "-e", stray]);
-        let says = if sealed.1 == 0 { "ERROR 1644 (45000)" } else { "ERROR 1146 (42S02)" };
+        let says = if sealed.1 == 0 { "ERROR 1644 (45000)" } else { "ERROR 1356 (HY000)" };
         assert!(!stray.ok && stray.stderr.contains(says), "{}", stray.stderr);
         serves
     }

@@ -1,5 +1,6 @@
 //! The seal by `rename`: MariaDB poses as a store without triggers, by `seal: rename`. The same proofs as for triggers, and what
-//! only this seal has to show: reads that meet it, DDL that does not pass it, a table at both places.
+//! only this seal has to show: reads that meet it, DDL that does not pass it, views that keep the tables' names, a table at both
+//! places.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,7 +12,9 @@ use mysql_async::{Conn, Error};
 use super::cutover::{TABLES, Two, authority, flag, forth_and_back};
 use super::cutover_deaths::{conductor_dies, proxy_sleeps, seals, store_dies};
 use super::{Form, Kept, fallback, place, sums};
+use crate::support::raw::{ORDINARY, Raw};
 use crate::support::{Proxy, Server, clients, eventually, long};
+use switchover::wire::reply::Expect;
 
 const BOTH: Form<'static> = Form { without: &[], renames: &["legacy", "new"] };
 const NEW: Form<'static> = Form { without: &[], renames: &["new"] };
@@ -37,10 +40,11 @@ fn the_tables_move_away_and_come_back() {
     let same = || sums(&kept.authority, &["t", "sums"]) == sums(&kept.standby, &["t", "sums"]);
     eventually("both stores are the same", same);
     // what a seal of triggers lets pass
-    for ddl in ["TRUNCATE t", "ALTER TABLE t ADD c INT", "INSERT INTO t (writer, n) VALUES (9, 9)", "SELECT * FROM t"] {
-        let stray = clients::mariadb(kept.authority.port, &["-Dd", "-e", ddl]);
-        assert!(!stray.ok && stray.stderr.contains("ERROR 1146 (42S02)"), "{ddl}: {}", stray.stderr);
+    for (sql, code) in PASSES_TRIGGERS {
+        let stray = clients::mariadb(kept.authority.port, &["-Dd", "-e", sql]);
+        assert!(!stray.ok && stray.stderr.contains(&format!("ERROR {code}")), "{sql}: {}", stray.stderr);
     }
+    assert_eq!((views(&kept.authority), views(&kept.standby)), (["sums", "t"].map(String::from).into(), Vec::new()));
     // a table that is nowhere is nowhere
     let honest = run("SELECT * FROM nowhere");
     assert!(
@@ -51,12 +55,14 @@ fn the_tables_move_away_and_come_back() {
     let honest = run("INSERT INTO nowhere VALUES (1)");
     assert!(honest.stderr.contains("ERROR 1146"), "{}", honest.stderr);
     a_table_at_both_places_is_told(&kept);
+    a_view_in_the_way_is_told(&kept);
     a_view_is_told(&kept);
     flag(&kept.proxy, "legacy");
     assert!(run("INSERT INTO t (writer, n) VALUES (1, 3)").ok);
     assert_eq!(kept.authority.sql("SELECT COUNT(*) FROM d.t WHERE writer = 1")[0][0], "3");
     eventually("both stores are the same again", same);
     kept.assert_same();
+    assert_eq!((views(&kept.authority).len(), views(&kept.standby).len()), (0, 2));
     // the ways are changed while a seal is on: it stays, and the next one is of the other kind
     kept.proxy.edit_config(|text| text.replace("seal: rename", "seal: trigger"));
     eventually("it is read", || kept.proxy.cli(&["flag", "analytics", "new", "--dry-run"]).ok);
@@ -68,13 +74,60 @@ fn the_tables_move_away_and_come_back() {
     assert_eq!((seals(&kept.authority), seals(&kept.standby)), ((0, 0), (0, 0)));
 }
 
-/// Somebody makes a table on the sealed store: nothing is dropped, and no cutover goes there, until somebody has looked.
+/// What a seal of triggers does not refuse, and what is nobody's without rights to it; and the error of each.
+const PASSES_TRIGGERS: [(&str, u16); 10] = [
+    ("TRUNCATE t", 1146),
+    ("ALTER TABLE t ADD c INT", 1347),
+    ("CREATE TABLE t (id INT)", 1050),
+    ("CREATE TABLE IF NOT EXISTS t (id INT); INSERT INTO t VALUES (1)", 1356),
+    ("CREATE OR REPLACE TABLE t (id INT)", 1965),
+    ("DROP TABLE t", 1965),
+    ("DROP TABLE IF EXISTS t; CREATE TABLE t (id INT)", 1050),
+    ("LOCK TABLES t WRITE", 1356),
+    ("INSERT INTO t (writer, n) VALUES (9, 9)", 1356),
+    ("SELECT * FROM t", 1356),
+];
+
+/// Views in `d`, and in the schema `switchover` what only makes them.
+fn views(server: &Server) -> Vec<String> {
+    let sql = "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'd' AND TABLE_TYPE = 'VIEW' \
+               OR TABLE_SCHEMA = 'switchover' AND TABLE_NAME LIKE 'sealed\\_by%' ORDER BY 1";
+    server.sql(sql).concat()
+}
+
+/// Somebody makes a table on the sealed store nevertheless: it is told, nothing is dropped, and no cutover goes there, until somebody
+/// has looked; then the view is back.
 fn a_table_at_both_places_is_told(kept: &Kept) {
+    kept.authority.sql("DROP VIEW d.t");
     kept.authority.sql("CREATE TABLE d.t (id INT)");
+    let strays = || authority(&kept.proxy)["strays"].as_array().unwrap().clone();
+    eventually("it is told", || strays().len() == 1);
+    let line = strays()[0].as_str().unwrap().to_owned();
+    assert!(line.starts_with("legacy: somebody has made d.t") && line.contains("DROP TABLE `d`.`t`"), "{line}");
+    let shown = kept.proxy.cli(&["standby", "show"]);
+    assert!(shown.stdout.contains("stray     legacy: somebody has made d.t"), "{}", shown.stdout);
+    let noted = kept.authority.sql("SELECT table_name, account, statement FROM switchover.refused");
+    assert!(
+        noted[0][0] == "d.t" && noted[0][1].starts_with("unknown") && noted[0][2].contains("`id` int"),
+        "{noted:?}"
+    );
     let refused = kept.proxy.cli(&["flag", "analytics", "legacy"]);
     let text = refused.stderr;
     assert!(!refused.ok && text.contains("at d.t and one at switchover_sealed_d.t"), "{text}");
     kept.authority.sql("DROP TABLE d.t");
+    eventually("its name is kept again", || views(&kept.authority) == ["sums", "t"]);
+    eventually("nothing is told any more", || strays().is_empty());
+}
+
+/// The same, of a view: the seal could not be taken off.
+fn a_view_in_the_way_is_told(kept: &Kept) {
+    kept.authority.sql("CREATE OR REPLACE VIEW d.t AS SELECT 1 AS n");
+    eventually("it is told", || authority(&kept.proxy)["strays"].to_string().contains("DROP VIEW"));
+    let refused = kept.proxy.cli(&["flag", "analytics", "legacy"]);
+    assert!(!refused.ok && refused.stderr.contains("somebody has made a view at d.t"), "{}", refused.stderr);
+    assert_eq!(kept.authority.sql("SELECT n FROM d.t"), [["1"]]);
+    kept.authority.sql("DROP VIEW d.t");
+    eventually("its name is kept again", || views(&kept.authority) == ["sums", "t"]);
 }
 
 /// A view that the group does not list would fail while the tables are away.
@@ -145,7 +198,7 @@ async fn reads(port: u16, over: Arc<AtomicBool>, longest: Arc<AtomicU64>) -> Vec
 }
 
 /// Cutovers forth and back under writers and readers at two proxies.
-async fn under_reads(form: Form<'static>, rounds: u64) {
+pub(super) async fn under_reads(form: Form<'static>, rounds: u64) {
     let two = Two::start_as(TABLES, form);
     let (over, longest) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let readers: Vec<_> = [two.kept.proxy.port, two.second.port, two.kept.proxy.port, two.second.port]
@@ -280,4 +333,149 @@ CREATE TABLE parts (id INT PRIMARY KEY, n INT) PARTITION BY HASH (id) PARTITIONS
     eventually("nothing has changed", || authority(&kept.proxy)["settled"] == true);
     assert_eq!(place(&kept.authority), "d");
     run("INSERT INTO parts VALUES (4, 4)");
+}
+
+/// A writer that nobody remembers, at both stores, which begins as an ORM does: whatever it was told of is on both.
+async fn forgotten(port: u16, writer: u64, over: Arc<AtomicBool>) -> (Vec<u64>, u64) {
+    let mut conn = Conn::new(crate::support::mariadb::opts(port).db_name(Some("d"))).await.unwrap();
+    let make = "CREATE TABLE IF NOT EXISTS t (id BIGINT PRIMARY KEY AUTO_INCREMENT, writer INT NOT NULL, n INT NOT NULL, UNIQUE (writer, n))";
+    let (mut told, mut refused, mut n) = (Vec::new(), 0, 0);
+    while !over.load(Ordering::Relaxed) {
+        n += 1;
+        conn.query_drop(make).await.unwrap();
+        match conn.query_drop(format!("INSERT INTO t (writer, n) VALUES ({writer}, {n})")).await {
+            Ok(()) => told.push(n),
+            Err(Error::Server(error)) if error.code == 1356 => refused += 1,
+            other => panic!("{other:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    (told, refused)
+}
+
+/// Its CREATE TABLE comes at every moment of cutovers forth and back, and never makes a table where one is away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_name_is_free_for_a_moment() {
+    let two = Two::start_as(TABLES, BOTH);
+    let over = Arc::new(AtomicBool::new(false));
+    let ports = [two.kept.authority.port, two.kept.standby.port, two.kept.authority.port, two.kept.standby.port];
+    let writers = [61u64, 62, 63, 64].into_iter().zip(ports);
+    let writers: Vec<_> = writers.map(|(n, port)| (n, tokio::spawn(forgotten(port, n, Arc::clone(&over))))).collect();
+    for round in 0..if long() { 60 } else { 6 } {
+        flag(&two.kept.proxy, if round % 2 == 0 { "new" } else { "legacy" });
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    over.store(true, Ordering::Relaxed);
+    eventually("both stores are the same", || {
+        sums(&two.kept.authority, &["t", "sums"]) == sums(&two.kept.standby, &["t", "sums"])
+    });
+    for (writer, ended) in writers {
+        let (told, refused) = ended.await.unwrap();
+        let rows = two.kept.authority.sql(&format!("SELECT COUNT(*) FROM d.t WHERE writer = {writer}"));
+        eprintln!("writer {writer}: {} acknowledged, {refused} refused", told.len());
+        assert!(rows[0][0] == told.len().to_string() && refused > 0 && !told.is_empty(), "{rows:?}, {}", told.len());
+    }
+    assert_eq!(authority(&two.kept.proxy)["strays"].as_array().unwrap().len(), 0);
+}
+
+/// Where RENAME takes no views, they are made in place; where the account may make none, the seal goes without, and `init` says so.
+#[test]
+fn a_seal_goes_as_far_as_it_may() {
+    let kept = Kept::start_as(TABLES, &[], BOTH);
+    let server = &kept.standby;
+    let each = |sql: &str| {
+        ["t", "sums"].iter().for_each(|table| drop(server.sql(&sql.replace("TABLE", &format!("d.{table}")))))
+    };
+    // no right to the names beside the tables (and no moment without the others); then to no view at all
+    let first = || {
+        server.sql("GRANT ALL ON switchover.* TO switchover@'%'");
+        server.sql("GRANT ALL ON switchover_sealed_d.* TO switchover@'%'");
+        each("GRANT INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, CREATE VIEW, SHOW VIEW ON TABLE TO switchover@'%'");
+        server.sql(
+            "REVOKE INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, CREATE VIEW, SHOW VIEW ON *.* FROM switchover@'%'",
+        );
+    };
+    let second = || each("REVOKE CREATE VIEW, SHOW VIEW ON TABLE FROM switchover@'%'");
+    let run = |sql: &str| clients::mariadb(kept.proxy.port, &["-Dd", "-N", "-e", sql]);
+    let again = |rights: &dyn Fn()| {
+        rights();
+        // (whoever is connected has the rights that he had)
+        let ids = server.sql("SELECT ID FROM information_schema.PROCESSLIST WHERE USER = 'switchover'").concat();
+        ids.iter().for_each(|id| drop(server.try_sql(None, &format!("KILL {id}"))));
+        eventually("it is connected again", || kept.proxy.cli(&["flag", "analytics", "new", "--dry-run"]).ok);
+        flag(&kept.proxy, "new");
+        assert!(run("INSERT INTO t (writer, n) VALUES (1, (SELECT COUNT(*) FROM t AS old))").ok);
+        eventually("legacy follows", || kept.proxy.cli(&["flag", "analytics", "legacy", "--dry-run"]).ok);
+        flag(&kept.proxy, "legacy");
+    };
+    again(&first);
+    assert_eq!(place(server), "switchover_sealed_d");
+    assert_eq!(views(server), ["sums", "t"]);
+    let stray = clients::mariadb(server.port, &["-Dd", "-e", "CREATE TABLE t (id INT)"]);
+    assert!(stray.stderr.contains("ERROR 1050"), "{}", stray.stderr);
+    again(&second);
+    assert_eq!((place(server).as_str(), views(server).len()), ("switchover_sealed_d", 0));
+    let init = kept.proxy.cli(&["init"]);
+    assert!(
+        init.stdout.contains("new: sealed by rename, but no view keeps the tables' names"),
+        "{}{}",
+        init.stdout,
+        init.stderr
+    );
+    // what a writer makes then is told at once, and kept
+    let stray = clients::mariadb(
+        server.port,
+        &["-Dd", "-e", "CREATE TABLE IF NOT EXISTS t (id INT); INSERT INTO t VALUES (7)"],
+    );
+    assert!(stray.ok, "{}", stray.stderr);
+    eventually("it is told", || authority(&kept.proxy)["strays"].to_string().contains("new: somebody has made d.t"));
+    assert_eq!(server.sql("SELECT id FROM d.t"), [["7"]]);
+    assert!(!kept.proxy.cli(&["flag", "analytics", "new"]).ok);
+}
+
+/// A proxy that was suspended while its tables moved: what would not hear of the seal, or could not be sent again, is routed by a look
+/// before it runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_proxy_that_slept_asks_first() {
+    let two = Two::start_as(TABLES, BOTH);
+    for server in [&two.kept.authority, &two.kept.standby] {
+        server.sql("CREATE PROCEDURE d.adds(w INT) BEGIN SET @n = w; INSERT INTO t (writer, n) VALUES (w, 1); END");
+    }
+    two.kept.proxy.edit_config(|text| text.replace("tables: [d.*]", "tables: [d.*, d.adds]"));
+    two.second.edit_config(|text| text.replace("tables: [d.*]", "tables: [d.*, d.adds]"));
+    eventually("it is read", || two.kept.proxy.status()["epoch"] == 2 && two.second.status()["epoch"] == 2);
+    eventually("it is settled", || {
+        authority(&two.kept.proxy)["settled"] == true && authority(&two.second)["settled"] == true
+    });
+    let connect = || async { two.kept.proxy.connect("d").await };
+    let (mut shows, mut asks, mut calls, mut makes) =
+        (connect().await, connect().await, connect().await, connect().await);
+    let mut fields = Raw::app(two.kept.proxy.port, ORDINARY, "d");
+    for (conn, warm) in
+        [(&mut shows, "SELECT 1"), (&mut asks, "SELECT 1"), (&mut calls, "SELECT 1"), (&mut makes, "SELECT 1")]
+    {
+        conn.query_drop(warm).await.unwrap();
+    }
+    two.kept.proxy.signal(rustix::process::Signal::STOP);
+    let done = two.second.cli(&["flag", "analytics", "new"]);
+    assert!(done.ok, "{}{}", done.stdout, done.stderr);
+    let said = tokio::spawn(async move {
+        let shown: Option<(String, String)> = shows.query_first("SHOW CREATE TABLE t").await.unwrap();
+        assert!(shown.as_ref().unwrap().1.starts_with("CREATE TABLE"), "{shown:?}");
+        let kind = "SELECT TABLE_TYPE FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'd' AND TABLE_NAME = 't'";
+        assert_eq!(asks.query_first::<String, _>(kind).await.unwrap().unwrap(), "BASE TABLE");
+        calls.query_drop("CALL adds(77)").await.unwrap();
+        makes.query_drop("CREATE TABLE IF NOT EXISTS t (id INT)").await.unwrap();
+    });
+    let listed = std::thread::spawn(move || {
+        fields.send(0x04, b"t\0");
+        fields.response(Expect::FieldList)
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    two.kept.proxy.signal(rustix::process::Signal::CONT);
+    said.await.unwrap();
+    let listed = listed.join().unwrap();
+    assert!(Raw::error(&listed).is_none() && listed.len() == 4, "{listed:?}");
+    assert_eq!(two.kept.standby.sql("SELECT COUNT(*) FROM d.t WHERE writer = 77")[0][0], "1");
+    assert_eq!(place(&two.kept.authority), "switchover_sealed_d");
 }

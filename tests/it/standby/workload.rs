@@ -183,3 +183,37 @@ fn large_transactions_are_whole() {
     kept.assert_same();
     assert_eq!(kept.standby.sql("SELECT COUNT(*) FROM d.big")[0][0], "99999".to_owned());
 }
+
+/// The proxy was away for thousands of transactions: rounds are full, so the next one's work is made while one is applied. It is
+/// killed in the midst of that, and again.
+#[test]
+fn a_log_that_is_far_ahead_is_applied_whole() {
+    let mut kept = Kept::start(SCHEMA, &[]);
+    kept.authority.sql("CREATE DATABASE other");
+    triggers(&kept);
+    kept.proxy.kill();
+    kept.authority.sql("SET GLOBAL sync_binlog = 0, GLOBAL innodb_flush_log_at_trx_commit = 2");
+    let mut dice = Dice(0x5EED);
+    let small = (0..9_000).map(|_| statement(&mut dice, CRASH_SAFE)).filter(|sql| !sql.contains("x'y"));
+    let many = "INSERT INTO plain (a, b) SELECT seq, REPEAT('w', 80) FROM d.numbers; UPDATE plain SET c = a, b = CONCAT(b, id)";
+    let many = [
+        "CREATE TEMPORARY TABLE numbers AS SELECT seq FROM seq_1_to_20000",
+        many,
+        "DELETE FROM plain WHERE id % 3 = 0",
+    ];
+    let file = kept.authority.folder.join("load.sql");
+    let all: Vec<String> = small.chain(many.map(str::to_owned)).collect();
+    std::fs::write(&file, all.join(";\n") + ";\n").unwrap();
+    let source = format!("source {}", file.display());
+    // (duplicates are part of the load)
+    let loaded = clients::mariadb(kept.authority.port, &["--force", "-Dd", "-e", &source]);
+    assert!(kept.authority.sql("SELECT COUNT(*) > 5000 FROM d.plain")[0][0] == "1", "{}", loaded.stderr);
+    for pause in [150, 300, 80, 600] {
+        kept.proxy.restart();
+        std::thread::sleep(Duration::from_millis(pause));
+        kept.proxy.kill();
+    }
+    kept.proxy.restart();
+    kept.catch_up();
+    kept.assert_same();
+}
