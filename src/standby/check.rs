@@ -53,6 +53,20 @@ fn standby_table(table: &Description) -> Vec<Problem> {
     problems
 }
 
+/// What a store is that has neither a binlog nor triggers: nothing could follow it.
+#[must_use]
+pub fn standby_only(store: &str) -> Problem {
+    let what = format!(
+        "{store} has neither a binlog nor triggers, which the gate of a journal needs: it can be a standby, and never the authority"
+    );
+    (
+        what,
+        format!(
+            "leave {store} the group's `standby`, without `change_log: journal` and with `fallback: manual`: no cutover goes there, and nothing would follow what it took alone"
+        ),
+    )
+}
+
 /// How the tables of the two stores differ.
 #[must_use]
 pub fn differences(authority: &Catalog, standby: &Catalog) -> Vec<Problem> {

@@ -36,6 +36,8 @@ const AGAIN: Duration = Duration::from_millis(200);
 const PULSE: Duration = Duration::from_millis(500);
 /// A proxy that was not heard of for so long is not waited for, seconds.
 const ABSENT: u32 = 3;
+/// For somebody who applies: a cutover back comes when those who will have not begun yet.
+const BEGINS: Duration = Duration::from_secs(3);
 /// Transactions that the standby may be behind at the start.
 const MAX_LAG: u64 = 5_000;
 
@@ -265,13 +267,7 @@ impl Cutover<'_> {
         problems.extend(init::authority_problems(&new.store, &new.catalog).await);
         problems.extend(old.rename_problems(&self.shared.settings.tables).await?);
         problems.extend(new.unseal_problems().await?);
-        let sql = format!(
-            "SELECT COALESCE(MAX(TIMESTAMPDIFF(MICROSECOND, renewed, NOW(6)) < {} * 1000000), 0) FROM switchover.leases \
-             WHERE group_name = {}",
-            super::lease::EXPIRES,
-            literal(&group)
-        );
-        if new.one(&sql).await? != "1" {
+        if !is_applied_to(new, &group).await? {
             let what = format!("nobody applies to {}", new.name());
             let mend =
                 format!("see `switchover standby show {group}`; a stopped one: `switchover standby retry {group}`");
@@ -502,6 +498,24 @@ impl Cutover<'_> {
             Err(error) => CutoverError::Open { step, why: format!("{why}; {error}") },
         }
     }
+}
+
+/// Whether somebody applies to a store, or begins to within [`BEGINS`].
+async fn is_applied_to(side: &mut super::pair::Side, group: &str) -> Result<bool, PairError> {
+    let sql = format!(
+        "SELECT COALESCE(MAX(TIMESTAMPDIFF(MICROSECOND, renewed, NOW(6)) < {} * 1000000), 0) FROM switchover.leases \
+         WHERE group_name = {}",
+        super::lease::EXPIRES,
+        literal(group)
+    );
+    let deadline = Instant::now() + BEGINS;
+    while side.one(&sql).await? != "1" {
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
+        sleep(POLL).await;
+    }
+    Ok(true)
 }
 
 /// Waits until somebody wants a cutover given up: who.

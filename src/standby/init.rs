@@ -98,6 +98,12 @@ impl Store {
         }
     }
 
+    /// Whether it has no triggers at all.
+    async fn has_no_triggers(&mut self) -> Result<bool, InitError> {
+        let asked = super::seal::has_no_triggers(&mut self.backend).await;
+        asked.map_err(|error| self.failed(error))
+    }
+
     fn failed(&self, error: QueryError) -> InitError {
         InitError::Store { store: self.name.clone(), error }
     }
@@ -251,6 +257,11 @@ async fn ways(request: &Request) -> String {
 /// RULES.md 30 and 42: what a commit promises, and what the log holds of it.
 async fn binlog_settings(store: &mut Store, report: &mut Report) -> Result<(), InitError> {
     let name = store.name.clone();
+    let log = store.variable("log_bin").await?;
+    if log != "1" && store.has_no_triggers().await? {
+        report.problems.push(check::standby_only(&name));
+        return Ok(());
+    }
     // (there are stores that say `log_bin = 1`, and have none)
     if matches!(store.run("SHOW BINARY LOGS").await, Err(InitError::Store { error: QueryError::Refused(e), .. }) if e.code == 1064)
     {
@@ -258,7 +269,7 @@ async fn binlog_settings(store: &mut Store, report: &mut Report) -> Result<(), I
         report.problems.push((format!("{name} has no binlog"), mend));
         return Ok(());
     }
-    if store.variable("log_bin").await? != "1" {
+    if log != "1" {
         let mend = format!("in {name}'s my.cnf: log_bin = binlog, server_id = {}; then restart it", 1);
         report.problems.push((format!("{name} writes no binlog"), mend));
         return Ok(());
@@ -329,7 +340,12 @@ async fn standby_settings(
     if standby.log == ChangeLog::Journal {
         return Ok(());
     }
-    if standby.variable("log_bin").await? != "1" {
+    let log = standby.variable("log_bin").await?;
+    if log != "1" && standby.has_no_triggers().await? {
+        report.warnings.push(check::standby_only(&name));
+        return Ok(());
+    }
+    if log != "1" {
         let what = format!("{name} writes no binlog: when it becomes the authority, nothing can follow it");
         report.warnings.push((what, format!("in {name}'s my.cnf: log_bin = binlog; then restart it")));
     }

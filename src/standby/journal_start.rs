@@ -83,6 +83,12 @@ pub(super) async fn make(store: &mut Store, group: &str, report: &mut Report) ->
             // a syntax error, or not supported: a store without sequences
             Err(InitError::Store { error: QueryError::Refused(e), .. })
                 if statement == SEQUENCE && !matches!(e.code, 1044 | 1142) => {}
+            Err(InitError::Store { error: QueryError::Refused(e), .. })
+                if statement == gate && super::seal::lacks_triggers(e.code) =>
+            {
+                report.problems.push(super::check::standby_only(&store.name));
+                return Ok(());
+            }
             Err(InitError::Store { error: QueryError::Refused(e), .. }) => {
                 let what = format!("{} does not let the control account make the journal: {e}", store.name);
                 report.problems.push((what, "run there, as root, what `switchover init --print` prints".to_owned()));
@@ -112,8 +118,10 @@ pub(super) async fn make(store: &mut Store, group: &str, report: &mut Report) ->
 /// Tables whose rows cannot be recorded, of a store with a journal.
 pub(super) async fn tables(store: &mut Store, catalog: &Catalog) -> Result<Vec<Problem>, InitError> {
     let mut problems = Vec::new();
-    for name in catalog.keys().filter(|_| store.log == ChangeLog::Journal) {
-        match Table::read(&mut store.backend, &name.database, &name.name).await {
+    for table in catalog.values().filter(|_| store.log == ChangeLog::Journal) {
+        // (one that is sealed by `rename` is where it is)
+        let place = table.place();
+        match Table::read(&mut store.backend, &place.database, &place.name).await {
             Ok(_) => {}
             Err(TableError::Unfit(what)) => {
                 let mend = "change that, or take the table out of the group's patterns".to_owned();

@@ -325,8 +325,16 @@ pub async fn kind(backend: &mut Backend, wish: Option<Seal>) -> Result<Seal, Que
     }
 }
 
+/// Whether a store has no triggers at all.
+///
+/// # Errors
+/// As the store's.
+pub(super) async fn has_no_triggers(backend: &mut Backend) -> Result<bool, QueryError> {
+    kind(backend, None).await.map(|seal| seal == Seal::Rename)
+}
+
 /// Whether an error of CREATE TRIGGER says that the engine has none: it does not know the words, or says so.
-fn lacks_triggers(code: u16) -> bool {
+pub(super) fn lacks_triggers(code: u16) -> bool {
     matches!(code, 1064 | 1178 | 1235 | 1289 | 1706)
 }
 

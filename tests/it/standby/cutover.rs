@@ -187,7 +187,11 @@ pub(super) async fn forth_and_back(two: &Two, rounds: u64) {
         eventually("this proxy follows", || authority(proxy)["settled"] == true);
         let done = proxy.cli(&["flag", "analytics", store]);
         assert!(done.ok, "{}\n{:#}\n{:#}", done.stderr, authority(&two.kept.proxy), authority(&two.second));
-        pauses.push(ledger.longest.swap(0, Ordering::Relaxed) / 1_000);
+        let longest = ledger.longest.swap(0, Ordering::Relaxed) / 1_000;
+        if longest > 2_000 {
+            eprintln!("round {round}: a statement took {longest} ms\n{}", done.stdout);
+        }
+        pauses.push(longest);
     }
     over.store(true, Ordering::Relaxed);
     let mut said = Vec::new();

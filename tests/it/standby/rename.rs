@@ -198,7 +198,7 @@ async fn reads(port: u16, over: Arc<AtomicBool>, longest: Arc<AtomicU64>) -> Vec
 }
 
 /// Cutovers forth and back under writers and readers at two proxies.
-async fn under_reads(form: Form<'static>, rounds: u64) {
+pub(super) async fn under_reads(form: Form<'static>, rounds: u64) {
     let two = Two::start_as(TABLES, form);
     let (over, longest) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let readers: Vec<_> = [two.kept.proxy.port, two.second.port, two.kept.proxy.port, two.second.port]
