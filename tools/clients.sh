@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # (pylibseekdb is a server: OceanBase seekdb, the store that is unlike MariaDB)
-python_clients=(PyMySQL==1.2.4 mysqlclient==2.3.1 cryptography pylibseekdb==1.4.0.post1)
+python_clients=(PyMySQL==1.2.4 mysqlclient==2.3.1 mysql-connector-python==26.10.0 cryptography pylibseekdb==1.4.0.post1)
 node_clients=(mysql2@3.24.6 mariadb@3.5.4)
 
 target=${1:-${CARGO_TARGET_DIR:-target}/clients}

@@ -211,6 +211,9 @@ enum Command {
         /// Where in the authority's log the standby's copy was taken, as the dump says it.
         #[arg(long, value_name = "POSITION")]
         from: Option<String>,
+        /// For the log of changes.
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
     },
     /// Show the standbys of the running proxy, and let a stopped one go on.
     #[command(subcommand)]
@@ -253,6 +256,9 @@ enum StandbyCommand {
     End {
         /// The group.
         group: String,
+        /// For the log of changes.
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
     },
 }
 
@@ -350,7 +356,9 @@ fn outcome(config: &std::path::Path, json: bool, command: Command, explain: Opti
             explained(config, &socket, request, explain, json)
         }
         Command::Shadow { group, limit } => shadow::shadow(&socket, ShadowRequest { group, limit }, json),
-        Command::Init { group, print, from } => standby::init(&standby::Init { config, group, print, from, json }),
+        Command::Init { group, print, from, why } => {
+            standby::init(&standby::Init { config, group, print, from, cause: flag::cause(why), json })
+        }
         Command::Standby(command) => match command {
             StandbyCommand::Show { group } => standby::show(&socket, group.as_deref(), json),
             StandbyCommand::Retry { group } => {
@@ -361,7 +369,7 @@ fn outcome(config: &std::path::Path, json: bool, command: Command, explain: Opti
                 standby::tell(&socket, group, action, flag::cause(None), json)
             }
             StandbyCommand::LeftBehind { group, all } => left_behind::left_behind(config, &group, all, json),
-            StandbyCommand::End { group } => standby::end(config, &group, json),
+            StandbyCommand::End { group, why } => standby::end(config, &group, &flag::cause(why), json),
         },
         Command::Serve(_) | Command::Demo(_) => Outcome::failed(Code::Failed, json, "not a command of its own"),
     }

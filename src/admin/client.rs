@@ -39,8 +39,16 @@ pub enum ClientError {
 /// # Errors
 /// See [`ClientError`]. After `Broken` the request may or may not have been done.
 pub fn ask(socket: &Path, request: &Request) -> Result<Reply, ClientError> {
+    ask_for(socket, request, PATIENCE)
+}
+
+/// The same, with more patience.
+///
+/// # Errors
+/// See [`ask`].
+pub fn ask_for(socket: &Path, request: &Request, patience: Duration) -> Result<Reply, ClientError> {
     let stream = UnixStream::connect(socket).map_err(|error| unreachable_because(socket, error))?;
-    match converse(&stream, request) {
+    match converse(&stream, request, patience) {
         Ok(Reply::Failed(failure)) => Err(ClientError::Failed(failure)),
         Ok(reply) => Ok(reply),
         Err(error) => Err(ClientError::Broken { path: socket.to_owned(), error }),
@@ -55,8 +63,8 @@ fn unreachable_because(socket: &Path, error: io::Error) -> ClientError {
     }
 }
 
-fn converse(stream: &UnixStream, request: &Request) -> io::Result<Reply> {
-    stream.set_read_timeout(Some(PATIENCE))?;
+fn converse(stream: &UnixStream, request: &Request, patience: Duration) -> io::Result<Reply> {
+    stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut text = serde_json::to_vec(request)?;
     text.push(b'\n');

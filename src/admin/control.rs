@@ -28,6 +28,7 @@ use super::protocol::{
 use super::readiness::{Readiness, ReadinessRequest};
 use super::shadow::ShadowRequest;
 use crate::config::model::{Admin, Role};
+use crate::net::tls::Acceptor;
 use crate::transfer::shadow::Report;
 
 /// Connections served at once; more wait in the listener's queue.
@@ -122,6 +123,11 @@ pub trait Running: Send + Sync + 'static {
 
     /// Who may use the operators' surfaces, and where they are.
     fn admin(&self) -> Admin;
+
+    /// TLS towards clients, theirs and ours; none where it is off.
+    fn acceptor(&self) -> Option<Acceptor> {
+        None
+    }
 
     /// The configuration in force, a key a line; secrets are never in it.
     fn config(&self) -> Vec<ConfigEntry>;

@@ -17,7 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
-use super::protocol::EventQuery;
+use super::protocol::{Cause, EventQuery};
 use crate::telemetry::{without_values, without_values_of_stores};
 
 /// Events in memory.
@@ -68,6 +68,22 @@ impl Event {
             subject: subject.to_owned(),
             what: what.into(),
             surface: "proxy".to_owned(),
+            ..Event::default()
+        }
+    }
+
+    /// A change that a command makes by itself, because no proxy could be asked: done, until it says otherwise.
+    #[must_use]
+    pub fn of_command(cause: &Cause, subject: &str, what: impl Into<String>) -> Event {
+        Event {
+            kind: "action".to_owned(),
+            subject: subject.to_owned(),
+            what: what.into(),
+            by: cause.by.clone(),
+            surface: "cli".to_owned(),
+            from: format!("uid {}", rustix::process::getuid().as_raw()),
+            why: cause.why.clone(),
+            outcome: Some("done".to_owned()),
             ..Event::default()
         }
     }

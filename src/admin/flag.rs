@@ -127,19 +127,11 @@ fn file_alone(command: &Flag<'_>, note: &str) -> Outcome {
 /// A flag that no proxy has set is in the log of changes too.
 fn write_down(command: &Flag<'_>, flagged: &Flagged) {
     let Ok(config) = crate::config::load(command.config) else { return };
-    let cause = &command.request.cause;
+    let what = format!("flag to {} in the file, no proxy was asked", flagged.to);
     Events::kept_in(&config.audit).add(Event {
-        kind: "action".to_owned(),
-        subject: flagged.group.clone(),
-        what: format!("flag to {} in the file, no proxy was asked", flagged.to),
-        by: cause.by.clone(),
-        surface: "cli".to_owned(),
-        from: format!("uid {}", rustix::process::getuid().as_raw()),
         before: Some(flagged.from.clone()),
         after: Some(flagged.to.clone()),
-        why: cause.why.clone(),
-        outcome: Some("done".to_owned()),
-        ..Event::default()
+        ..Event::of_command(&command.request.cause, &flagged.group, what)
     });
 }
 
@@ -197,5 +189,5 @@ pub fn cause(why: Option<String>) -> Cause {
     let name = ["SUDO_USER", "USER", "LOGNAME"]
         .iter()
         .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
-    Cause { by: name.unwrap_or_default(), why, force: false }
+    Cause { by: name.unwrap_or_default(), why, ..Cause::default() }
 }

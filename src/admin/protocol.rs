@@ -77,6 +77,12 @@ pub struct Cause {
     /// Flips are not held up by what they would tear apart.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
+    /// Which way they asked: the proxy says that itself.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub surface: String,
+    /// From where: as `surface`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub peer: String,
 }
 
 /// Set the flag of `group` to `store` by editing the proxy's configuration file.
@@ -95,7 +101,7 @@ pub struct FlagRequest {
     pub dry_run: bool,
 }
 
-/// A stopped standby goes on.
+/// A standby begins, goes on or ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StandbyRequest {
     /// The group.
@@ -108,7 +114,7 @@ pub struct StandbyRequest {
     pub cause: Cause,
 }
 
-/// How a stopped standby goes on.
+/// What a standby is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub enum StandbyAction {
@@ -121,6 +127,48 @@ pub enum StandbyAction {
         /// Why.
         reason: String,
     },
+    /// Both stores of the group are prepared, and where the standby's copy begins is written down.
+    Init {
+        /// Where in the authority's log the copy was taken; none is now.
+        #[serde(default)]
+        position: Option<String>,
+    },
+    /// It is given up: both stores take writes.
+    End,
+}
+
+impl StandbyAction {
+    /// Whether it changes stores, for as long as that takes, and not what the proxy does.
+    #[must_use]
+    pub fn is_of_stores(&self) -> bool {
+        matches!(self, StandbyAction::Init { .. } | StandbyAction::End)
+    }
+}
+
+/// What came of [`StandbyAction::Init`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Begun {
+    /// The group.
+    pub group: String,
+    /// The standby follows; else nothing has begun.
+    pub good: bool,
+    /// What is in the way.
+    pub problems: Vec<Found>,
+    /// What is not as it should be.
+    pub warnings: Vec<Found>,
+    /// What was done.
+    pub done: Vec<String>,
+}
+
+/// Something that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Found {
+    /// What.
+    pub what: String,
+    /// What mends it.
+    pub mend: String,
 }
 
 /// Which events: the newest that fit, the newest first.
@@ -223,6 +271,10 @@ pub enum Reply {
     Sessions(Vec<SessionInfo>),
     /// To [`Request::Standby`]: how it was when it was told.
     Standby(StandbyStatus),
+    /// To [`StandbyAction::Init`].
+    Begun(Box<Begun>),
+    /// To [`StandbyAction::End`].
+    Ended,
     /// To [`Request::Digests`].
     Digests(Box<Digests>),
     /// To [`Request::Readiness`].

@@ -3,20 +3,22 @@
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
-
-use serde::Serialize;
+use std::time::Duration;
 
 use super::check;
-use super::client::ask;
+use super::client::{ClientError, ask, ask_for};
+use super::events::{Event, Events};
 use super::outcome::{Code, Outcome};
 use super::protocol::{
-    AuthorityStatus, Cause, GroupStatus, Reply, Request, StandbyAction, StandbyRequest, StandbyStatus,
+    AuthorityStatus, Begun, Cause, Failure, FailureKind, Found, GroupStatus, Reply, Request, StandbyAction,
+    StandbyRequest, StandbyStatus,
 };
 use super::show::unexpected;
 use super::table::number;
 use crate::backend::{StoreHandle, control};
 use crate::changes::journal::schema as journal;
 use crate::config::model::{ChangeLog, Group, Seal, Store};
+use crate::config::problem::render;
 use crate::config::{self, Config, GroupId};
 use crate::entry::TableName;
 use crate::entry::place::sealed_schema;
@@ -35,24 +37,14 @@ pub struct Init<'a> {
     pub print: bool,
     /// Where the standby's copy was taken.
     pub from: Option<String>,
+    /// Who wants it, and why.
+    pub cause: Cause,
     /// Answer for programs.
     pub json: bool,
 }
 
-#[derive(Debug, Serialize)]
-struct Found {
-    what: String,
-    mend: String,
-}
-
-#[derive(Debug, Serialize)]
-struct Begun {
-    group: String,
-    good: bool,
-    problems: Vec<Found>,
-    warnings: Vec<Found>,
-    done: Vec<String>,
-}
+/// How long the stores may take: triggers of many tables wait for each table's transactions.
+const PATIENCE: Duration = Duration::from_secs(30 * 60);
 
 /// Runs `switchover init`. Blocks.
 pub fn init(command: &Init<'_>) -> Outcome {
@@ -73,22 +65,17 @@ pub fn init(command: &Init<'_>) -> Outcome {
         let text = groups.iter().map(|group| printed(&config, group)).collect::<String>();
         return Outcome { stdout: text, stderr: String::new(), code: Code::Done };
     }
-    let from = match command.from.as_deref().map(str::parse::<Position>).transpose() {
-        Ok(from) => from,
-        Err(error) => return refused(&error.to_string()),
-    };
-    if from.is_some() && groups.len() > 1 {
+    if command.from.is_some() && groups.len() > 1 {
         return refused("--from is one group's: name the group");
     }
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return Outcome::failed(Code::Failed, command.json, &error.to_string()),
-    };
     let mut all = Vec::new();
     for group in groups {
-        match runtime.block_on(begin(&config, group, from.clone())) {
-            Ok(report) => all.push(begun(group, report)),
-            Err(error) => return refused(&error),
+        let action = StandbyAction::Init { position: command.from.clone() };
+        match perform(command.config, &config, &group.name, action, &command.cause) {
+            Ok(Reply::Begun(begun)) => all.push(*begun),
+            Ok(other) => return unexpected(Ok(other), command.json),
+            Err(ClientError::Failed(failure)) => return refused(&failure.message),
+            Err(error) => return unexpected(Err(error), command.json),
         }
     }
     let code = if all.iter().all(|begun| begun.good) { Code::Done } else { Code::Refused };
@@ -96,28 +83,103 @@ pub fn init(command: &Init<'_>) -> Outcome {
 }
 
 /// Runs `switchover standby end`. Blocks.
-pub fn end(path: &Path, name: &str, json: bool) -> Outcome {
+pub fn end(path: &Path, name: &str, cause: &Cause, json: bool) -> Outcome {
     let config = match config::load(path) {
         Ok(config) => config,
         Err(problems) => return check::refused(&problems, json),
     };
-    let Some(group) = config.groups.iter().find(|g| g.name == name && g.standby.is_some()) else {
+    if !config.groups.iter().any(|g| g.name == name && g.standby.is_some()) {
         return Outcome::failed(Code::Refused, json, &format!("there is no group {name} with a standby"));
-    };
-    let ended = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string());
-    let ended = ended.and_then(|runtime| {
-        runtime.block_on(async {
-            let request = request(&config, group, None).await?;
-            init::end(&request).await.map_err(|e| e.to_string())
-        })
-    });
-    match ended {
-        Ok(()) => Outcome::new(Code::Done, json, &name, || {
+    }
+    match perform(path, &config, name, StandbyAction::End, cause) {
+        Ok(Reply::Ended) => Outcome::new(Code::Done, json, &name, || {
             format!(
                 "{name}: both stores take writes, nothing follows any more\n  now remove `standby:` from the group\n"
             )
         }),
-        Err(error) => Outcome::failed(Code::Failed, json, &error),
+        Err(ClientError::Failed(failure)) => Outcome::failed(Code::Failed, json, &failure.message),
+        other => unexpected(other, json),
+    }
+}
+
+/// Has the proxy do it; does it here, and writes it down, where none can be asked.
+fn perform(
+    path: &Path,
+    config: &Config,
+    group: &str,
+    action: StandbyAction,
+    cause: &Cause,
+) -> Result<Reply, ClientError> {
+    let request = StandbyRequest { group: group.to_owned(), action, cause: cause.clone() };
+    let asked = ask_for(&config.control_socket, &Request::Standby(request.clone()), PATIENCE);
+    if !matches!(asked, Err(ClientError::NotRunning(_) | ClientError::Denied(_))) {
+        return asked;
+    }
+    let done = of_stores(path, &request);
+    let what = format!("{}, no proxy was asked", action_words(&request.action));
+    let (after, outcome) = came_to(&done);
+    let event = Event { after, outcome: Some(outcome.to_owned()), ..Event::of_command(cause, group, what) };
+    Events::kept_in(&config.audit).add(event);
+    done.map_err(ClientError::Failed)
+}
+
+/// What the log of changes calls it.
+pub(super) fn action_words(action: &StandbyAction) -> String {
+    match action {
+        StandbyAction::Retry => "standby retry".to_owned(),
+        StandbyAction::Skip { transaction, .. } => format!("standby skip {transaction}"),
+        StandbyAction::Init { position: Some(position) } => format!("standby init from {position}"),
+        StandbyAction::Init { position: None } => "standby init".to_owned(),
+        StandbyAction::End => "standby end".to_owned(),
+    }
+}
+
+/// How it is after that, and whether it was done.
+pub(super) fn came_to(done: &Result<Reply, Failure>) -> (Option<String>, &'static str) {
+    match done {
+        Ok(Reply::Begun(begun)) if !begun.good => {
+            let problems: Vec<&str> = begun.problems.iter().map(|p| p.what.as_str()).collect();
+            (Some(format!("nothing has begun: {}", problems.join("; "))), "refused")
+        }
+        Ok(Reply::Begun(_)) => (Some("the standby follows".to_owned()), "done"),
+        Ok(Reply::Ended) => (Some("both stores take writes".to_owned()), "done"),
+        Ok(_) => (None, "done"),
+        Err(failure) if matches!(failure.kind, FailureKind::Timeout | FailureKind::Internal) => {
+            (Some(failure.message.clone()), "failed")
+        }
+        Err(failure) => (Some(failure.message.clone()), "refused"),
+    }
+}
+
+/// What changes the stores of a group, with a runtime of its own: connections to stores are bound to one. Blocks.
+///
+/// # Errors
+/// Where the file does not check, the group has no standby, or a store refuses.
+pub(super) fn of_stores(path: &Path, request: &StandbyRequest) -> Result<Reply, Failure> {
+    let failed = |kind: FailureKind| move |text: String| Failure::new(kind, text);
+    let config = config::load(path).map_err(|problems| Failure::new(FailureKind::Config, render(&problems)))?;
+    let group = config.groups.iter().find(|g| g.name == request.group && g.standby.is_some());
+    let none = || Failure::new(FailureKind::Request, format!("there is no group {} with a standby", request.group));
+    let group = group.ok_or_else(none)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))?;
+    match &request.action {
+        StandbyAction::Init { position } => {
+            let from = position.as_deref().map(str::parse::<Position>).transpose();
+            let from = from.map_err(|e| Failure::new(FailureKind::Request, e.to_string()))?;
+            let report = runtime.block_on(begin(&config, group, from)).map_err(failed(FailureKind::Request))?;
+            Ok(Reply::Begun(Box::new(begun(group, report))))
+        }
+        StandbyAction::End => {
+            let ended = runtime.block_on(async {
+                let asked = self::request(&config, group, None).await?;
+                init::end(&asked).await.map_err(|e| e.to_string())
+            });
+            ended.map(|()| Reply::Ended).map_err(failed(FailureKind::Internal))
+        }
+        StandbyAction::Retry | StandbyAction::Skip { .. } => {
+            Err(Failure::new(FailureKind::Request, "that is no change of stores"))
+        }
     }
 }
 
@@ -340,8 +402,8 @@ fn lines(group: &str, connection: &str, standby: &StandbyStatus) -> String {
 /// `switchover standby retry | skip`.
 pub fn tell(socket: &Path, group: String, action: StandbyAction, cause: Cause, json: bool) -> Outcome {
     let (request, done) = match &action {
-        StandbyAction::Retry => ("retry", format!("{group}: it tries again\n")),
         StandbyAction::Skip { transaction, .. } => ("skip", format!("{group}: {transaction} is passed over\n")),
+        _ => ("retry", format!("{group}: it tries again\n")),
     };
     match ask(socket, &Request::Standby(StandbyRequest { group, action, cause })) {
         Ok(Reply::Standby(status)) => Outcome::new(Code::Done, json, &(request, status), || done),

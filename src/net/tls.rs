@@ -96,6 +96,8 @@ pub struct Acceptor {
     tls: TlsAcceptor,
     /// SHA256 of the certificate that clients see.
     pub fingerprint: [u8; 32],
+    /// Nobody is let in without TLS, but over a unix socket.
+    pub required: bool,
 }
 
 /// What clients are shown; `None` when TLS is off. `own` is shown where no certificate is configured.
@@ -123,8 +125,9 @@ pub fn acceptor(tls: &ListenTls, own: &Pair) -> Result<Option<Acceptor>, TlsErro
         _ => own.copy(),
     };
     let fingerprint = pair.chain.first().map(|leaf| crate::auth::proof::fingerprint(leaf)).unwrap_or_default();
+    let required = tls.mode == TlsMode::Required;
     let tls = TlsAcceptor::from(Arc::new(builder.with_single_cert(pair.chain, pair.key)?));
-    Ok(Some(Acceptor { tls, fingerprint }))
+    Ok(Some(Acceptor { tls, fingerprint, required }))
 }
 
 /// What a client's leg agreed on; the store's leg is made alike, for clients ask the store which version they speak.

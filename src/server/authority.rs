@@ -50,7 +50,15 @@ pub(super) struct Authorities {
     wishes: Mutex<HashMap<String, String>>,
     watching: Mutex<HashMap<String, Watching>>,
     /// Cutovers that this process conducts, by group: how they are given up.
-    conducted: Mutex<HashMap<String, watch_channel::Sender<String>>>,
+    conducted: Mutex<HashMap<String, Conducted>>,
+}
+
+/// A cutover that this process conducts.
+struct Conducted {
+    /// Gives it up.
+    abort: watch_channel::Sender<String>,
+    /// Who asked for it, and which way: the rows on the stores hold a name and a reason only.
+    cause: Cause,
 }
 
 /// The group's authority becomes `to`; the store that it leaves is its standby.
@@ -231,7 +239,7 @@ impl Authorities {
         let group = |name: &&String| name.as_str() == job || id(name).is_some_and(|id| id == job);
         let conducted = lock(&self.conducted);
         let found = conducted.keys().find(group).and_then(|name| conducted.get(name));
-        found.is_some_and(|abort| abort.send(by.to_owned()).is_ok())
+        found.is_some_and(|conducted| conducted.abort.send(by.to_owned()).is_ok())
     }
 
     /// How a group's authority is.
@@ -285,7 +293,10 @@ impl Follow for Follower {
     fn follow<'a>(&'a self, group: &'a str, authority: &'a str, by: &'a str, why: &'a str) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             let Some(proxy) = self.0.upgrade() else { return };
-            let cause = Cause { by: by.to_owned(), why: Some(why.to_owned()).filter(|w| !w.is_empty()), force: false };
+            let why = Some(why.to_owned()).filter(|w| !w.is_empty());
+            let conducted = lock(&proxy.authorities.conducted).get(group).map(|c| c.cause.clone());
+            let cause = conducted.filter(|cause| cause.by == by);
+            let cause = cause.unwrap_or_else(|| Cause { by: by.to_owned(), why, ..Cause::default() });
             proxy.follow(group, authority, &cause).await;
             // the file says so too, but nobody waits for a disk
             let (path, group, authority) = (proxy.path.clone(), group.to_owned(), authority.to_owned());
@@ -365,11 +376,11 @@ impl Proxy {
             return Err(refused(format!("{store} is no store of {group}: those are {}", stores.join(" and "))));
         }
         let (steps, mut told_steps) = tokio::sync::mpsc::unbounded_channel();
-        let reason = cause.why.unwrap_or_default();
+        let reason = cause.why.clone().unwrap_or_default();
         let (abort, aborted) = watch_channel::channel(String::new());
         let wish = Wish {
             to: store,
-            by: cause.by,
+            by: cause.by.clone(),
             reason,
             force: cause.force,
             dry_run,
@@ -377,7 +388,7 @@ impl Proxy {
             abort: Some(aborted),
         };
         if !dry_run {
-            lock(&self.authorities.conducted).entry(group.clone()).or_insert(abort);
+            lock(&self.authorities.conducted).entry(group.clone()).or_insert(Conducted { abort, cause });
         }
         let tell = async {
             while let Some(step) = told_steps.recv().await {

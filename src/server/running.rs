@@ -320,7 +320,13 @@ fn changed(kind: &str, subject: &str, what: &str, cause: &Cause) -> Event {
     Event {
         by: cause.by.clone(),
         why: cause.why.clone(),
-        surface: if cause.by.is_empty() { "file" } else { "proxy" }.to_owned(),
+        surface: match (cause.surface.as_str(), cause.by.as_str()) {
+            ("", "") => "file",
+            ("", _) => "proxy",
+            (surface, _) => surface,
+        }
+        .to_owned(),
+        from: cause.peer.clone(),
         ..Event::of_proxy(kind, subject, what)
     }
 }
@@ -493,6 +499,10 @@ impl Running for Proxy {
 
     fn admin(&self) -> Admin {
         self.live.load().config().admin.clone()
+    }
+
+    fn acceptor(&self) -> Option<tls::Acceptor> {
+        self.live.load().acceptor.clone()
     }
 
     fn explain(&self, request: &ExplainRequest) -> Result<Explained, Failure> {

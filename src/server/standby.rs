@@ -106,6 +106,9 @@ impl Standbys {
             )));
         };
         let command = match &request.action {
+            StandbyAction::Init { .. } | StandbyAction::End => {
+                return Err(refused("that is the stores' affair".into()));
+            }
             StandbyAction::Retry => Command::Retry,
             StandbyAction::Skip { transaction, reason } => {
                 if *transaction != stop.transaction || stop.after.is_none() {

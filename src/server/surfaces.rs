@@ -82,7 +82,7 @@ impl Served {
         self.told = None;
         tracing::info!(%address, surface = ?self.kind, "served");
         let (kind, actions, logins) = (self.kind, actions.clone(), Arc::clone(logins));
-        let task = tokio::spawn(async move {
+        let task = tokio::task::spawn_local(async move {
             match kind {
                 Kind::Console => console::serve(listener, actions, logins).await,
                 Kind::Http => {

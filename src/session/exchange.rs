@@ -10,7 +10,7 @@ use std::io;
 use std::task::Poll;
 
 use super::control_flow::Fatal;
-use super::login::say;
+use super::knock::say;
 use crate::auth::sha2::{FAST_OK, FULL};
 use crate::auth::{self, CACHING_SHA2, SHA256, Seen};
 use crate::backend::login::{LOGIN_LIMIT, LoginError, send_sealed};

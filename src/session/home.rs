@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::Live;
 use super::control_flow::Fatal;
 use super::exchange::PEER_PLUGINS;
-use super::login::say;
+use super::knock::say;
 use crate::backend::connection::QueryError;
 use crate::backend::login::{LOGIN_LIMIT, LoginError};
 use crate::backend::{Backend, StoreHandle, control, dial::dial};

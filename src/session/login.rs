@@ -11,21 +11,22 @@ use std::time::Duration;
 
 use super::control_flow::Fatal;
 use super::entrant::{Answer, Entrant};
-use super::exchange::{Exchange, Verdict, no_login, out_of_order, seen};
+use super::exchange::{Exchange, Verdict, no_login, seen};
 use super::home::{check_peer_account, pass_proxy_header, patiently, refusal};
+use super::knock::{first_answer, say};
 use super::query::Frame;
 use super::state::dialect_of;
 use super::{Core, Live, Session};
 use crate::auth::{self, SHA256, Seen};
-use crate::backend::login::{LOGIN_LIMIT, greeting, tls_host, wants_tls};
+use crate::backend::login::{greeting, tls_host, wants_tls};
 use crate::backend::{Backend, StoreHandle, control};
 use crate::config::StoreId;
-use crate::config::model::{PoolMode, TlsMode};
+use crate::config::model::PoolMode;
 use crate::net::compress::Peer as Frames;
 use crate::net::proxy_protocol::{self, Parsed};
 use crate::net::{PacketStream, Peer, tls};
 use crate::sql::dialect::{CharsetClass, Dialect, Engine};
-use crate::wire::handshake::{ChangeUser, Greeting, HandshakeResponse, SSL_REQUEST, client_capabilities};
+use crate::wire::handshake::{ChangeUser, Greeting, HandshakeResponse};
 use crate::wire::packet::HEADER;
 use crate::wire::tracking::without_changes;
 use crate::wire::{Capabilities, ErrPacket, OkPacket, Status};
@@ -150,15 +151,6 @@ async fn reach(
     }
 }
 
-/// Sends an error and ends the login.
-pub(super) async fn say(client: &mut PacketStream, sequence: u8, error: ErrPacket) -> Fatal {
-    let mut out = Vec::new();
-    error.put(&mut out, sequence);
-    let _ = client.write(&out).await;
-    client.shutdown().await;
-    Fatal::Closed(error)
-}
-
 /// The PROXY protocol header of a trusted load balancer, if there is one: like MariaDB, with and without it. The first byte tells,
 /// for a client that comes without waits for the greeting first.
 pub(super) async fn proxy_header(client: &mut PacketStream) -> Result<Option<std::net::SocketAddr>, Fatal> {
@@ -174,20 +166,6 @@ pub(super) async fn proxy_header(client: &mut PacketStream) -> Result<Option<std
             Parsed::Invalid => return Ok(None),
         }
     }
-}
-
-/// A client's packet, which must have this sequence number: what speaks another protocol is told so at once.
-async fn packet_of_order(client: &mut PacketStream, expected: u8) -> Result<(u8, Vec<u8>), Fatal> {
-    let header = loop {
-        if let Some((header, _)) = client.peek() {
-            break header;
-        }
-        client.fill().await.map_err(Fatal::client)?;
-    };
-    if header.sequence != expected {
-        return Err(say(client, expected, out_of_order()).await);
-    }
-    client.read_message(LOGIN_LIMIT).await.map_err(Fatal::client)
 }
 
 /// Whether the session would need the password itself for some other store than its home.
@@ -231,8 +209,8 @@ impl Login<'_> {
             // what becomes of this login counts for the address in the header, not for the proxy's
             self.relayed.set(true);
         }
-        let (sequence, payload) = self.first_answer(client, shown).await?;
         let engine = Engine::from_server_version(&String::from_utf8_lossy(&shown.version));
+        let (sequence, payload) = first_answer(client, self.live.acceptor.as_ref(), engine).await?;
         let Ok(mut response) = HandshakeResponse::read(&payload) else {
             return Err(say(client, sequence.wrapping_add(1), no_login(&payload, engine)).await);
         };
@@ -333,34 +311,6 @@ impl Login<'_> {
         let mut offered = store & (self.live.fleet.common_capabilities() | own);
         offered.set(Capabilities::SSL, self.live.acceptor.is_some());
         offered
-    }
-
-    /// The client's login: behind TLS, where it asks for that first.
-    pub(super) async fn first_answer(
-        &self,
-        client: &mut PacketStream,
-        shown: &Greeting,
-    ) -> Result<(u8, Vec<u8>), Fatal> {
-        let (mut sequence, mut payload) = packet_of_order(client, 1).await?;
-        let Ok(first) = client_capabilities(&payload) else {
-            let engine = Engine::from_server_version(&String::from_utf8_lossy(&shown.version));
-            return Err(say(client, sequence.wrapping_add(1), no_login(&payload, engine)).await);
-        };
-        if first.contains(Capabilities::SSL) && payload.len() == SSL_REQUEST {
-            let Some(acceptor) = &self.live.acceptor else {
-                return Err(Fatal::Protocol(ErrPacket::new(1043, b"08S01", "Bad handshake")));
-            };
-            tls::accept(client, acceptor).await.map_err(Fatal::client)?;
-            (sequence, payload) = packet_of_order(client, 2).await?;
-        } else if self.live.config().tls.mode == TlsMode::Required && !client.stream().is_unix() {
-            let error = ErrPacket::new(
-                3159,
-                b"HY000",
-                "Connections using insecure transport are prohibited while --require_secure_transport=ON.",
-            );
-            return Err(say(client, sequence.wrapping_add(1), error).await);
-        }
-        Ok((sequence, payload))
     }
 
     /// The store's OK, with the proof for our certificate where the client wants one: it cannot know the store's.

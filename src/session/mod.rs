@@ -25,6 +25,7 @@ mod journaled;
 mod keeper;
 mod kept;
 mod kill;
+mod knock;
 mod lease;
 mod leg;
 mod login;
@@ -55,10 +56,12 @@ mod tracking;
 mod transaction;
 mod variables;
 
+pub(crate) use control_flow::Fatal;
 pub use core::{Core, Live};
 pub use figures::{CoreFigures, Figures, Sort, StoreFigures};
 pub use insight::{Came, Digests, Everything, Seen, Served, quantile};
 pub use keeper::keep;
+pub(crate) use knock::{first_answer, say};
 pub use pins::{Pin, Pins};
 pub use registry::{Registry, SessionInfo};
 
@@ -71,7 +74,6 @@ use arc_swap::cache::Cache;
 use crate::net::{PacketStream, Peer};
 use crate::wire::{Capabilities, ErrPacket};
 
-use control_flow::Fatal;
 use lease::Lease;
 use leg::Leg;
 use login::Account;

@@ -5,7 +5,6 @@
 //! on the database are as the store has them. What the proxy cannot check (a wrong password, an unknown account, another
 //! plugin) is relayed to the store, whose words the client gets. With the store down, a hash that is known lets clients in.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,8 +12,9 @@ use super::control_flow::Fatal;
 use super::entrant::{Answer, Entrant};
 use super::exchange::no_login;
 use super::home::{check_peer_account, refusal};
+use super::knock::{first_answer, say};
 use super::lease::Lease;
-use super::login::{Account, Login as Relayed, proxy_header, say};
+use super::login::{Account, proxy_header};
 use super::registry::Seat;
 use super::state::dialect_of;
 use super::{Core, Live, Session};
@@ -100,10 +100,8 @@ pub(super) async fn own_login(
     if behind && let Some(source) = proxy_header(&mut client).await? {
         peer = Peer::Tcp(source);
     }
-    let reached = Cell::new(false);
-    let relayed = Relayed { live: &live, handle: &handle, peer: &peer, behind, relayed: &reached };
-    let (sequence, payload) = relayed.first_answer(&mut client, &shown).await?;
     let engine = Engine::from_server_version(&String::from_utf8_lossy(&shown.version));
+    let (sequence, payload) = first_answer(&mut client, live.acceptor.as_ref(), engine).await?;
     let Ok(mut response) = HandshakeResponse::read(&payload) else {
         return Err(say(&mut client, sequence.wrapping_add(1), no_login(&payload, engine)).await);
     };

@@ -419,7 +419,8 @@ impl Cutover<'_> {
             let mut next = || words.next().unwrap_or_default().to_owned();
             let (all, ready, missing) = (next(), next(), next());
             if all != "0" && all == ready {
-                self.done(format!("{all} proxies hold, nothing is in flight"));
+                let hold = if all == "1" { "proxy holds" } else { "proxies hold" };
+                self.done(format!("{all} {hold}, nothing is in flight"));
                 return Ok(());
             }
             if Instant::now() >= deadline {

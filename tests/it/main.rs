@@ -28,6 +28,7 @@ mod support;
 mod chaos;
 mod clients;
 mod compression;
+mod console;
 mod dashboard;
 mod demo;
 mod fidelity;

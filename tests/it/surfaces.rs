@@ -113,7 +113,7 @@ async fn the_mariadb_client_steers_the_proxy() {
     let refused = scene.client("look", "look-secret", "SET analytics_connection = 'legacy'");
     assert!(!refused.ok && refused.stderr.contains("1227"), "{}", refused.stderr);
     let wrong = scene.client("ops", "look-secret", "SHOW GROUPS");
-    assert!(!wrong.ok && wrong.stderr.contains("1698"), "{}", wrong.stderr);
+    assert!(!wrong.ok && wrong.stderr.contains("1045"), "{}", wrong.stderr);
     let unknown = scene.client("ops", "ops-secret", "SET analytics_connection = 'nwe'");
     assert!(!unknown.ok && unknown.stderr.contains("nwe"), "{}", unknown.stderr);
 }

@@ -14,10 +14,14 @@ use super::control::Running;
 use super::events::Event;
 use super::log::LogRequest;
 use super::protocol::{Cause, Failure, FailureKind, GroupStatus, Reply, Request, StandbyAction};
+use super::standby;
 use crate::config::model::Role;
 
 /// For the work that a request starts.
 const WORK: Duration = Duration::from_secs(60);
+
+/// The same, where stores are prepared: it waits for the transactions on each of their tables.
+const WORK_OF_STORES: Duration = Duration::from_secs(29 * 60);
 
 /// Where a request comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +86,7 @@ impl Actions {
         &self.running
     }
 
-    /// Does what is asked, for 60 s at most. A change is in the log of changes when this returns, whatever became of it.
+    /// Does what is asked, for 60 s at most (what prepares stores: half an hour). A change is in the log of changes when this returns, whatever became of it.
     ///
     /// # Errors
     /// [`FailureKind::Forbidden`] where the actor may only look; all others as the action's.
@@ -100,8 +104,12 @@ impl Actions {
     }
 
     async fn work(&self, request: Request) -> Result<Reply, Failure> {
-        let late = || Failure::new(FailureKind::Timeout, format!("not done within {} seconds", WORK.as_secs()));
-        timeout(WORK, self.dispatch(request)).await.unwrap_or_else(|_| Err(late()))
+        let limit = match &request {
+            Request::Standby(r) if r.action.is_of_stores() => WORK_OF_STORES,
+            _ => WORK,
+        };
+        let late = || Failure::new(FailureKind::Timeout, format!("not done within {} seconds", limit.as_secs()));
+        timeout(limit, self.dispatch(request)).await.unwrap_or_else(|_| Err(late()))
     }
 
     async fn dispatch(&self, request: Request) -> Result<Reply, Failure> {
@@ -116,6 +124,11 @@ impl Actions {
             Request::Readiness(request) => Reply::Readiness(Box::new(running.readiness(request).await?)),
             Request::Log(request) => Reply::Log(running.log(&request)?),
             Request::Explain(request) => Reply::Explained(running.explain(&request)?),
+            Request::Standby(request) if request.action.is_of_stores() => {
+                let path = running.config_path().to_owned();
+                let done = tokio::task::spawn_blocking(move || standby::of_stores(&path, &request)).await;
+                done.map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))??
+            }
             Request::Standby(request) => Reply::Standby(running.standby(&request)?),
             Request::Reload(cause) => Reply::Reloaded(running.reload(cause).await?),
             Request::Flag(request) => Reply::Flagged(flag::flag(request, running).await?),
@@ -167,14 +180,14 @@ impl Actions {
                 Change { before, ..of(&r.session.to_string(), what.to_owned(), &r.cause) }
             }
             Request::Standby(r) => {
-                let stopped_by = self.group(&r.group).and_then(|g| g.standby).and_then(|s| s.reason);
-                let (what, why) = match &r.action {
-                    StandbyAction::Retry => ("standby retry".to_owned(), r.cause.why.clone()),
-                    StandbyAction::Skip { transaction, reason } => {
-                        (format!("standby skip {transaction}"), Some(reason.clone()))
-                    }
+                let standby = self.group(&r.group).and_then(|g| g.standby);
+                let before =
+                    if r.action.is_of_stores() { standby.map(|s| s.state) } else { standby.and_then(|s| s.reason) };
+                let why = match &r.action {
+                    StandbyAction::Skip { reason, .. } => Some(reason.clone()),
+                    _ => r.cause.why.clone(),
                 };
-                Change { why, before: stopped_by, ..of(&r.group, what, &r.cause) }
+                Change { why, before, ..of(&r.group, standby::action_words(&r.action), &r.cause) }
             }
             Request::Abort(r) => of(&r.job, "abort".to_owned(), &r.cause),
             Request::Drain(r) => of("", "drain".to_owned(), &r.cause),
@@ -205,12 +218,15 @@ fn word(paused: bool) -> &'static str {
     if paused { "paused" } else { "running" }
 }
 
-/// What a client calls itself is a courtesy of the control socket; on the others the account is known.
+/// What a client calls itself is a courtesy of the control socket; on the others the account is known. Where it came in by is known
+/// of all of them: what follows from the change says so too.
 fn sign(request: &mut Request, actor: &Actor) {
     let Some(cause) = request.cause_mut() else { return };
     if actor.surface != Surface::Cli || cause.by.trim().is_empty() {
         cause.by.clone_from(&actor.name);
     }
+    actor.surface.word().clone_into(&mut cause.surface);
+    cause.peer.clone_from(&actor.from);
 }
 
 fn event(actor: &Actor, change: Change, outcome: &Result<Reply, Failure>) -> Event {
@@ -220,14 +236,9 @@ fn event(actor: &Actor, change: Change, outcome: &Result<Reply, Failure>) -> Eve
         Ok(Reply::Group(g)) => Some(word(g.paused).to_owned()),
         Ok(Reply::Standby(s)) => Some(s.state.clone()),
         Ok(Reply::Log(l)) => Some(l.level.clone()),
-        Ok(_) => None,
-        Err(failure) => Some(failure.message.clone()),
+        other => standby::came_to(other).0,
     };
-    let done = match outcome {
-        Ok(_) => "done",
-        Err(f) if matches!(f.kind, FailureKind::Timeout | FailureKind::Internal) => "failed",
-        Err(_) => "refused",
-    };
+    let done = standby::came_to(outcome).1;
     Event {
         kind: "action".to_owned(),
         subject: change.subject,

@@ -24,7 +24,7 @@ fn events(actions: &Actions) -> Vec<Event> {
 }
 
 fn flag(group: &str, by: &str) -> Request {
-    let cause = Cause { by: by.into(), why: Some("tests".into()), force: false };
+    let cause = Cause { by: by.into(), why: Some("tests".into()), ..Cause::default() };
     Request::Flag(FlagRequest { group: group.into(), store: "new".into(), cause, dry_run: false })
 }
 

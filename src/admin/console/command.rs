@@ -1,5 +1,6 @@
 //! The console's grammar: what a line asks for. Whatever is no command of its own is a SELECT, or what clients send by themselves.
 
+use super::super::protocol::StandbyAction;
 use super::expression::Refusal;
 use super::tables::TABLES;
 
@@ -8,8 +9,10 @@ use super::tables::TABLES;
 pub(crate) enum Command {
     /// SELECT, and SHOW of a table as the SELECT that it stands for.
     Select(String),
-    /// A SHOW that clients send: the words behind SHOW, and what LIKE or a table's name narrows it to.
-    ClientShow { what: String, like: Option<String>, of: Option<String> },
+    /// A SHOW that clients send.
+    ClientShow(ClientShow),
+    /// EXPLAIN of one of the console's own statements.
+    Plan(String),
     /// `SET group_connection = 'store'`, or with EXPLAIN before it: what it would do.
     Flag { group: String, store: String, dry_run: bool },
     /// `SET @why = 'text'`, `SET @force = 1`: what the next changes carry.
@@ -18,14 +21,16 @@ pub(crate) enum Command {
     Pause { group: String, pause: bool },
     /// KILL, KILL QUERY.
     Kill { session: u64, query: bool },
-    /// STANDBY RETRY group, STANDBY SKIP group transaction 'reason'.
-    Standby { group: String, skip: Option<(String, String)> },
+    /// STANDBY RETRY group, STANDBY SKIP group 'transaction' 'reason', STANDBY INIT group ['position'], STANDBY END group.
+    Standby { group: String, action: StandbyAction },
     /// ABORT group.
     Abort { group: String },
     /// SHOW READINESS FOR group.
     Readiness { group: String, to: Option<String> },
     /// SET LOG LEVEL 'level'.
     Log { level: String },
+    /// What COM_RESET_CONNECTION stands for.
+    Reset,
     /// RELOAD.
     Reload,
     /// EXPLAIN ROUTE statement.
@@ -34,6 +39,23 @@ pub(crate) enum Command {
     Help,
     /// What changes nothing here: SET NAMES, USE, BEGIN …
     Nothing,
+}
+
+/// A SHOW that clients send.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct ClientShow {
+    /// The words behind SHOW.
+    pub(crate) what: String,
+    /// FULL, EXTENDED.
+    pub(crate) full: bool,
+    /// What stands behind FROM, or is created: the table, or the database.
+    pub(crate) of: Option<String>,
+    /// The table's database, where it is named.
+    pub(crate) database: Option<String>,
+    /// LIKE.
+    pub(crate) like: Option<String>,
+    /// WHERE, and what stands behind it.
+    pub(crate) filter: Option<String>,
 }
 
 /// A word, a quoted text, or a sign.
@@ -126,7 +148,10 @@ pub(crate) fn read(sql: &str) -> Result<Command, Refusal> {
         "" => Err(Refusal::new(1065, "Query was empty")),
         "SELECT" | "(" => Ok(Command::Select(sql.trim().trim_end_matches(';').to_owned())),
         "SHOW" => show(sql, &tokens),
-        "DESC" | "DESCRIBE" => Ok(fields(name_at(&tokens, 1).ok_or_else(|| wants("DESCRIBE table"))?)),
+        "DESC" | "DESCRIBE" | "EXPLAIN" if matches!(word(1).as_str(), "SELECT" | "(") => {
+            Ok(Command::Plan(rest(1).trim().trim_end_matches(';').to_owned()))
+        }
+        "DESC" | "DESCRIBE" => fields(&tokens).ok_or_else(|| wants("DESCRIBE table")),
         "EXPLAIN" => match word(1).as_str() {
             "ROUTE" if !rest(2).is_empty() => Ok(Command::Explain(rest(2).to_owned())),
             "ROUTE" => Err(wants("EXPLAIN ROUTE statement")),
@@ -134,7 +159,7 @@ pub(crate) fn read(sql: &str) -> Result<Command, Refusal> {
                 Command::Flag { group, store, .. } => Ok(Command::Flag { group, store, dry_run: true }),
                 _ => Err(wants("EXPLAIN SET group_connection = 'store'")),
             },
-            _ => Ok(fields(name_at(&tokens, 1).ok_or_else(|| wants("EXPLAIN ROUTE statement"))?)),
+            _ => fields(&tokens).ok_or_else(|| wants("EXPLAIN ROUTE statement")),
         },
         "SET" => set(&tokens, 1, sql),
         verb @ ("PAUSE" | "RESUME") => {
@@ -150,13 +175,15 @@ pub(crate) fn read(sql: &str) -> Result<Command, Refusal> {
             Ok(Command::Kill { session, query: word(1) == "QUERY" })
         }
         "STANDBY" => {
-            let form = "STANDBY RETRY group, or STANDBY SKIP group 'transaction' 'reason'";
+            let form = "STANDBY RETRY | END group, STANDBY INIT group ['position'], or STANDBY SKIP group 'transaction' 'reason'";
             let group = text(2).ok_or_else(|| wants(form))?;
             match (word(1).as_str(), tokens.len()) {
-                ("RETRY", 3) => Ok(Command::Standby { group, skip: None }),
+                ("RETRY", 3) => Ok(Command::Standby { group, action: StandbyAction::Retry }),
+                ("INIT", 3 | 4) => Ok(Command::Standby { group, action: StandbyAction::Init { position: text(3) } }),
+                ("END", 3) => Ok(Command::Standby { group, action: StandbyAction::End }),
                 ("SKIP", 5) => {
-                    let skip = text(3).zip(text(4)).ok_or_else(|| wants(form))?;
-                    Ok(Command::Standby { group, skip: Some(skip) })
+                    let (transaction, reason) = text(3).zip(text(4)).ok_or_else(|| wants(form))?;
+                    Ok(Command::Standby { group, action: StandbyAction::Skip { transaction, reason } })
                 }
                 _ => Err(wants(form)),
             }
@@ -165,6 +192,7 @@ pub(crate) fn read(sql: &str) -> Result<Command, Refusal> {
             let group = text(1).filter(|_| tokens.len() == 2).ok_or_else(|| wants("ABORT group"))?;
             Ok(Command::Abort { group })
         }
+        "RESET" if word(1) == "CONNECTION" => Ok(Command::Reset),
         "RELOAD" => Ok(Command::Reload),
         "HELP" | "?" => Ok(Command::Help),
         "USE" | "BEGIN" | "COMMIT" | "ROLLBACK" | "START" | "FLUSH" | "LOCK" | "UNLOCK" => Ok(Command::Nothing),
@@ -178,15 +206,29 @@ pub(crate) fn read(sql: &str) -> Result<Command, Refusal> {
     }
 }
 
-fn fields(table: String) -> Command {
-    Command::ClientShow { what: "COLUMNS".to_owned(), like: None, of: Some(table) }
+/// DESCRIBE table.
+fn fields(tokens: &[Token]) -> Option<Command> {
+    let (database, table) = path_at(tokens, 1)?;
+    let show = ClientShow { what: "COLUMNS".to_owned(), of: Some(table), database, ..ClientShow::default() };
+    Some(Command::ClientShow(show))
 }
 
-/// The name that begins at a token, without its database.
-fn name_at(tokens: &[Token], at: usize) -> Option<String> {
-    let dot = tokens.get(at + 1).is_some_and(|t| !t.quoted && t.text == ".");
-    let token = tokens.get(if dot { at + 2 } else { at })?;
-    Some(if token.quoted { token.text.clone() } else { token.text.rsplit('.').next().unwrap_or_default().to_owned() })
+/// The name that begins at a token, and its database where it is named.
+fn path_at(tokens: &[Token], at: usize) -> Option<(Option<String>, String)> {
+    let first = tokens.get(at)?;
+    // (`db`.`t` is three tokens, db.t one, and `db`.t two)
+    match tokens.get(at + 1).filter(|t| !t.quoted) {
+        Some(dot) if dot.text == "." => Some((Some(first.text.clone()), tokens.get(at + 2)?.text.clone())),
+        Some(dotted) if first.quoted && dotted.text.starts_with('.') => {
+            Some((Some(first.text.clone()), dotted.text.trim_start_matches('.').to_owned()))
+        }
+        _ if first.quoted => Some((None, first.text.clone())),
+        _ => match first.text.split_once('.') {
+            Some((database, "")) => Some((Some(database.to_owned()), tokens.get(at + 1)?.text.clone())),
+            Some((database, table)) => Some((Some(database.to_owned()), table.to_owned())),
+            None => Some((None, first.text.clone())),
+        },
+    }
 }
 
 /// SHOW: of the console's tables, with LIKE, WHERE, ORDER BY and LIMIT; else what clients ask.
@@ -198,10 +240,11 @@ fn show(sql: &str, tokens: &[Token]) -> Result<Command, Refusal> {
     }
     // (SHOW CONFIG DIFF before SHOW CONFIG)
     let two = format!("{} {}", word(at), word(at + 1));
-    let table = TABLES.iter().find(|(_, show, _)| *show == two).map(|(t, ..)| (*t, at + 2)).or_else(|| {
-        let one = if word(at) == "PROCESSLIST" { "SESSIONS".to_owned() } else { word(at) };
-        TABLES.iter().find(|(_, show, _)| *show == one).map(|(t, ..)| (*t, at + 1))
-    });
+    let table = TABLES
+        .iter()
+        .find(|(_, show, _)| *show == two)
+        .map(|(t, ..)| (*t, at + 2))
+        .or_else(|| TABLES.iter().find(|(_, show, _)| *show == word(at)).map(|(t, ..)| (*t, at + 1)));
     if word(at) == "READINESS" {
         let wants = || Refusal::new(1064, "this reads: SHOW READINESS FOR group [TO store]");
         let name = |at: usize| tokens.get(at).map(|t| t.text.clone());
@@ -209,7 +252,9 @@ fn show(sql: &str, tokens: &[Token]) -> Result<Command, Refusal> {
         let to = if word(at + 3) == "TO" { Some(name(at + 4).ok_or_else(wants)?) } else { None };
         return Ok(Command::Readiness { group, to });
     }
-    let Some((table, mut tail)) = table else { return client_show(tokens, at) };
+    // (the scheduled events of a database, which MySQL's SHOW EVENTS lists)
+    let of_database = table.is_some_and(|(_, tail)| matches!(word(tail).as_str(), "FROM" | "IN"));
+    let Some((table, mut tail)) = table.filter(|_| !of_database) else { return Ok(client_show(sql, tokens, at)) };
     let mut condition = String::new();
     if word(tail) == "LIKE" {
         let pattern = tokens.get(tail + 1).ok_or_else(|| Refusal::new(1064, "LIKE takes a pattern"))?;
@@ -237,28 +282,39 @@ fn second_text(table: &str) -> &'static str {
     }
 }
 
-fn client_show(tokens: &[Token], at: usize) -> Result<Command, Refusal> {
+fn client_show(sql: &str, tokens: &[Token], at: usize) -> Command {
     let word = |at: usize| tokens.get(at).filter(|t| !t.quoted).map(|t| t.text.to_uppercase()).unwrap_or_default();
     let what = match (word(at).as_str(), word(at + 1).as_str()) {
-        ("CHARACTER" | "TABLE" | "CREATE" | "PROCEDURE" | "FUNCTION" | "MASTER" | "SLAVE", second)
-            if !second.is_empty() =>
-        {
-            format!("{} {second}", word(at))
-        }
+        (
+            "CHARACTER" | "TABLE" | "CREATE" | "PROCEDURE" | "FUNCTION" | "MASTER" | "SLAVE" | "REPLICA" | "BINARY"
+            | "OPEN",
+            second,
+        ) if !second.is_empty() => format!("{} {second}", word(at)),
         ("FIELDS", _) => "COLUMNS".to_owned(),
         ("SCHEMAS", _) => "DATABASES".to_owned(),
         ("INDEX" | "INDEXES" | "KEYS", _) => "INDEX".to_owned(),
+        ("STORAGE", _) => "ENGINES".to_owned(),
         _ => word(at),
     };
-    let value = |key: &[&str]| {
-        let place = (at..tokens.len()).find(|n| key.contains(&word(*n).as_str()))?;
-        name_at(tokens, place + 1)
+    let behind = |from: usize, words: &[&str]| (from..tokens.len()).find(|n| words.contains(&word(*n).as_str()));
+    let filter = behind(at, &["WHERE"]).and_then(|n| tokens.get(n)).and_then(|t| sql.get(t.start..));
+    let like = behind(at, &["LIKE"]).and_then(|n| tokens.get(n + 1)).map(|t| t.text.clone());
+    let mut show = ClientShow {
+        full: (1..at).any(|n| matches!(word(n).as_str(), "FULL" | "EXTENDED")),
+        filter: filter.map(|f| f.trim().trim_end_matches(';').to_owned()),
+        // (of a WHERE the LIKE is a part)
+        like: like.filter(|_| filter.is_none()),
+        ..ClientShow::default()
     };
-    // (SHOW VARIABLES WHERE Variable_name = 'x', as Connector/J and others ask)
-    let text = |key: &str| (at..tokens.len()).find(|n| word(*n) == key).and_then(|n| tokens.get(n + 1));
-    let like = text("LIKE").or_else(|| text("=")).map(|t| t.text.clone());
-    let of = if what == "CREATE TABLE" { name_at(tokens, at + 2) } else { value(&["FROM", "IN"]) };
-    Ok(Command::ClientShow { what, like, of })
+    let place = if what.starts_with("CREATE ") { Some(at + 1) } else { behind(at, &["FROM", "IN"]) };
+    if let Some(place) = place
+        && let Some((database, name)) = path_at(tokens, place + 1)
+    {
+        // SHOW COLUMNS FROM table FROM database
+        let again = behind(place + 1, &["FROM", "IN"]).and_then(|n| path_at(tokens, n + 1)).map(|(_, name)| name);
+        (show.database, show.of) = (database.or(again), Some(name));
+    }
+    Command::ClientShow(ClientShow { what, ..show })
 }
 
 /// SET: a flag, what the next changes carry, or a variable of the client's.
@@ -322,7 +378,6 @@ mod tests {
             select("SHOW SESSIONS LIKE 'a\\'p%' WHERE queries > 3 ORDER BY id DESC LIMIT 2;"),
             "SELECT * FROM `sessions` WHERE `user` LIKE 'a''p%' AND queries > 3 ORDER BY id DESC LIMIT 2"
         );
-        assert_eq!(select("SHOW FULL PROCESSLIST"), "SELECT * FROM `sessions`");
         assert_eq!(select("/* x */ select 1 -- y"), "/* x */ select 1 -- y");
     }
 
@@ -349,8 +404,11 @@ mod tests {
         assert_eq!(read("resume group `a`;"), Ok(Command::Pause { group: "a".into(), pause: false }));
         assert_eq!(read("KILL QUERY 7"), Ok(Command::Kill { session: 7, query: true }));
         assert_eq!(read("kill 7;"), Ok(Command::Kill { session: 7, query: false }));
-        let skip = Some(("0-1-7".to_owned(), "by hand".to_owned()));
-        assert_eq!(read("STANDBY SKIP a '0-1-7' 'by hand'"), Ok(Command::Standby { group: "a".into(), skip }));
+        let action = StandbyAction::Skip { transaction: "0-1-7".to_owned(), reason: "by hand".to_owned() };
+        assert_eq!(read("STANDBY SKIP a '0-1-7' 'by hand'"), Ok(Command::Standby { group: "a".into(), action }));
+        let action = StandbyAction::Init { position: Some("0-1-7".to_owned()) };
+        assert_eq!(read("STANDBY INIT a '0-1-7'"), Ok(Command::Standby { group: "a".into(), action }));
+        assert_eq!(read("standby end a;"), Ok(Command::Standby { group: "a".into(), action: StandbyAction::End }));
         assert_eq!(read("EXPLAIN ROUTE SELECT 'x; y'"), Ok(Command::Explain("SELECT 'x; y'".into())));
         assert_eq!(
             read("SET @why = 'it''s time'"),
@@ -366,14 +424,33 @@ mod tests {
             assert_eq!(read(sql), Ok(Command::Nothing), "{sql}");
         }
         let show = |what: &str, like: Option<&str>, of: Option<&str>| {
-            Ok(Command::ClientShow { what: what.into(), like: like.map(Into::into), of: of.map(Into::into) })
+            let (like, of) = (like.map(Into::into), of.map(Into::into));
+            ClientShow { what: what.into(), like, of, ..ClientShow::default() }
+        };
+        let read = |sql: &str| match read(sql) {
+            Ok(Command::ClientShow(show)) => show,
+            other => panic!("{sql}: {other:?}"),
         };
         assert_eq!(read("SHOW VARIABLES LIKE 'lower_case_%'"), show("VARIABLES", Some("lower_case_%"), None));
-        assert_eq!(read("SHOW FULL TABLES FROM `switchover`"), show("TABLES", None, Some("switchover")));
+        let full = ClientShow { full: true, ..show("TABLES", None, Some("switchover")) };
+        assert_eq!(read("SHOW FULL TABLES FROM `switchover`"), full);
+        let narrowed = ClientShow { filter: Some("WHERE Table_type LIKE 'x'".into()), ..full };
+        assert_eq!(read("SHOW FULL TABLES FROM `switchover` WHERE Table_type LIKE 'x';"), narrowed);
         assert_eq!(read("SHOW TABLE STATUS"), show("TABLE STATUS", None, None));
-        assert_eq!(read("SHOW COLUMNS FROM `switchover`.`pins`"), show("COLUMNS", None, Some("pins")));
-        assert_eq!(read("SHOW COLUMNS FROM switchover.pins"), show("COLUMNS", None, Some("pins")));
         assert_eq!(read("DESCRIBE groups"), show("COLUMNS", None, Some("groups")));
+        assert_eq!(read("SHOW CREATE TABLE `groups`"), show("CREATE TABLE", None, Some("groups")));
+        assert_eq!(read("SHOW EVENTS FROM switchover"), show("EVENTS", None, Some("switchover")));
+        let pins = ClientShow { database: Some("switchover".into()), ..show("COLUMNS", None, Some("pins")) };
+        for sql in [
+            "SHOW COLUMNS FROM `switchover`.`pins`",
+            "SHOW COLUMNS FROM switchover.pins",
+            "SHOW FIELDS IN `switchover`.pins",
+            "SHOW COLUMNS FROM switchover.`pins`",
+            "SHOW COLUMNS FROM `pins` FROM `switchover`",
+            "EXPLAIN switchover.pins",
+        ] {
+            assert_eq!(read(sql), pins, "{sql}");
+        }
     }
 
     #[test]

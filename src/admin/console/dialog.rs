@@ -3,19 +3,32 @@
 use super::super::action::{Actions, Actor};
 use super::super::log::LogRequest;
 use super::super::protocol::{
-    AbortRequest, Cause, ExplainRequest, FlagRequest, Flagged, KillRequest, PauseRequest, Reply, Request,
-    StandbyAction, StandbyRequest,
+    AbortRequest, Begun, Cause, ExplainRequest, FlagRequest, Flagged, KillRequest, PauseRequest, Reply, Request,
+    StandbyRequest,
 };
 use super::super::readiness::ReadinessRequest;
 use super::clients::{self, VARIABLES};
-use super::command::{Command, read};
+use super::command::{ClientShow, Command, read};
 use super::expression::{Refusal, Surroundings};
 use super::relation::{Cell, Relation};
+use super::schema;
 use super::select::{Question, Source};
 use super::tables::{self, TABLES};
 
 /// As the console calls itself: clients choose what they send by it.
 pub(crate) const VERSION: &str = concat!("8.0.30-switchover-", env!("CARGO_PKG_VERSION"));
+
+/// Every database that there is here.
+pub(crate) const DATABASES: [&str; 2] = [schema::SCHEMA, schema::OWN];
+
+/// The database of this name.
+///
+/// # Errors
+/// 1049 where there is none.
+pub(crate) fn database(name: &str) -> Result<&'static str, Refusal> {
+    let found = DATABASES.into_iter().find(|d| d.eq_ignore_ascii_case(name));
+    found.ok_or_else(|| Refusal::new(1049, format!("Unknown database '{name}'")))
+}
 
 /// What a line came to.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,25 +45,49 @@ pub(crate) struct Dialog {
     pub(crate) actor: Actor,
     /// The console's id of the connection.
     id: u32,
+    /// Where names without a database belong.
+    database: &'static str,
+    /// What FOUND_ROWS() says.
+    found_rows: u64,
     /// What the next changes carry.
     why: Option<String>,
     force: bool,
 }
 
 impl Dialog {
-    pub(crate) fn new(actions: Actions, actor: Actor, id: u32) -> Dialog {
-        Dialog { actions, actor, id, why: None, force: false }
+    pub(crate) fn new(actions: Actions, actor: Actor, id: u32, database: &'static str) -> Dialog {
+        Dialog { actions, actor, id, database, found_rows: 0, why: None, force: false }
+    }
+
+    /// USE.
+    ///
+    /// # Errors
+    /// 1049 where there is no such database.
+    pub(crate) fn change_database(&mut self, name: &str) -> Result<(), Refusal> {
+        if !name.is_empty() {
+            self.database = database(name)?;
+        }
+        Ok(())
     }
 
     /// Answers a line.
     pub(crate) async fn answer(&mut self, sql: &str) -> Result<Answer, Refusal> {
         match read(sql)? {
-            Command::Select(sql) => self.select(&sql).await.map(Answer::Rows),
-            Command::ClientShow { what, like, of } => {
-                let shown = clients::show(&what, of.as_deref(), self.actions.running().as_ref(), &self.actor)?;
-                Ok(Answer::Rows(clients::narrowed(shown, like.as_deref())))
+            Command::Select(sql) => {
+                let (rows, found) = self.select(&sql).await?;
+                self.found_rows = found;
+                Ok(Answer::Rows(rows))
+            }
+            Command::ClientShow(show) => self.client_show(&show).map(Answer::Rows),
+            Command::Plan(sql) => {
+                let sources = Question::read(&sql)?.sources()?;
+                Ok(Answer::Rows(clients::plan(&sources.into_iter().map(|s| s.table).collect::<Vec<_>>())))
             }
             Command::Remember { name, value } => self.remember(&name, value),
+            Command::Reset => {
+                (self.why, self.force) = (None, false);
+                Ok(Answer::Done(String::new()))
+            }
             Command::Nothing => Ok(Answer::Done(String::new())),
             Command::Help => Ok(Answer::Rows(help())),
             Command::Explain(sql) => self.explain(sql).await,
@@ -80,16 +117,23 @@ impl Dialog {
                 Reply::Reloaded(r) => Ok(Answer::Done(format!("epoch {}; {}", r.epoch, r.changes.join("; ")))),
                 _ => Ok(Answer::Done(String::new())),
             },
-            Command::Standby { group, skip } => {
-                let action = match skip {
-                    Some((transaction, reason)) => StandbyAction::Skip { transaction, reason },
-                    None => StandbyAction::Retry,
-                };
+            Command::Standby { group, action } => {
                 let request = Request::Standby(StandbyRequest { group, action, cause: self.cause() });
-                self.perform(request).await?;
-                Ok(Answer::Done(String::new()))
+                Ok(match self.perform(request).await? {
+                    Reply::Begun(begun) => Answer::Rows(told(&begun)),
+                    _ => Answer::Done(String::new()),
+                })
             }
         }
+    }
+
+    /// What a client asks by SHOW, and of that what its LIKE or WHERE takes.
+    fn client_show(&self, show: &ClientShow) -> Result<Relation, Refusal> {
+        let shown = clients::show(show, self.database, self.actions.running().as_ref(), &self.actor)?;
+        let shown = clients::narrowed(shown, show.like.as_deref());
+        let Some(filter) = &show.filter else { return Ok(shown) };
+        let source = Source { database: None, table: "shown".to_owned() };
+        Question::read(&format!("SELECT * FROM shown {filter}"))?.answer(&[(source, shown)], self).map(|(rows, _)| rows)
     }
 
     async fn perform(&self, request: Request) -> Result<Reply, Refusal> {
@@ -104,7 +148,7 @@ impl Dialog {
     }
 
     fn cause(&self) -> Cause {
-        Cause { by: String::new(), why: self.why.clone(), force: self.force }
+        Cause { why: self.why.clone(), force: self.force, ..Cause::default() }
     }
 
     fn remember(&mut self, name: &str, value: String) -> Result<Answer, Refusal> {
@@ -170,24 +214,23 @@ impl Dialog {
         Ok(Answer::Rows(lines))
     }
 
-    async fn select(&self, sql: &str) -> Result<Relation, Refusal> {
+    /// The rows, and how many there are in all where the statement wants to know.
+    async fn select(&self, sql: &str) -> Result<(Relation, u64), Refusal> {
         let question = Question::read(sql)?;
-        let relation = match question.source()? {
-            None => Relation { columns: Vec::new(), rows: vec![Vec::new()] },
-            Some(source) => self.table(&source, &question).await?,
-        };
-        question.answer(&relation, self)
+        let mut tables = Vec::new();
+        for source in question.sources()? {
+            let relation = self.table(&source).await?;
+            tables.push((source, relation));
+        }
+        question.answer(&tables, self)
     }
 
-    async fn table(&self, source: &Source, question: &Question) -> Result<Relation, Refusal> {
-        let database = source.database.as_deref().map(str::to_lowercase);
-        match database.as_deref() {
-            Some("information_schema") => Ok(tables::information_schema(&source.table).unwrap_or_else(|| {
-                // what it has nothing to say of is empty, whatever columns are asked for
-                Relation::new(&question.names())
-            })),
-            None | Some("switchover") => tables::rows(&source.table, &self.actions, &self.actor).await,
-            Some("mysql" | "performance_schema" | "sys") => Err(Refusal::new(
+    async fn table(&self, source: &Source) -> Result<Relation, Refusal> {
+        let database = source.database.as_deref().unwrap_or(self.database).to_lowercase();
+        match database.as_str() {
+            schema::SCHEMA => Ok(schema::table(&source.table)),
+            schema::OWN => tables::rows(&source.table, &self.actions, &self.actor).await,
+            "mysql" | "performance_schema" | "sys" => Err(Refusal::new(
                 1142,
                 format!(
                     "this is the console of switchover: it has no {}.{}",
@@ -195,9 +238,19 @@ impl Dialog {
                     source.table
                 ),
             )),
-            Some(other) => Err(Refusal::new(1049, format!("Unknown database '{other}'"))),
+            other => Err(Refusal::new(1049, format!("Unknown database '{other}'"))),
         }
     }
+}
+
+/// What came of STANDBY INIT.
+fn told(begun: &Begun) -> Relation {
+    let mut told = Relation::new(&["state", "what", "mend"]);
+    begun.done.iter().for_each(|done| told.row(vec!["ok".into(), done.into(), "".into()]));
+    for (state, found) in [("warning", &begun.warnings), ("error", &begun.problems)] {
+        found.iter().for_each(|f| told.row(vec![state.into(), (&f.what).into(), (&f.mend).into()]));
+    }
+    told
 }
 
 /// A flag that moved, in a line.
@@ -212,7 +265,16 @@ fn moved(f: &Flagged) -> String {
 impl Surroundings for Dialog {
     fn variable(&self, name: &str) -> Result<Cell, Refusal> {
         let name = name.to_lowercase();
-        let name = name.rsplit('.').next().unwrap_or_default();
+        if !name.starts_with("@@")
+            && let Some(own) = name.strip_prefix('@')
+        {
+            return Ok(match own {
+                "why" => self.why.as_ref().into(),
+                "force" => self.force.into(),
+                _ => Cell::Null,
+            });
+        }
+        let name = name.rsplit(['.', '@']).next().unwrap_or_default();
         if let Some(group) = name.strip_suffix("_connection")
             && let Some(found) = self.actions.running().status().groups.into_iter().find(|g| g.name == group)
         {
@@ -226,7 +288,7 @@ impl Surroundings for Dialog {
     fn niladic(&self, name: &str) -> Option<Cell> {
         Some(match name {
             "version" => VERSION.into(),
-            "database" | "schema" => "switchover".into(),
+            "database" | "schema" => self.database.into(),
             "user" | "current_user" | "session_user" | "system_user" => {
                 let host = self.actor.from.rsplit_once(':').map_or(self.actor.from.as_str(), |(host, _)| host);
                 format!("{}@{host}", self.actor.name).into()
@@ -236,6 +298,13 @@ impl Surroundings for Dialog {
                 let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
                 crate::entry::temporal::civil(since.as_secs()).into()
             }
+            "unix_timestamp" => {
+                let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+                since.as_secs().into()
+            }
+            "found_rows" => self.found_rows.into(),
+            "row_count" => Cell::Int(-1),
+            "last_insert_id" => Cell::Int(0),
             _ => return None,
         })
     }
@@ -266,6 +335,8 @@ fn help() -> Relation {
         ("RESUME GROUP name", "it goes on"),
         ("KILL [QUERY] session", "ends a session of the proxy, or its statement"),
         ("ABORT group", "gives up the cutover of a group, unless it has been decided"),
+        ("STANDBY INIT group ['position']", "prepares both stores of a group for its standby"),
+        ("STANDBY END group", "gives the standby up: both stores take writes"),
         ("STANDBY RETRY group", "a stopped standby tries again"),
         ("STANDBY SKIP group 'transaction' 'reason'", "it passes over what it is stopped by"),
         ("RELOAD", "reads the configuration file again"),

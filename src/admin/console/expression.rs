@@ -2,11 +2,11 @@
 
 use std::cmp::Ordering;
 
-use sqlparser::ast::{
-    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, UnaryOperator, Value,
-};
+use sqlparser::ast::{BinaryOperator, Expr, Ident, UnaryOperator, Value};
 
+use super::functions;
 use super::relation::{Cell, Relation, like};
+use super::select::World;
 
 /// Why a statement has no answer: MySQL's code and a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,39 +44,37 @@ pub(crate) struct Scope<'a> {
     pub(crate) relation: &'a Relation,
     /// The rows of its group; of a statement without groups the one row.
     pub(crate) rows: &'a [&'a Vec<Cell>],
-    pub(crate) surroundings: &'a dyn Surroundings,
+    pub(crate) world: &'a World<'a>,
+    /// The row of the statement that this one stands in.
+    pub(crate) outer: Option<&'a Scope<'a>>,
 }
 
 /// Whether an expression counts over rows.
 pub(crate) fn aggregates(expr: &Expr) -> bool {
     match expr {
-        Expr::Function(f) => AGGREGATES.contains(&function_name(f).as_str()) || arguments(f).any(aggregates),
+        Expr::Function(f) => functions::is_aggregate(f) || functions::arguments(f).any(aggregates),
         Expr::BinaryOp { left, right, .. } => aggregates(left) || aggregates(right),
-        Expr::Nested(inner) | Expr::UnaryOp { expr: inner, .. } => aggregates(inner),
+        Expr::Nested(inner)
+        | Expr::UnaryOp { expr: inner, .. }
+        | Expr::Cast { expr: inner, .. }
+        | Expr::Convert { expr: inner, .. }
+        | Expr::IsNull(inner)
+        | Expr::IsNotNull(inner) => aggregates(inner),
+        Expr::Case { operand, conditions, else_result, .. } => {
+            operand.iter().chain(else_result).any(|e| aggregates(e))
+                || conditions.iter().any(|when| aggregates(&when.condition) || aggregates(&when.result))
+        }
         _ => false,
     }
 }
 
-const AGGREGATES: [&str; 5] = ["count", "sum", "min", "max", "avg"];
-
-fn function_name(f: &Function) -> String {
-    f.name.to_string().trim_matches('`').to_lowercase()
-}
-
-fn arguments(f: &Function) -> impl Iterator<Item = &Expr> {
-    let list = match &f.args {
-        FunctionArguments::List(list) => list.args.as_slice(),
-        _ => &[],
-    };
-    list.iter().filter_map(|a| match a {
-        FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) => Some(e),
-        _ => None,
-    })
-}
-
-/// A name without its quotes, as columns are asked for.
-fn plain(idents: &[Ident]) -> String {
-    idents.last().map(|i| i.value.clone()).unwrap_or_default()
+/// A table's name and a column's, as columns are asked for.
+fn plain(idents: &[Ident]) -> (Option<&str>, &str) {
+    match idents {
+        [.., of, name] => (Some(&of.value), &name.value),
+        [name] => (None, &name.value),
+        [] => (None, ""),
+    }
 }
 
 impl Scope<'_> {
@@ -84,27 +82,48 @@ impl Scope<'_> {
     pub(crate) fn value(&self, expr: &Expr) -> Result<Cell, Refusal> {
         Ok(match expr {
             Expr::Value(v) => literal(&v.value)?,
-            Expr::Identifier(ident) if ident.value.starts_with("@@") => {
-                self.surroundings.variable(ident.value.trim_start_matches('@'))?
-            }
-            Expr::Identifier(ident) => self.column(&ident.value)?,
-            Expr::CompoundIdentifier(parts) if parts.first().is_some_and(|p| p.value.starts_with("@@")) => {
-                self.surroundings.variable(&plain(parts))?
-            }
-            Expr::CompoundIdentifier(parts) => self.column(&plain(parts))?,
-            Expr::Nested(inner) => self.value(inner)?,
-            Expr::UnaryOp { op: UnaryOperator::Not, expr } => truth(self.value(expr)?).map(|t| !t).into(),
-            Expr::UnaryOp { op: UnaryOperator::Minus, expr } => match self.value(expr)? {
-                Cell::Int(n) => Cell::Int(-n),
-                other => other.number().map(|n| -n).into(),
+            Expr::Identifier(ident) => self.name(None, &ident.value)?,
+            Expr::CompoundIdentifier(parts) => match parts.first() {
+                Some(first) if first.value.starts_with("@@") => self.world.surroundings.variable(plain(parts).1)?,
+                _ => {
+                    let (of, name) = plain(parts);
+                    self.name(of, name)?
+                }
             },
-            Expr::UnaryOp { op: UnaryOperator::Plus, expr } => self.value(expr)?,
+            Expr::Nested(inner) | Expr::Collate { expr: inner, .. } | Expr::Prefixed { value: inner, .. } => {
+                self.value(inner)?
+            }
+            Expr::Cast { expr, data_type, .. } => cast(self.value(expr)?, &data_type.to_string()),
+            Expr::Convert { expr, data_type, .. } => {
+                let value = self.value(expr)?;
+                data_type.as_ref().map_or(value.clone(), |t| cast(value, &t.to_string()))
+            }
+            Expr::UnaryOp { op, expr } => self.unary(*op, self.value(expr)?)?,
             Expr::BinaryOp { left, op, right } => self.binary(left, op, right)?,
             Expr::IsNull(inner) => (self.value(inner)? == Cell::Null).into(),
             Expr::IsNotNull(inner) => (self.value(inner)? != Cell::Null).into(),
             Expr::IsTrue(inner) => (truth(self.value(inner)?) == Some(true)).into(),
             Expr::IsFalse(inner) => (truth(self.value(inner)?) == Some(false)).into(),
-            Expr::InList { expr, list, negated } => self.in_list(expr, list, *negated)?,
+            Expr::InList { expr, list, negated } => {
+                let list = list.iter().map(|e| self.value(e)).collect::<Result<Vec<Cell>, Refusal>>()?;
+                among(&self.value(expr)?, &list, *negated)
+            }
+            Expr::InSubquery { expr, subquery, negated } => {
+                let rows = self.world.query(subquery, Some(self))?.rows.into_iter();
+                let list: Vec<Cell> = rows.filter_map(|row| row.into_iter().next()).collect();
+                among(&self.value(expr)?, &list, *negated)
+            }
+            Expr::Exists { subquery, negated } => {
+                (self.world.query(subquery, Some(self))?.rows.is_empty() == *negated).into()
+            }
+            Expr::Subquery(query) => {
+                let mut rows = self.world.query(query, Some(self))?.rows.into_iter();
+                let first = rows.next().and_then(|row| row.into_iter().next()).unwrap_or(Cell::Null);
+                match rows.next() {
+                    Some(_) => return Err(Refusal::new(1242, "Subquery returns more than 1 row")),
+                    None => first,
+                }
+            }
             Expr::Between { expr, negated, low, high } => {
                 let (value, low, high) = (self.value(expr)?, self.value(low)?, self.value(high)?);
                 let inside = value.compare(&low).zip(value.compare(&high));
@@ -114,14 +133,57 @@ impl Scope<'_> {
                 let found = self.value(expr)?.text().zip(self.value(pattern)?.text());
                 found.map(|(text, pattern)| like(&text, &pattern) != *negated).into()
             }
-            Expr::Function(f) => self.function(f)?,
+            Expr::Case { operand, conditions, else_result, .. } => {
+                let operand = operand.as_ref().map(|e| self.value(e)).transpose()?;
+                for when in conditions {
+                    let condition = self.value(&when.condition)?;
+                    let fits = match &operand {
+                        Some(operand) => operand.compare(&condition) == Some(Ordering::Equal),
+                        None => condition.is_true(),
+                    };
+                    if fits {
+                        return self.value(&when.result);
+                    }
+                }
+                else_result.as_ref().map_or(Ok(Cell::Null), |e| self.value(e))?
+            }
+            Expr::Function(_)
+            | Expr::Substring { .. }
+            | Expr::Trim { .. }
+            | Expr::Position { .. }
+            | Expr::Ceil { .. }
+            | Expr::Floor { .. } => self.function(expr)?,
             other => return Err(Refusal::not_here(other)),
         })
     }
 
-    fn column(&self, name: &str) -> Result<Cell, Refusal> {
-        let at = self.relation.column(name).ok_or_else(|| Refusal::unknown_column(name, self.relation))?;
-        Ok(self.rows.first().and_then(|row| row.get(at)).cloned().unwrap_or(Cell::Null))
+    /// What a name stands for: a column, here or in the statement around, a variable, or a word like CURRENT_USER.
+    fn name(&self, of: Option<&str>, name: &str) -> Result<Cell, Refusal> {
+        if of.is_none() && name.starts_with('@') {
+            return self.world.surroundings.variable(name);
+        }
+        if let Some(at) = self.relation.find(of, name) {
+            return Ok(self.rows.first().and_then(|row| row.get(at)).cloned().unwrap_or(Cell::Null));
+        }
+        if let Some(outer) = self.outer {
+            return outer.name(of, name);
+        }
+        let word = name.to_lowercase();
+        let niladic = of.is_none() && (word.starts_with("current_") || word.starts_with("utc_"));
+        let found = if niladic { self.world.surroundings.niladic(&word) } else { None };
+        found.ok_or_else(|| Refusal::unknown_column(name, self.relation))
+    }
+
+    fn unary(&self, op: UnaryOperator, value: Cell) -> Result<Cell, Refusal> {
+        Ok(match op {
+            UnaryOperator::Not | UnaryOperator::BangNot => truth(value).map(|t| !t).into(),
+            UnaryOperator::Minus => match value {
+                Cell::Int(n) => n.checked_neg().map_or(Cell::Null, Cell::Int),
+                other => other.number().map(|n| -n).into(),
+            },
+            UnaryOperator::Plus => value,
+            other => return Err(Refusal::not_here(other)),
+        })
     }
 
     fn binary(&self, left: &Expr, op: &BinaryOperator, right: &Expr) -> Result<Cell, Refusal> {
@@ -152,78 +214,50 @@ impl Scope<'_> {
             BinaryOperator::Plus => arithmetic(&a, &b, i64::checked_add, numbers.map(|(x, y)| x + y)),
             BinaryOperator::Minus => arithmetic(&a, &b, i64::checked_sub, numbers.map(|(x, y)| x - y)),
             BinaryOperator::Multiply => arithmetic(&a, &b, i64::checked_mul, numbers.map(|(x, y)| x * y)),
+            BinaryOperator::Modulo => {
+                arithmetic(&a, &b, i64::checked_rem, numbers.filter(|(_, y)| *y != 0.0).map(|(x, y)| x % y))
+            }
+            BinaryOperator::Xor => truth(a).zip(truth(b)).map(|(a, b)| a != b).into(),
+            BinaryOperator::MyIntegerDivide => match (&a, &b) {
+                (Cell::Int(a), Cell::Int(b)) => a.checked_div(*b).map_or(Cell::Null, Cell::Int),
+                _ => numbers.filter(|(_, y)| *y != 0.0).map(|(x, y)| (x / y).trunc()).into(),
+            },
             BinaryOperator::Divide => numbers.filter(|(_, y)| *y != 0.0).map(|(x, y)| x / y).into(),
             other => return Err(Refusal::not_here(other)),
         })
     }
+}
 
-    fn in_list(&self, expr: &Expr, list: &[Expr], negated: bool) -> Result<Cell, Refusal> {
-        let value = self.value(expr)?;
-        let mut unknown = value == Cell::Null;
-        for item in list {
-            match value.compare(&self.value(item)?) {
-                Some(Ordering::Equal) => return Ok((!negated).into()),
-                Some(_) => {}
-                None => unknown = true,
-            }
+/// IN.
+fn among(value: &Cell, list: &[Cell], negated: bool) -> Cell {
+    let mut unknown = *value == Cell::Null && !list.is_empty();
+    for item in list {
+        match value.compare(item) {
+            Some(Ordering::Equal) => return (!negated).into(),
+            Some(_) => {}
+            None => unknown = true,
         }
-        Ok(if unknown { Cell::Null } else { negated.into() })
     }
+    if unknown { Cell::Null } else { negated.into() }
+}
 
-    fn function(&self, f: &Function) -> Result<Cell, Refusal> {
-        let name = function_name(f);
-        if AGGREGATES.contains(&name.as_str()) {
-            return self.aggregate(&name, f);
+/// CAST: to a number or a text; all else stays as it is.
+fn cast(value: Cell, to: &str) -> Cell {
+    let to = to.to_uppercase();
+    #[expect(clippy::cast_possible_truncation, reason = "that is what CAST to a whole number does")]
+    if to.contains("INT") || to.contains("SIGNED") {
+        match value {
+            Cell::Int(n) => Cell::Int(n),
+            other => other.number().map(|n| n.round() as i64).map_or(Cell::Null, Cell::Int),
         }
-        let values = arguments(f).map(|e| self.value(e)).collect::<Result<Vec<Cell>, Refusal>>()?;
-        let text = |at: usize| values.get(at).and_then(Cell::text);
-        Ok(match (name.as_str(), values.len()) {
-            ("lower" | "lcase", 1) => text(0).map(|t| t.to_lowercase()).into(),
-            ("upper" | "ucase", 1) => text(0).map(|t| t.to_uppercase()).into(),
-            ("length" | "char_length", 1) => text(0).map(|t| t.chars().count() as u64).into(),
-            ("concat", _) => values.iter().map(Cell::text).collect::<Option<String>>().into(),
-            ("ifnull", 2) | ("coalesce", _) => values.into_iter().find(|v| *v != Cell::Null).unwrap_or(Cell::Null),
-            ("if", 3) => {
-                let at = if values.first().is_some_and(Cell::is_true) { 1 } else { 2 };
-                values.into_iter().nth(at).unwrap_or(Cell::Null)
-            }
-            ("round", 1) => values.first().and_then(Cell::number).map(f64::round).into(),
-            (niladic, 0) => self.surroundings.niladic(niladic).ok_or_else(|| Refusal::not_here(f))?,
-            _ => return Err(Refusal::not_here(f)),
-        })
-    }
-
-    fn aggregate(&self, name: &str, f: &Function) -> Result<Cell, Refusal> {
-        let mut values = Vec::new();
-        for row in self.rows {
-            let scope = Scope { relation: self.relation, rows: &[row], surroundings: self.surroundings };
-            match arguments(f).next() {
-                Some(argument) => values.push(scope.value(argument)?),
-                // COUNT(*)
-                None => values.push(Cell::Int(1)),
-            }
-        }
-        values.retain(|v| *v != Cell::Null);
-        let whole = values.iter().all(|v| matches!(v, Cell::Int(_)));
-        let sum: f64 = values.iter().filter_map(Cell::number).sum();
-        let count = values.len() as u64;
-        Ok(match name {
-            "count" => count.into(),
-            _ if values.is_empty() => Cell::Null,
-            "min" => values.into_iter().min_by(Cell::order).into(),
-            "max" => values.into_iter().max_by(Cell::order).into(),
-            #[expect(clippy::cast_precision_loss, reason = "a console's rows are few")]
-            "avg" => (sum / count as f64).into(),
-            _ if whole => Cell::Int(values.iter().fold(0, |n: i64, v| match v {
-                Cell::Int(m) => n.saturating_add(*m),
-                _ => n,
-            })),
-            _ => sum.into(),
-        })
+    } else if ["DECIMAL", "DOUBLE", "FLOAT", "REAL"].iter().any(|t| to.contains(t)) {
+        value.number().into()
+    } else {
+        value.text().into()
     }
 }
 
-fn truth(cell: Cell) -> Option<bool> {
+pub(super) fn truth(cell: Cell) -> Option<bool> {
     cell.number().map(|n| n != 0.0)
 }
 

@@ -2,6 +2,11 @@
 
 use std::cmp::Ordering;
 
+use sqlparser::ast::{Expr, Ident};
+
+/// Before the place of a column that stands for its name: nobody types it.
+const NTH: char = '\0';
+
 /// A value.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Cell {
@@ -121,12 +126,56 @@ impl Cell {
 pub(crate) struct Relation {
     pub(crate) columns: Vec<String>,
     pub(crate) rows: Vec<Vec<Cell>>,
+    /// What each column's table is called in its statement; empty where there is but one, without a name.
+    pub(crate) of: Vec<String>,
+    /// Nobody knows its columns: it has no rows, and whatever column it is asked for.
+    pub(crate) is_open: bool,
 }
 
 impl Relation {
     /// An empty one.
     pub(crate) fn new<S: AsRef<str>>(columns: &[S]) -> Relation {
-        Relation { columns: columns.iter().map(|c| c.as_ref().to_owned()).collect(), rows: Vec::new() }
+        Relation { columns: columns.iter().map(|c| c.as_ref().to_owned()).collect(), ..Relation::default() }
+    }
+
+    /// One that has nothing to say of anything.
+    pub(crate) fn open() -> Relation {
+        Relation { is_open: true, ..Relation::default() }
+    }
+
+    /// The same under a name.
+    pub(crate) fn called(self, name: &str) -> Relation {
+        Relation { of: vec![name.to_owned(); self.columns.len()], ..self }
+    }
+
+    /// What each column's table is called.
+    pub(crate) fn sources(&self) -> Vec<String> {
+        let mut of = self.of.clone();
+        of.resize(self.columns.len(), String::new());
+        of
+    }
+
+    /// Whether a column is of the table of this name.
+    pub(crate) fn is_of(&self, at: usize, name: &str) -> bool {
+        self.of.get(at).is_some_and(|of| of.eq_ignore_ascii_case(name))
+    }
+
+    /// A column by its place, in an expression.
+    pub(crate) fn nth(at: usize) -> Expr {
+        Expr::Identifier(Ident::new(format!("{NTH}{at}")))
+    }
+
+    /// The place of a column, by its name and its table's in any case.
+    pub(crate) fn find(&self, of: Option<&str>, name: &str) -> Option<usize> {
+        if let Some(at) = name.strip_prefix(NTH) {
+            return at.parse().ok();
+        }
+        let is_it = |(at, column): (usize, &String)| {
+            column.eq_ignore_ascii_case(name) && of.is_none_or(|of| self.is_of(at, of))
+        };
+        let found = self.columns.iter().enumerate().position(is_it);
+        // (beyond all columns: NULL)
+        found.or_else(|| self.is_open.then_some(self.columns.len()))
     }
 
     /// One row more.
@@ -139,11 +188,6 @@ impl Relation {
         let mut relation = Relation::new(&[name]);
         relation.row(vec![cell.into()]);
         relation
-    }
-
-    /// The place of a column, by its name in any case.
-    pub(crate) fn column(&self, name: &str) -> Option<usize> {
-        self.columns.iter().position(|c| c.eq_ignore_ascii_case(name))
     }
 }
 

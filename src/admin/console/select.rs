@@ -1,12 +1,14 @@
-//! SELECT over one table of the console: projection, WHERE, GROUP BY, HAVING, ORDER BY, LIMIT.
+//! SELECT over the console's tables: projection, WHERE, GROUP BY, HAVING, ORDER BY, LIMIT, UNION, and subqueries wherever they may
+//! stand. What FROM names is [`super::from`]'s.
 //!
 //! sqlparser reads the statement; what is not among these is refused by name, never passed over.
 
 use std::cmp::Ordering;
+use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Expr, GroupByExpr, LimitClause, OrderByExpr, OrderByKind, OrderBySort, Query, Select, SelectItem, SetExpr,
-    Statement, TableFactor,
+    Expr, GroupByExpr, LimitClause, ObjectName, OrderByExpr, OrderByKind, OrderBySort, Query, Select, SelectItem,
+    SelectItemQualifiedWildcardKind, SetExpr, SetOperator, SetQuantifier, Statement, visit_relations,
 };
 use sqlparser::dialect::MySqlDialect;
 use sqlparser::parser::Parser;
@@ -17,46 +19,20 @@ use super::relation::{Cell, Relation};
 /// A SELECT that was read.
 pub(crate) struct Question {
     query: Query,
+    /// SQL_CALC_FOUND_ROWS.
+    counts_all: bool,
 }
 
-/// The table that a question is about: its database, where it is named, and its name.
+/// A table that a question is about: its database, where it is named, and its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Source {
     pub(crate) database: Option<String>,
     pub(crate) table: String,
 }
 
-impl Question {
-    /// Reads a SELECT.
-    pub(crate) fn read(sql: &str) -> Result<Question, Refusal> {
-        let mut statements = Parser::parse_sql(&MySqlDialect {}, sql)
-            .map_err(|e| Refusal::new(1064, format!("You have an error in your SQL syntax: {e}")))?;
-        match (statements.pop(), statements.is_empty()) {
-            (Some(Statement::Query(query)), true) => Ok(Question { query: *query }),
-            (Some(other), true) => Err(Refusal::not_here(other)),
-            _ => Err(Refusal::new(1064, "one statement at a time")),
-        }
-    }
-
-    fn select(&self) -> Result<&Select, Refusal> {
-        let only = |here: bool, what: &str| if here { Err(Refusal::not_here(what)) } else { Ok(()) };
-        only(self.query.with.is_some(), "WITH")?;
-        let SetExpr::Select(select) = &*self.query.body else { return Err(Refusal::not_here(&self.query.body)) };
-        only(select.into.is_some(), "INTO")?;
-        only(!select.lateral_views.is_empty() || !select.named_window.is_empty(), "WINDOW")?;
-        Ok(select)
-    }
-
-    /// The table; none of `SELECT 1`.
-    pub(crate) fn source(&self) -> Result<Option<Source>, Refusal> {
-        let select = self.select()?;
-        let [from] = select.from.as_slice() else {
-            return if select.from.is_empty() { Ok(None) } else { Err(Refusal::not_here("several tables")) };
-        };
-        if !from.joins.is_empty() {
-            return Err(Refusal::not_here("JOIN"));
-        }
-        let TableFactor::Table { name, .. } = &from.relation else { return Err(Refusal::not_here(&from.relation)) };
+impl Source {
+    /// What a name stands for; none for DUAL.
+    pub(super) fn of(name: &ObjectName) -> Result<Option<Source>, Refusal> {
         let parts: Vec<&str> = name.0.iter().filter_map(|p| p.as_ident()).map(|i| i.value.as_str()).collect();
         match parts.as_slice() {
             [table] if table.eq_ignore_ascii_case("dual") => Ok(None),
@@ -67,39 +43,149 @@ impl Question {
             _ => Err(Refusal::not_here(name)),
         }
     }
+}
 
-    /// Every column that the question names: what a table has to have that nobody knows.
-    pub(crate) fn names(&self) -> Vec<String> {
-        let Ok(select) = self.select() else { return Vec::new() };
-        let mut names = Vec::new();
-        for item in &select.projection {
-            match item {
-                SelectItem::UnnamedExpr(e) | SelectItem::ExprWithAlias { expr: e, .. } => names.push(title(e)),
-                _ => {}
+impl Question {
+    /// Reads a SELECT.
+    pub(crate) fn read(sql: &str) -> Result<Question, Refusal> {
+        let parse = |sql: &str| Parser::parse_sql(&MySqlDialect {}, sql);
+        let mut statements = parse(sql)
+            .or_else(|e| without_charsets(sql).map_or(Err(e), |sql| parse(&sql)))
+            .map_err(|e| Refusal::new(1064, format!("You have an error in your SQL syntax: {e}")))?;
+        match (statements.pop(), statements.is_empty()) {
+            (Some(Statement::Query(query)), true) => {
+                refuse(query.with.is_some(), "WITH")?;
+                let counts_all = sql.to_uppercase().contains("SQL_CALC_FOUND_ROWS");
+                Ok(Question { query: *query, counts_all })
             }
+            (Some(other), true) => Err(Refusal::not_here(other)),
+            _ => Err(Refusal::new(1064, "one statement at a time")),
         }
-        names
     }
 
-    /// The answer, out of the table that [`Question::source`] names.
-    pub(crate) fn answer(&self, relation: &Relation, surroundings: &dyn Surroundings) -> Result<Relation, Refusal> {
-        let select = self.select()?;
+    /// Every table that it names, in subqueries too.
+    pub(crate) fn sources(&self) -> Result<Vec<Source>, Refusal> {
+        let mut sources: Vec<Source> = Vec::new();
+        let mut wrong = None;
+        let _ = visit_relations(&self.query, |name| match Source::of(name) {
+            Ok(source) => {
+                let new: Vec<Source> = source.into_iter().filter(|s| !sources.contains(s)).collect();
+                sources.extend(new);
+                ControlFlow::Continue(())
+            }
+            Err(refusal) => {
+                wrong = Some(refusal);
+                ControlFlow::Break(())
+            }
+        });
+        wrong.map_or(Ok(sources), Err)
+    }
+
+    /// The answer, out of its tables, and what FOUND_ROWS() is to say of it.
+    pub(crate) fn answer(
+        &self,
+        tables: &[(Source, Relation)],
+        surroundings: &dyn Surroundings,
+    ) -> Result<(Relation, u64), Refusal> {
+        let (world, nothing) = (World { tables, surroundings }, Relation::default());
+        let mut found = world.whole(&self.query, None)?;
+        let all = found.rows.len();
+        cut(&self.query, &mut found, &Scope { relation: &nothing, rows: &[], world: &world, outer: None })?;
+        let found_rows = if self.counts_all { all } else { found.rows.len() };
+        Ok((found, found_rows as u64))
+    }
+}
+
+/// What a question is answered out of.
+pub(crate) struct World<'a> {
+    pub(super) tables: &'a [(Source, Relation)],
+    pub(super) surroundings: &'a dyn Surroundings,
+}
+
+fn refuse(here: bool, what: &str) -> Result<(), Refusal> {
+    if here { Err(Refusal::not_here(what)) } else { Ok(()) }
+}
+
+impl World<'_> {
+    /// The answer to a query; `outer` is the row that it stands in.
+    pub(crate) fn query(&self, query: &Query, outer: Option<&Scope<'_>>) -> Result<Relation, Refusal> {
+        let (mut found, nothing) = (self.whole(query, outer)?, Relation::default());
+        cut(query, &mut found, &Scope { relation: &nothing, rows: &[], world: self, outer })?;
+        Ok(found)
+    }
+
+    /// The same before its LIMIT.
+    fn whole(&self, query: &Query, outer: Option<&Scope<'_>>) -> Result<Relation, Refusal> {
+        refuse(query.with.is_some(), "WITH")?;
+        let order = order(query)?;
+        match &*query.body {
+            SetExpr::Select(select) => self.select(select, order, outer),
+            body => {
+                let mut found = self.body(body, outer)?;
+                self.sort(&mut found, order)?;
+                Ok(found)
+            }
+        }
+    }
+
+    fn body(&self, body: &SetExpr, outer: Option<&Scope<'_>>) -> Result<Relation, Refusal> {
+        match body {
+            SetExpr::Select(select) => self.select(select, &[], outer),
+            SetExpr::Query(query) => self.query(query, outer),
+            SetExpr::SetOperation { left, op: SetOperator::Union, set_quantifier, right } => {
+                let mut all = self.body(left, outer)?;
+                let more = self.body(right, outer)?;
+                if all.columns.len() != more.columns.len() {
+                    return Err(Refusal::new(1222, "The used SELECT statements have a different number of columns"));
+                }
+                all.rows.extend(more.rows);
+                match set_quantifier {
+                    SetQuantifier::All => {}
+                    SetQuantifier::None | SetQuantifier::Distinct => all.rows = once_each(all.rows),
+                    other => return Err(Refusal::not_here(other)),
+                }
+                Ok(all)
+            }
+            other => Err(Refusal::not_here(other)),
+        }
+    }
+
+    /// A UNION's rows in order: by the columns of its answer.
+    fn sort(&self, found: &mut Relation, order: &[OrderByExpr]) -> Result<(), Refusal> {
+        let items = items(&[SelectItem::Wildcard(Default::default())], found)?;
+        let mut keyed = Vec::new();
+        for row in &found.rows {
+            let scope = Scope { relation: found, rows: &[row], world: self, outer: None };
+            let keys = order.iter().map(|o| key(o, &scope, &items, row)).collect::<Result<Vec<Cell>, Refusal>>()?;
+            keyed.push((keys, row.clone()));
+        }
+        keyed.sort_by(|(a, _), (b, _)| compare(a, b, order));
+        found.rows = keyed.into_iter().map(|(_, row)| row).collect();
+        Ok(())
+    }
+
+    fn select(&self, select: &Select, order: &[OrderByExpr], outer: Option<&Scope<'_>>) -> Result<Relation, Refusal> {
+        refuse(select.into.is_some(), "INTO")?;
+        refuse(!select.lateral_views.is_empty() || !select.named_window.is_empty(), "WINDOW")?;
+        let relation = self.from(&select.from, outer)?;
         let mut rows: Vec<&Vec<Cell>> = Vec::new();
         for row in &relation.rows {
             let taken = match &select.selection {
-                Some(condition) => Scope { relation, rows: &[row], surroundings }.value(condition)?.is_true(),
+                Some(condition) => {
+                    Scope { relation: &relation, rows: &[row], world: self, outer }.value(condition)?.is_true()
+                }
                 None => true,
             };
             if taken {
                 rows.push(row);
             }
         }
-        let items = items(&select.projection, relation)?;
-        let groups = groups(select, &items, &rows, (relation, surroundings))?;
-        let order = self.order()?;
+        let items = items(&select.projection, &relation)?;
+        let scope = |rows| Scope { relation: &relation, rows, world: self, outer };
+        let groups = groups(select, &items, &rows, &scope(&[]))?;
         let mut found: Vec<(Vec<Cell>, Vec<Cell>)> = Vec::new();
         for group in &groups {
-            let scope = Scope { relation, rows: group, surroundings };
+            let scope = Scope { relation: &relation, rows: group, world: self, outer };
             if let Some(having) = &select.having
                 && !scope.value(&aliased(having, &items))?.is_true()
             {
@@ -119,36 +205,63 @@ impl Question {
             });
         }
         found.sort_by(|(a, _), (b, _)| compare(a, b, order));
-        let (skip, take) = self.limit(&Scope { relation, rows: &[], surroundings })?;
-        let rows = found.into_iter().map(|(_, cells)| cells).skip(skip).take(take).collect();
-        Ok(Relation { columns: items.into_iter().map(|(name, _)| name).collect(), rows })
+        let mut answer = Relation::new(&items.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>());
+        answer.rows = found.into_iter().map(|(_, cells)| cells).collect();
+        Ok(answer)
     }
+}
 
-    fn order(&self) -> Result<&[OrderByExpr], Refusal> {
-        match self.query.order_by.as_ref().map(|o| &o.kind) {
-            None => Ok(&[]),
-            Some(OrderByKind::Expressions(list)) => Ok(list),
-            Some(OrderByKind::All(_)) => Err(Refusal::not_here("ORDER BY ALL")),
+/// LIMIT.
+fn cut(query: &Query, found: &mut Relation, scope: &Scope<'_>) -> Result<(), Refusal> {
+    let (skip, take) = limit(query, scope)?;
+    found.rows = std::mem::take(&mut found.rows).into_iter().skip(skip).take(take).collect();
+    Ok(())
+}
+
+/// A statement without the character sets of its CASTs, which sqlparser does not read; none where it has none. Here all is utf8mb4.
+fn without_charsets(sql: &str) -> Option<String> {
+    let mut out = sql.to_owned();
+    for named in [" CHARACTER SET utf8mb4)", " CHARACTER SET utf8)", " CHARSET utf8mb4)", " CHARSET utf8)"] {
+        out = out.replace(named, ")");
+    }
+    (out != sql).then_some(out)
+}
+
+fn once_each(rows: Vec<Vec<Cell>>) -> Vec<Vec<Cell>> {
+    let mut seen: Vec<Vec<Cell>> = Vec::new();
+    for row in rows {
+        if !seen.contains(&row) {
+            seen.push(row);
         }
     }
+    seen
+}
 
-    fn limit(&self, scope: &Scope<'_>) -> Result<(usize, usize), Refusal> {
-        let number = |e: &Expr| -> Result<usize, Refusal> {
-            let value = scope.value(e)?;
-            match value {
-                Cell::Int(n) => usize::try_from(n).map_err(|_| Refusal::new(1064, "LIMIT is negative")),
-                _ => Err(Refusal::new(1064, "LIMIT takes a number")),
-            }
-        };
-        Ok(match &self.query.limit_clause {
-            None => (0, usize::MAX),
-            Some(LimitClause::LimitOffset { limit, offset, .. }) => (
-                offset.as_ref().map(|o| number(&o.value)).transpose()?.unwrap_or(0),
-                limit.as_ref().map(number).transpose()?.unwrap_or(usize::MAX),
-            ),
-            Some(LimitClause::OffsetCommaLimit { offset, limit }) => (number(offset)?, number(limit)?),
-        })
+fn order(query: &Query) -> Result<&[OrderByExpr], Refusal> {
+    match query.order_by.as_ref().map(|o| &o.kind) {
+        None => Ok(&[]),
+        Some(OrderByKind::Expressions(list)) => Ok(list),
+        Some(OrderByKind::All(_)) => Err(Refusal::not_here("ORDER BY ALL")),
     }
+}
+
+fn limit(query: &Query, scope: &Scope<'_>) -> Result<(usize, usize), Refusal> {
+    let number = |e: &Expr| -> Result<usize, Refusal> {
+        match scope.value(e)? {
+            Cell::Int(n) => usize::try_from(n).map_err(|_| Refusal::new(1064, "LIMIT is negative")),
+            // (a client's "all": 18446744073709551615)
+            Cell::Real(n) if n > 0.0 => Ok(usize::MAX),
+            _ => Err(Refusal::new(1064, "LIMIT takes a number")),
+        }
+    };
+    Ok(match &query.limit_clause {
+        None => (0, usize::MAX),
+        Some(LimitClause::LimitOffset { limit, offset, .. }) => (
+            offset.as_ref().map(|o| number(&o.value)).transpose()?.unwrap_or(0),
+            limit.as_ref().map(number).transpose()?.unwrap_or(usize::MAX),
+        ),
+        Some(LimitClause::OffsetCommaLimit { offset, limit }) => (number(offset)?, number(limit)?),
+    })
 }
 
 fn compare(a: &[Cell], b: &[Cell], order: &[OrderByExpr]) -> Ordering {
@@ -169,6 +282,7 @@ fn title(expr: &Expr) -> String {
         Expr::CompoundIdentifier(parts) if !expr.to_string().starts_with("@@") => {
             parts.last().map(|p| p.value.clone()).unwrap_or_default()
         }
+        Expr::Value(v) => super::expression::literal(&v.value).ok().and_then(|c| c.text()).unwrap_or("NULL".into()),
         other => other.to_string(),
     }
 }
@@ -176,13 +290,25 @@ fn title(expr: &Expr) -> String {
 /// The columns of the answer: their names, and what they hold.
 fn items(projection: &[SelectItem], relation: &Relation) -> Result<Vec<(String, Expr)>, Refusal> {
     let mut out = Vec::new();
+    let all = |of: Option<&str>| {
+        let of = of.map(str::to_owned);
+        let mine = move |n: &usize| of.as_ref().is_none_or(|of| relation.is_of(*n, of));
+        (0..relation.columns.len())
+            .filter(mine)
+            .filter_map(|n| Some((relation.columns.get(n)?.clone(), Relation::nth(n))))
+    };
     for item in projection {
         match item {
             SelectItem::UnnamedExpr(e) => out.push((title(e), e.clone())),
             SelectItem::ExprWithAlias { expr, alias } => out.push((alias.value.clone(), expr.clone())),
-            SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..) => {
-                let all = relation.columns.iter();
-                out.extend(all.map(|c| (c.clone(), Expr::Identifier(sqlparser::ast::Ident::new(c.clone())))));
+            SelectItem::Wildcard(_) => out.extend(all(None)),
+            SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
+                let of = Source::of(name)?.map(|s| s.table).unwrap_or_default();
+                let before = out.len();
+                out.extend(all(Some(&of)));
+                if out.len() == before && !relation.is_open {
+                    return Err(Refusal::new(1051, format!("Unknown table '{of}'")));
+                }
             }
             other => return Err(Refusal::not_here(other)),
         }
@@ -195,7 +321,7 @@ fn groups<'r>(
     select: &Select,
     items: &[(String, Expr)],
     rows: &[&'r Vec<Cell>],
-    (relation, surroundings): (&Relation, &dyn Surroundings),
+    around: &Scope<'_>,
 ) -> Result<Vec<Vec<&'r Vec<Cell>>>, Refusal> {
     let by = match &select.group_by {
         GroupByExpr::Expressions(list, modifiers) if modifiers.is_empty() => list.as_slice(),
@@ -207,7 +333,7 @@ fn groups<'r>(
     }
     let mut groups: Vec<(Vec<Cell>, Vec<&'r Vec<Cell>>)> = Vec::new();
     for row in rows {
-        let scope = Scope { relation, rows: &[*row], surroundings };
+        let scope = Scope { rows: &[*row], ..*around };
         let keys = by.iter().map(|e| scope.value(&aliased(e, items))).collect::<Result<Vec<Cell>, Refusal>>()?;
         match groups.iter_mut().find(|(k, _)| k.iter().zip(&keys).all(|(a, b)| a.order(b) == Ordering::Equal)) {
             Some((_, members)) => members.push(row),

@@ -1,9 +1,7 @@
-//! The dialog behind the MySQL protocol, by opensrv-mysql: login with `mysql_native_password`, text and prepared statements.
+//! The dialog behind opensrv-mysql: text and prepared statements, rows and words.
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
-use std::sync::OnceLock;
 
 use async_trait::async_trait;
 use opensrv_mysql::{
@@ -12,9 +10,8 @@ use opensrv_mysql::{
 };
 use tokio::io::AsyncWrite;
 
-use super::super::action::{Actions, Actor, Surface};
-use super::super::login::Logins;
-use super::dialog::{Answer, Dialog, VERSION};
+use super::super::action::Actions;
+use super::dialog::{Answer, Dialog};
 use super::expression::Refusal;
 use super::relation::{Cell, Relation};
 
@@ -24,40 +21,28 @@ const MAX_PREPARED: usize = 1_000;
 /// One connection to the console.
 pub(crate) struct Shim {
     actions: Actions,
-    logins: Arc<Logins>,
-    from: std::net::SocketAddr,
-    id: u32,
-    salt: [u8; 20],
-    /// Who has logged in; told to whoever watches the deadline of logins.
-    actor: Arc<OnceLock<Actor>>,
-    dialog: Option<Dialog>,
+    dialog: Dialog,
     prepared: HashMap<u32, String>,
     next: u32,
 }
 
 impl Shim {
-    pub(crate) fn new(
-        actions: Actions,
-        logins: Arc<Logins>,
-        from: std::net::SocketAddr,
-        id: u32,
-        actor: Arc<OnceLock<Actor>>,
-    ) -> Shim {
-        let salt = crate::auth::random::scramble();
-        Shim { actions, logins, from, id, salt, actor, dialog: None, prepared: HashMap::new(), next: 0 }
+    pub(crate) fn new(actions: Actions, dialog: Dialog) -> Shim {
+        Shim { actions, dialog, prepared: HashMap::new(), next: 0 }
     }
 
     async fn answer(&mut self, sql: &str) -> Result<Answer, Refusal> {
-        let Some(actor) = self.actor.get() else { return Err(Refusal::new(1045, "Access denied")) };
+        if let Some(refusal) = super::engine::refusal(sql) {
+            return Err(refusal);
+        }
         // an account that was taken away, or whose role has changed, is so at once
         let users = self.actions.running().admin().users;
-        let Some(user) = users.get(&actor.name) else {
-            return Err(Refusal::new(1045, format!("Access denied: {} is no admin user any more", actor.name)));
+        let Some(user) = users.get(&self.dialog.actor.name) else {
+            let text = format!("Access denied: {} is no admin user any more", self.dialog.actor.name);
+            return Err(Refusal::new(1045, text));
         };
-        let (actions, id) = (&self.actions, self.id);
-        let dialog = self.dialog.get_or_insert_with(|| Dialog::new(actions.clone(), actor.clone(), id));
-        dialog.actor.role = user.role;
-        dialog.answer(sql).await
+        self.dialog.actor.role = user.role;
+        self.dialog.answer(sql).await
     }
 }
 
@@ -159,35 +144,6 @@ fn literal(value: ValueInner<'_>) -> String {
 impl<W: AsyncWrite + Send + Unpin> AsyncMysqlShim<W> for Shim {
     type Error = io::Error;
 
-    fn version(&self) -> String {
-        VERSION.to_owned()
-    }
-
-    fn connect_id(&self) -> u32 {
-        self.id
-    }
-
-    fn salt(&self) -> [u8; 20] {
-        self.salt
-    }
-
-    async fn authenticate(&self, _plugin: &str, user: &[u8], salt: &[u8], answer: &[u8]) -> bool {
-        let name = String::from_utf8_lossy(user).into_owned();
-        let users = self.actions.running().admin().users;
-        let salt: Vec<u8> = salt.to_vec();
-        let proves = |password: &str| {
-            let stage1 = crate::auth::native::stage1(password.as_bytes());
-            super::super::login::same(&crate::auth::native::native_answer(&salt, stage1), answer)
-        };
-        let found = users.get(&name).filter(|user| proves(&user.password)).map(|user| user.role);
-        self.logins.ended(self.from.ip(), found.is_some()).await;
-        let Some(role) = found else {
-            tracing::warn!(user = name, from = %self.from, "a login at the SQL console was refused");
-            return false;
-        };
-        self.actor.set(Actor { name, surface: Surface::Console, from: self.from.to_string(), role }).is_ok()
-    }
-
     async fn on_prepare<'a>(&'a mut self, sql: &'a str, info: StatementMetaWriter<'a, W>) -> io::Result<()> {
         if self.prepared.len() >= MAX_PREPARED {
             let text: &[u8] = b"too many prepared statements";
@@ -231,11 +187,10 @@ impl<W: AsyncWrite + Send + Unpin> AsyncMysqlShim<W> for Shim {
     }
 
     async fn on_init<'a>(&'a mut self, database: &'a str, writer: InitWriter<'a, W>) -> io::Result<()> {
-        let database = database.trim_matches(|c| matches!(c, '`' | ';' | ' ')).to_lowercase();
-        if matches!(database.as_str(), "switchover" | "information_schema" | "") {
-            return writer.ok().await;
+        match self.dialog.change_database(database.trim_matches(|c| matches!(c, '`' | ';' | ' '))) {
+            Ok(()) => writer.ok().await,
+            Err(refusal) => writer.error(ErrorKind::from(refusal.code), refusal.text.as_bytes()).await,
         }
-        writer.error(ErrorKind::ER_BAD_DB_ERROR, format!("Unknown database '{database}'").as_bytes()).await
     }
 }
 

@@ -121,6 +121,24 @@ pub(crate) fn columns(name: &str) -> Option<&'static [&'static str]> {
     TABLES.iter().find(|(table, ..)| table.eq_ignore_ascii_case(name)).map(|(_, _, columns)| *columns)
 }
 
+/// What a column holds: `bigint`, `double` or `varchar`.
+pub(crate) fn kind(table: &str, column: &str) -> &'static str {
+    match (table, column) {
+        ("metrics", "value") | ("shadow", "match_rate") => "double",
+        ("digests" | "shadow", "id") | ("sessions", "leases") | ("shadow", "shadow") => "varchar",
+        (
+            _,
+            "id" | "session" | "paused" | "held" | "lag_entries" | "lag_seconds" | "epoch" | "is_default" | "leases"
+            | "idle" | "queries" | "errors" | "connect_errors" | "for_ms" | "in_transaction" | "calls" | "refused"
+            | "last_error" | "rows" | "affected" | "bytes" | "micros" | "as_text" | "prepared" | "bulk"
+            | "transactions" | "repeats" | "reconnects" | "compared" | "equal" | "lag" | "order" | "type" | "real"
+            | "failed" | "too_large" | "unreachable",
+        ) => "bigint",
+        (_, column) if column.ends_with("_us") => "bigint",
+        _ => "varchar",
+    }
+}
+
 fn refused(failure: Failure) -> Refusal {
     Refusal::new(1105, failure.message)
 }
@@ -319,74 +337,4 @@ fn event(e: super::super::events::Event) -> Vec<Cell> {
         e.why.into(),
         e.outcome.into(),
     ]
-}
-
-/// What a table of `information_schema` says of the console's own tables; none where it says nothing of them.
-pub(crate) fn information_schema(name: &str) -> Option<Relation> {
-    match name.to_lowercase().as_str() {
-        "schemata" => Some(schemata()),
-        "tables" => Some(tables()),
-        "columns" => Some(all_columns()),
-        _ => None,
-    }
-}
-
-const COLLATION: &str = "utf8mb4_general_ci";
-
-fn schemata() -> Relation {
-    let columns = ["CATALOG_NAME", "SCHEMA_NAME", "DEFAULT_CHARACTER_SET_NAME", "DEFAULT_COLLATION_NAME", "SQL_PATH"];
-    let mut relation = Relation::new(&columns);
-    for schema in ["information_schema", "switchover"] {
-        relation.row(vec!["def".into(), schema.into(), "utf8mb4".into(), COLLATION.into(), Cell::Null]);
-    }
-    relation
-}
-
-fn tables() -> Relation {
-    let mut relation = Relation::new(&[
-        "TABLE_CATALOG",
-        "TABLE_SCHEMA",
-        "TABLE_NAME",
-        "TABLE_TYPE",
-        "ENGINE",
-        "VERSION",
-        "TABLE_ROWS",
-        "TABLE_COLLATION",
-        "CREATE_OPTIONS",
-        "TABLE_COMMENT",
-    ]);
-    for (table, show, _) in TABLES {
-        let mut row: Vec<Cell> = ["def", "switchover", table, "SYSTEM VIEW", "MEMORY"].map(Cell::from).to_vec();
-        row.extend([Cell::Int(10), Cell::Null, COLLATION.into(), "".into(), format!("SHOW {show}").into()]);
-        relation.row(row);
-    }
-    relation
-}
-
-fn all_columns() -> Relation {
-    let mut relation = Relation::new(&[
-        "TABLE_CATALOG",
-        "TABLE_SCHEMA",
-        "TABLE_NAME",
-        "COLUMN_NAME",
-        "ORDINAL_POSITION",
-        "COLUMN_DEFAULT",
-        "IS_NULLABLE",
-        "DATA_TYPE",
-        "COLUMN_TYPE",
-        "CHARACTER_SET_NAME",
-        "COLLATION_NAME",
-        "COLUMN_KEY",
-        "EXTRA",
-        "COLUMN_COMMENT",
-    ]);
-    for (table, _, columns) in TABLES {
-        for (n, column) in columns.iter().enumerate() {
-            let mut row: Vec<Cell> = ["def", "switchover", table, column].map(Cell::from).to_vec();
-            row.extend([(n as u64 + 1).into(), Cell::Null]);
-            row.extend(["YES", "varchar", "varchar(255)", "utf8mb4", COLLATION, "", "", ""].map(Cell::from));
-            relation.row(row);
-        }
-    }
-    relation
 }

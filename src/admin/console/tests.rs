@@ -23,7 +23,7 @@ fn scene(role: Role) -> Scene {
     let fake = Arc::new(Fake::new(path));
     let actor = Actor { name: "ops".into(), surface: Surface::Console, from: "127.0.0.1:9".into(), role };
     let actions = Actions::new(Arc::clone(&fake) as Arc<dyn crate::admin::control::Running>);
-    Scene { dialog: Dialog::new(actions, actor, 7), fake, _folder: folder }
+    Scene { dialog: Dialog::new(actions, actor, 7, "switchover"), fake, _folder: folder }
 }
 
 impl Scene {
@@ -76,7 +76,13 @@ async fn mistakes_are_answered_with_what_there_is() {
         ("SELECT * FROM nowhere", 1146, "HELP"),
         ("SELECT * FROM mysql.user", 1142, "console"),
         ("SELECT * FROM app.users", 1049, "app"),
-        ("SELECT * FROM groups g JOIN stores s", 1235, "JOIN"),
+        ("WITH x AS (SELECT 1) SELECT * FROM x", 1064, "WITH"),
+        ("SELECT * FROM groups a FULL OUTER JOIN groups b ON a.name = b.name", 1235, "JOIN"),
+        ("SELECT (SELECT id FROM sessions)", 1242, "more than 1 row"),
+        ("SELECT * FROM sessions a, sessions b", 1104, "too many"),
+        ("SELECT x.* FROM groups g", 1051, "x"),
+        ("SELECT * FROM (SELECT 1)", 1248, "alias"),
+        ("SELECT 1 UNION SELECT 1, 2", 1222, "number of columns"),
         ("SELECT SLEEP(1)", 1235, "SLEEP"),
         ("SELECT * FORM groups", 1064, "syntax"),
         ("SET b_connection = 'new'", 1193, "a_connection"),
@@ -90,6 +96,96 @@ async fn mistakes_are_answered_with_what_there_is() {
 }
 
 #[tokio::test]
+async fn tables_are_joined_nested_and_united() {
+    let mut scene = scene(Role::Operator);
+    let joined = "SELECT g.name, c.value FROM groups g JOIN config c ON c.key = 'hints' WHERE g.name = 'a'";
+    assert_eq!(scene.rows(joined).await.rows, [["a".into(), Cell::from("true")]]);
+    let left = "SELECT g.name, s.name FROM groups g LEFT JOIN stores s ON s.name = g.connection";
+    assert_eq!(scene.rows(left).await.rows, [["a".into(), Cell::Null]]);
+    let right = "SELECT g.name, s.name FROM stores s RIGHT JOIN groups g USING (name)";
+    assert_eq!(scene.rows(right).await.rows, [["a".into(), Cell::Null]]);
+    assert_eq!(scene.one("SELECT COUNT(*) FROM (SELECT * FROM sessions LIMIT 7) x").await, Cell::Int(7));
+    let united = scene.rows("SELECT 'b' x UNION SELECT 'a' UNION ALL SELECT 'a' ORDER BY x LIMIT 2").await;
+    assert_eq!((united.columns.as_slice(), united.rows), (&["x".to_owned()][..], vec![vec!["a".into()]; 2]));
+    for (sql, is) in [
+        ("SELECT name FROM groups g WHERE EXISTS (SELECT 1 FROM config WHERE g.connection = 'legacy')", "a"),
+        ("SELECT name FROM groups WHERE name IN (SELECT name FROM groups)", "a"),
+        ("SELECT CASE connection WHEN 'legacy' THEN 'old' ELSE 'other' END FROM groups", "old"),
+        ("SELECT CASE WHEN paused THEN 'waits' ELSE 'goes' END FROM groups", "goes"),
+        ("SELECT SUBSTRING_INDEX(CURRENT_USER, '@', -1)", "127.0.0.1"),
+        ("SELECT SUBSTRING('varchar(9)', 1, LOCATE('(', 'varchar(9)') - 1)", "varchar"),
+        ("SELECT GROUP_CONCAT(DISTINCT state SEPARATOR '-') FROM sessions", ""),
+        ("SELECT t.* FROM (SELECT name FROM groups) t", "a"),
+        ("SELECT CONCAT_WS('.', 'a', NULL, 'b')", "a.b"),
+        ("SELECT RIGHT('abc', 2)", "bc"),
+    ] {
+        assert_eq!(scene.one(sql).await, is.into(), "{sql}");
+    }
+    assert_eq!(scene.one("SELECT COUNT(DISTINCT queries) FROM sessions").await, Cell::Int(1));
+    assert_eq!(scene.one("SELECT CAST('12x' AS SIGNED) + 7 DIV 2 + 7 % 4").await, Cell::Int(18));
+}
+
+/// What graphical and other clients have been seen to send: each line is answered, or refused with the code that begins it.
+#[tokio::test]
+async fn what_clients_have_been_seen_to_send_is_answered() {
+    let mut scene = scene(Role::Operator);
+    let mut lines = 0;
+    for line in include_str!("clients.sql").lines().filter(|l| !l.starts_with("--") && !l.is_empty()) {
+        lines += 1;
+        let (code, sql) = match line.strip_prefix('!').and_then(|l| l.split_once(' ')) {
+            Some((code, sql)) => (code.parse().ok(), sql),
+            None => (None, line),
+        };
+        let mut answer = scene.dialog.answer(sql).await;
+        if code.is_none() && answer.as_ref().is_err_and(|refusal| refusal.code == 1146) {
+            // (sent behind a USE)
+            scene.dialog.change_database("information_schema").unwrap();
+            answer = scene.dialog.answer(sql).await;
+            scene.dialog.change_database("switchover").unwrap();
+        }
+        assert_eq!(answer.as_ref().err().map(|r| r.code), code, "{sql}: {answer:?}");
+    }
+    assert!(lines > 100, "{lines}");
+}
+
+#[tokio::test]
+async fn columns_are_described_as_they_are() {
+    let mut scene = scene(Role::Operator);
+    for (table, ..) in super::tables::TABLES {
+        let described = scene.rows(&format!("SHOW FULL COLUMNS FROM `{table}`")).await;
+        let found = scene.rows(&format!("SELECT * FROM `{table}`")).await;
+        if let Some(row) = found.rows.first() {
+            for ((cell, name), described) in row.iter().zip(&found.columns).zip(&described.rows) {
+                assert_eq!(described[0], name.as_str().into());
+                let kind = described[1].text().unwrap_or_default();
+                let fits = match cell {
+                    Cell::Null => true,
+                    Cell::Int(_) => kind != "varchar(1024)",
+                    Cell::Real(_) => kind == "double",
+                    Cell::Text(_) => kind == "varchar(1024)",
+                };
+                assert!(fits, "{table}.{name}: {kind} {cell:?}");
+            }
+        }
+    }
+    let read = "SELECT DATA_TYPE FROM information_schema.COLUMNS WHERE TABLE_NAME = 'digests' AND COLUMN_NAME = ";
+    assert_eq!(scene.one(&format!("{read}'calls'")).await, "bigint".into());
+    assert_eq!(scene.one(&format!("{read}'id'")).await, "varchar".into());
+}
+
+#[tokio::test]
+async fn names_belong_to_the_database_that_is_used() {
+    let mut scene = scene(Role::Operator);
+    scene.dialog.change_database("INFORMATION_SCHEMA").unwrap();
+    assert_eq!(scene.one("SELECT DATABASE()").await, "information_schema".into());
+    assert_eq!(scene.one("SELECT TABLE_NAME FROM TABLES WHERE TABLE_NAME = 'groups'").await, "groups".into());
+    assert_eq!(scene.rows("SHOW TABLES").await.columns, ["Tables_in_information_schema"]);
+    assert_eq!(scene.one("SELECT name FROM switchover.groups").await, "a".into());
+    assert_eq!(scene.error("SHOW COLUMNS FROM groups").await.0, 1146);
+    assert_eq!(scene.dialog.change_database("app").unwrap_err().code, 1049);
+}
+
+#[tokio::test]
 async fn a_flag_moves_with_its_reason() {
     let mut scene = scene(Role::Operator);
     scene.dialog.answer("SET @why = 'it is time'").await.unwrap();
@@ -98,6 +194,12 @@ async fn a_flag_moves_with_its_reason() {
     let event = scene.fake.events.newest(&EventQuery::default()).remove(0);
     assert_eq!((event.by.as_str(), event.surface.as_str()), ("ops", "console"));
     assert_eq!(event.why.as_deref(), Some("it is time"));
+    let cause = scene.fake.causes.lock().unwrap().last().cloned().unwrap();
+    assert_eq!(
+        (cause.surface.as_str(), cause.peer.as_str()),
+        ("console", "127.0.0.1:9"),
+        "the flip's own event says so"
+    );
     let shown = scene.rows("SHOW EVENTS WHERE kind = 'action' ORDER BY id DESC LIMIT 1").await;
     assert_eq!(shown.rows[0][4], "flag to new".into());
 }

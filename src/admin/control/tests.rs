@@ -77,12 +77,14 @@ fn requests_are_answered() {
 #[test]
 fn a_flag_is_edited_announced_and_in_force() {
     let served = Served::start();
-    let cause = Cause { by: "alice".into(), why: Some("tests".into()), force: false };
+    let cause = Cause { by: "alice".into(), why: Some("tests".into()), ..Cause::default() };
     let request =
         Request::Flag(FlagRequest { group: "a".into(), store: "new".into(), cause: cause.clone(), dry_run: false });
     let Ok(Reply::Flagged(flagged)) = ask(&served.socket, &request) else { panic!() };
     assert_eq!((flagged.from.as_str(), flagged.to.as_str(), flagged.epoch), ("legacy", "new", 2));
-    assert_eq!(*served.fake.causes.lock().unwrap(), [cause.clone(), cause]);
+    let peer = format!("uid {}", rustix::process::getuid().as_raw());
+    let signed = Cause { surface: "cli".into(), peer, ..cause };
+    assert_eq!(*served.fake.causes.lock().unwrap(), [signed.clone(), signed]);
     assert!(fs::read_to_string(&served.fake.path).unwrap().contains("connection: new"));
     let request =
         Request::Flag(FlagRequest { group: "b".into(), store: "new".into(), cause: Cause::default(), dry_run: false });

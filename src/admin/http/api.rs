@@ -67,10 +67,11 @@ impl App {
             Reply::Flagged(flagged) => Json(flagged).into_response(),
             Reply::Group(group) => Json(group).into_response(),
             Reply::Standby(standby) => Json(standby).into_response(),
+            Reply::Begun(begun) => Json(begun).into_response(),
             Reply::Digests(found) => Json(found).into_response(),
             Reply::Readiness(found) => Json(found).into_response(),
             Reply::Log(found) => Json(found).into_response(),
-            Reply::Killed | Reply::Aborting | Reply::Draining => StatusCode::NO_CONTENT.into_response(),
+            Reply::Killed | Reply::Aborting | Reply::Draining | Reply::Ended => StatusCode::NO_CONTENT.into_response(),
             Reply::Failed(failure) => return Err(failure.into()),
         })
     }

@@ -243,7 +243,8 @@ async fn everything(form: Form<'_>, pool: &str) {
     let said = surfaces.say(&kept.proxy);
     assert!(said.iter().any(|(place, text)| place == "the log" && text.contains("TRACE")), "all is logged");
     let slow = said[0].1.matches("slow query").count();
-    assert!(slow > 50, "{slow}");
+    // (so many come in ten seconds)
+    assert!(slow >= 50, "{slow}");
     nowhere(&said);
 }
 
