@@ -188,3 +188,47 @@ fn waiting_for_the_first_mark_is_no_reconnect() {
     eventually("it applies by itself", || show()["state"] == "applying");
     assert_eq!(show()["reconnects"], 0, "{:#}", show());
 }
+
+/// What changes the stores is in the log of changes like every other action: who, what, and what came of it; by the proxy that was
+/// asked, and by the command itself where none runs.
+#[test]
+fn what_begins_and_ends_a_standby_is_written_down() {
+    let mut kept = Kept::start(SCHEMA, &[]);
+    let file = kept.proxy.folder.join("routing.yaml.audit");
+    let lines = |of: &str| -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let all = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        all.filter(|line| line["what"].as_str().is_some_and(|what| what.starts_with(of))).collect()
+    };
+    eventually("the first init is in the file", || file.exists() && lines("standby init").len() == 1);
+    let begun = lines("standby init").remove(0);
+    assert_eq!(
+        (&begun["kind"], &begun["subject"], &begun["outcome"]),
+        (&"action".into(), &"analytics".into(), &"done".into())
+    );
+    assert_eq!((&begun["surface"], &begun["after"]), (&"cli".into(), &"the standby follows".into()));
+    assert!(begun["by"].as_str().is_some_and(|by| by.starts_with("uid ")), "{begun}");
+
+    kept.standby.sql("CREATE TABLE d.extra (id INT PRIMARY KEY)");
+    kept.authority.sql("CREATE TABLE d.only_here (id INT PRIMARY KEY)");
+    assert!(!kept.proxy.cli(&["init"]).ok);
+    eventually("one that was refused as well", || lines("standby init").len() == 2);
+    let refused = lines("standby init").remove(1);
+    assert_eq!(refused["outcome"], "refused");
+    assert!(refused["after"].as_str().is_some_and(|after| after.contains("d.only_here")), "{refused}");
+    kept.authority.sql("DROP TABLE d.only_here");
+
+    let ended = kept.proxy.cli(&["standby", "end", "analytics"]);
+    assert!(ended.ok, "{}{}", ended.stdout, ended.stderr);
+    eventually("its end", || lines("standby end").len() == 1);
+    let shown = kept.proxy.cli(&["events", "--kind", "action"]);
+    for words in ["standby init", "standby end", "both stores take writes"] {
+        assert!(shown.stdout.contains(words), "{words}\n{}", shown.stdout);
+    }
+
+    kept.proxy.kill();
+    let alone = kept.proxy.cli(&["init"]);
+    assert!(alone.ok, "{}{}", alone.stdout, alone.stderr);
+    let alone = lines("standby init").remove(2);
+    assert_eq!((&alone["what"], &alone["outcome"]), (&"standby init, no proxy was asked".into(), &"done".into()));
+}
