@@ -75,6 +75,7 @@ async fn a_sessions_settings_hold_on_both_stores_or_its_reads_are_not_compared()
     let (serving, shadow) = last(&scene, "SELECT at FROM t WHERE id = ?");
     assert_eq!(&serving[13..], ":02:03", "{serving}");
     let seen: Option<String> = conn.query_first("SELECT CAST(at AS CHAR) FROM t WHERE id = 1").await.unwrap();
+    eventually("that is a read as well", || count(&scene.proxy, "real") == 2);
     assert_eq!((serving.as_str(), &shadow[13..]), (seen.unwrap().as_str(), ":02:04"), "in the session's own zone");
     new.sql_in(&scene.database.name, "UPDATE t SET name = 'oneone' WHERE id = 1");
     read(&scene, &mut conn, "SELECT GROUP_CONCAT(name ORDER BY id) FROM t", "real").await;
