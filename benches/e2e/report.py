@@ -1,5 +1,6 @@
 """The figures as tables, and beside the goals of the project."""
 
+import math
 import os
 import platform
 import statistics
@@ -127,7 +128,18 @@ def insight(cells):
                      shown(ratios(rounds, "switchover", "without")), shown(ratios(rounds, "twin", "without")),
                      shown(ratios(rounds, "switchover", "twin"))])
     head = ["workload", "threads", "with µs", "twin µs", "without µs", "with ÷ without", "twin ÷ without", "with ÷ twin"]
-    return table("CPU time of the proxy per query, with and without query insight; all on one CPU", head, rows)
+    shape = table("CPU time of the proxy per query, with and without query insight; all on one CPU", head, rows)
+    every = [r for cell in cells for r in cell["rounds"]]
+    pooled = [math.log(math.sqrt(r["switchover"][0] * r["twin"][0]) / r["without"][0]) for r in every]
+    noise = [math.log(r["switchover"][0] / r["twin"][0]) for r in every]
+    return f"{shape}\nAll rounds together, geometric means: with ÷ without {interval(pooled)}, with ÷ twin {interval(noise)}\n"
+
+
+def interval(logs):
+    """The mean of logarithms as a ratio, and its 95 % interval."""
+    mean = statistics.fmean(logs)
+    error = 1.96 * statistics.stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else math.inf
+    return f"{math.exp(mean):.3f} ({math.exp(mean - error):.3f}–{math.exp(mean + error):.3f})"
 
 
 def shadow(cells):
