@@ -6,10 +6,10 @@
 //! ```
 //!
 //! It goes as a value of a prepared statement into a variable, and from there to `BINLOG`: a literal would be scanned three times
-//! over before it is decoded, which is a sixth of what the rows cost. No text of a row is made or parsed, no trigger fires, and a value is the log's own bytes again: [`super::rows`], the other way
-//! round. A row that is not there, or one that is there already, is the server's error (1032, 1062). Images may leave columns
-//! out: a row is found by its primary key alone, and of one that changes, what changes is enough. Source: MariaDB's
-//! sql/log_event.h, sql/sql_binlog.cc; tried on 10.11.
+//! over before it is decoded, which is a sixth of what the rows cost. No text of a row is made or parsed, no trigger fires, and a
+//! value is the log's own bytes again: [`super::rows`], the other way round. A row that is not there, or one that is there already,
+//! is the server's error (1032, 1062). Images may leave columns out: a row is found by its primary key alone, and of one that
+//! changes, what changes is enough. Source: MariaDB's sql/log_event.h, sql/sql_binlog.cc; tried on 10.11.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
