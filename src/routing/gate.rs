@@ -488,7 +488,8 @@ mod tests {
             let gate = Arc::clone(&gate);
             async move { gate.opened(Instant::now() + Duration::from_secs(9)).await }
         });
-        let given_up = tokio::time::timeout(Duration::from_millis(5), gate.opened(Instant::now() + Duration::from_secs(9)));
+        let given_up =
+            tokio::time::timeout(Duration::from_millis(5), gate.opened(Instant::now() + Duration::from_secs(9)));
         assert!(given_up.await.is_err());
         assert_eq!(gate.waiting(), 1, "who has left waits no more");
         gate.release();

@@ -190,7 +190,7 @@ async fn what_is_killed_ends_at_its_store() {
     assert!(ended.is_err() || ended.is_ok_and(|slept| slept == Some(1)));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_paused_group_makes_writes_wait_and_nothing_else() {
     let scene = scene();
     let mut app = scene.proxy.connect(&scene.database.name).await;

@@ -130,8 +130,8 @@ pub(crate) fn kind(table: &str, column: &str) -> &'static str {
         (
             _,
             "id" | "session" | "paused" | "held" | "waiting" | "lag_entries" | "lag_seconds" | "epoch" | "is_default"
-            | "leases" | "idle" | "queries" | "errors" | "connect_errors" | "for_ms" | "in_transaction" | "calls" | "refused"
-            | "last_error" | "rows" | "affected" | "bytes" | "micros" | "as_text" | "prepared" | "bulk"
+            | "leases" | "idle" | "queries" | "errors" | "connect_errors" | "for_ms" | "in_transaction" | "calls"
+            | "refused" | "last_error" | "rows" | "affected" | "bytes" | "micros" | "as_text" | "prepared" | "bulk"
             | "transactions" | "repeats" | "reconnects" | "compared" | "equal" | "lag" | "order" | "type" | "real"
             | "failed" | "too_large" | "unreachable",
         ) => "bigint",
