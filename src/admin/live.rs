@@ -80,6 +80,8 @@ pub struct GroupSample {
     pub held: bool,
     /// Whether an operator made them.
     pub paused: bool,
+    /// Statements that wait now.
+    pub waiting: u64,
     /// Acknowledgements: `authority`, `standby`, `degraded`, `refused`.
     pub acks: Option<String>,
     /// A cutover that is under way.
@@ -134,6 +136,7 @@ pub fn sample(status: &Status, at_ms: u64, before: &[StoreCounts], now: &[StoreC
             lag_seconds: standby.map_or(0, |s| s.lag_seconds),
             held: authority.is_some_and(|a| a.held),
             paused: g.paused,
+            waiting: g.waiting,
             acks: authority.map(|a| a.acks.clone()),
             cutover: authority.and_then(|a| a.cutover.clone()),
         }
@@ -195,7 +198,7 @@ mod tests {
     fn a_sample_is_a_difference() {
         let status = Status {
             stores: vec![StoreStatus { name: "new".into(), state: "up".into(), ..StoreStatus::default() }],
-            groups: vec![GroupStatus { name: "a".into(), paused: true, ..GroupStatus::default() }],
+            groups: vec![GroupStatus { name: "a".into(), paused: true, waiting: 2, ..GroupStatus::default() }],
             ..Status::default()
         };
         let before = [StoreCounts { queries: 10, errors: 1, classes: vec![0, 0, 10] }];
@@ -204,5 +207,6 @@ mod tests {
         assert_eq!((found.stores[0].queries_per_s, found.stores[0].errors_per_s), (10.0, 0.0));
         assert_eq!(found.stores[0].p50_us, 6.0);
         assert!(found.groups[0].paused && found.groups[0].standby.is_none());
+        assert_eq!(found.groups[0].waiting, 2);
     }
 }

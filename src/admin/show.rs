@@ -154,10 +154,22 @@ fn group_table(groups: &[GroupStatus]) -> String {
             group.connection.clone(),
             group.stage.clone(),
             group.tables.len().to_string(),
-            if group.paused { "PAUSED" } else { "" }.to_owned(),
+            halted(group),
         ]);
     }
     table.render(0)
+}
+
+/// Whether what would write waits, and how many do.
+fn halted(group: &GroupStatus) -> String {
+    let paused = if group.paused { "PAUSED" } else { "" };
+    let waiting = match group.waiting {
+        0 => String::new(),
+        1 => "1 waits".to_owned(),
+        n => format!("{} wait", number(n)),
+    };
+    let words: Vec<&str> = [paused, &waiting].into_iter().filter(|word| !word.is_empty()).collect();
+    words.join(", ")
 }
 
 /// The groups that have a standby; nothing where none has.
@@ -271,6 +283,7 @@ mod tests {
             name: "analytics".into(),
             connection: "new".into(),
             paused: true,
+            waiting: 2,
             ..GroupStatus::default()
         }];
         status.sessions.by_pin = [("transaction".to_owned(), 2)].into();
@@ -285,7 +298,7 @@ mod tests {
             "1,200,000",
             "up: refused",
             "analytics  new",
-            "PAUSED",
+            "PAUSED, 2 wait",
             "pinned by transaction 2",
             "1m 0s ago by an edit of the file",
             "workers: 0 → 2: waits for a restart",

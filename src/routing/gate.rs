@@ -33,6 +33,8 @@ pub struct Gate {
     seals: AtomicU64,
     /// Somebody wants the group's authority looked at.
     wanted: Notify,
+    /// Statements that wait now.
+    waiting: AtomicU64,
     /// Statements that waited, since the start, and for how long in all, microseconds.
     waited: AtomicU64,
     waited_micros: AtomicU64,
@@ -191,6 +193,7 @@ impl Gate {
             changes: watch::Sender::new(0),
             seals: AtomicU64::new(0),
             wanted: Notify::new(),
+            waiting: AtomicU64::new(0),
             waited: AtomicU64::new(0),
             waited_micros: AtomicU64::new(0),
             longest_micros: AtomicU64::new(0),
@@ -319,6 +322,7 @@ impl Gate {
 
     /// Waits until it is open, until `deadline` at most; whether it is.
     pub async fn opened(&self, deadline: Instant) -> bool {
+        let _waiting = Waiting::count(&self.waiting);
         let mut changes = self.changes.subscribe();
         while self.is_held() {
             if timeout_at(deadline, changes.changed()).await.is_err() {
@@ -356,6 +360,12 @@ impl Gate {
         self.seals.load(Ordering::Relaxed)
     }
 
+    /// Statements that wait now.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     /// A statement waited for so long.
     pub fn has_waited(&self, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
@@ -374,6 +384,22 @@ impl Gate {
     #[must_use]
     pub fn longest_wait(&self) -> u64 {
         self.longest_micros.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// One that waits; no longer when dropped, also where its client has gone away.
+struct Waiting<'a>(&'a AtomicU64);
+
+impl Waiting<'_> {
+    fn count(waiting: &AtomicU64) -> Waiting<'_> {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -462,9 +488,13 @@ mod tests {
             let gate = Arc::clone(&gate);
             async move { gate.opened(Instant::now() + Duration::from_secs(9)).await }
         });
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        let given_up =
+            tokio::time::timeout(Duration::from_millis(5), gate.opened(Instant::now() + Duration::from_secs(9)));
+        assert!(given_up.await.is_err());
+        assert_eq!(gate.waiting(), 1, "who has left waits no more");
         gate.release();
         assert!(waiting.await.unwrap());
+        assert_eq!(gate.waiting(), 0);
         assert!(gate.enter().is_some());
     }
 

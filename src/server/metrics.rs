@@ -120,6 +120,7 @@ fn group(g: &GroupStatus, stores: &[StoreStatus]) {
         gauge!("switchover_group_connection", "group" => name(), "store" => store.name.clone()).set(serves);
     }
     gauge!("switchover_group_paused", "group" => name()).set(yes(g.paused));
+    gauge!("switchover_group_waiting_statements", "group" => name()).set(number(g.waiting));
     if let Some(standby) = &g.standby {
         gauge!("switchover_standby_lag_entries", "group" => name()).set(number(standby.lag_entries));
         gauge!("switchover_standby_lag_seconds", "group" => name()).set(number(standby.lag_seconds));
@@ -169,6 +170,7 @@ fn describe() {
     describe_counter!("switchover_flips_total", "flags that moved");
     describe_gauge!("switchover_group_connection", "1 for the store that serves the group");
     describe_gauge!("switchover_group_paused", "1 while an operator makes writes to the group wait");
+    describe_gauge!("switchover_group_waiting_statements", "statements that wait at the group's gate now");
     describe_gauge!("switchover_group_held", "1 while writes to the group wait");
     describe_counter!("switchover_group_held_statements_total", "statements that have waited at the group's gate");
     describe_gauge!("switchover_group_held_seconds_total", "how long they have waited in all");

@@ -65,12 +65,16 @@ pub(super) fn with(proxy: &Proxy, figures: &Figures) -> Status {
         groups: config
             .groups
             .iter()
-            .map(|g| GroupStatus {
-                standby: proxy.standbys.status(&g.name),
-                authority: proxy.authorities.status(&g.name),
-                paused: live.gates.named(&g.name).is_some_and(|gate| gate.is_paused()),
-                targets: targets(config, g),
-                ..group(g, config.store_name(g.connection), g.connection == config.default)
+            .map(|g| {
+                let gate = live.gates.named(&g.name);
+                GroupStatus {
+                    standby: proxy.standbys.status(&g.name),
+                    authority: proxy.authorities.status(&g.name),
+                    paused: gate.is_some_and(|gate| gate.is_paused()),
+                    waiting: gate.map_or(0, |gate| gate.waiting()),
+                    targets: targets(config, g),
+                    ..group(g, config.store_name(g.connection), g.connection == config.default)
+                }
             })
             .collect(),
         sessions: SessionCounts {

@@ -1,5 +1,7 @@
 //! The SQL console through clients of every kind: how they log in, with TLS and without, by which plugin; and what graphical ones
-//! ask of it (the statements themselves stand in `src/admin/console/`).
+//! ask of it (the statements themselves stand in `src/admin/console/`). What no client sends: [`packets`].
+
+mod packets;
 
 use std::net::TcpStream;
 use std::process::Command;
@@ -176,6 +178,9 @@ fn what_mysqladmin_sends_is_done_or_refused() {
         clients::output(command)
     };
     assert!(admin(&["ping"]).text().contains("alive"));
+    let status = admin(&["status"]).text();
+    assert!(status.starts_with("Uptime: ") && status.contains("  Queries per second avg: "), "{status}");
+    assert!(admin(&["version"]).text().contains("Uptime:"));
     assert!(admin(&["processlist"]).text().contains("Command"));
     let kill = admin(&["kill", "4711"]);
     assert!(!kill.ok && kill.stderr.contains("no session 4711"), "{}", kill.stderr);

@@ -63,6 +63,23 @@ impl Scene {
         clients::output(command)
     }
 
+    /// Every surface says that so many statements wait now.
+    fn wait(&self, waiting: u64) {
+        let of_group = || self.json("/api/v1/status")["groups"][0]["waiting"].clone();
+        eventually("they wait", || of_group() == waiting);
+        let console = self.client("ops", "ops-secret", "SELECT CONCAT('now: ', waiting) FROM groups").text();
+        assert!(console.contains(&format!("now: {waiting} ")), "{console}");
+        let said = self.proxy.cli(&["status"]).stdout;
+        assert_eq!(said.contains(&format!("PAUSED, {waiting} wait")), waiting > 0, "{said}");
+        let (_, metrics) = self.http("GET", "/metrics", "nobody", "");
+        let line = format!("switchover_group_waiting_statements{{group=\"analytics\"}} {waiting}\n");
+        assert!(metrics.contains(&line), "{line}{metrics}");
+        eventually("the sample says so", || {
+            let samples = self.json("/api/v1/samples");
+            samples.as_array().and_then(|s| s.last()).is_some_and(|s| s["groups"][0]["waiting"] == waiting)
+        });
+    }
+
     /// Status and body.
     fn http(&self, method: &str, path: &str, user: &str, body: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.http)).unwrap();
@@ -173,7 +190,7 @@ async fn what_is_killed_ends_at_its_store() {
     assert!(ended.is_err() || ended.is_ok_and(|slept| slept == Some(1)));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_paused_group_makes_writes_wait_and_nothing_else() {
     let scene = scene();
     let mut app = scene.proxy.connect(&scene.database.name).await;
@@ -181,16 +198,24 @@ async fn a_paused_group_makes_writes_wait_and_nothing_else() {
     assert!(paused.ok, "{}", paused.stderr);
     assert_eq!(scene.json("/api/v1/status")["groups"][0]["paused"], true);
     assert_eq!(app.query_first::<u32, _>("SELECT server FROM hits").await.unwrap(), Some(1), "reads go on");
-    let mut writer = scene.proxy.connect(&scene.database.name).await;
-    let write = tokio::spawn(async move { writer.query_drop("INSERT INTO hits (server) VALUES (7)").await });
-    tokio::time::sleep(Duration::from_millis(400)).await;
-    assert!(!write.is_finished(), "a write went through");
+    scene.wait(0);
+    let mut writes = Vec::new();
+    for _ in 0..2 {
+        let mut writer = scene.proxy.connect(&scene.database.name).await;
+        let write = async move { writer.query_drop("INSERT INTO hits (server) VALUES (7)").await };
+        writes.push(tokio::spawn(write));
+    }
+    scene.wait(2);
+    assert!(writes.iter().all(|write| !write.is_finished()), "a write went through");
     let count = "SELECT COUNT(*) FROM hits WHERE server = 7";
     assert_eq!(app.query_first::<u32, _>(count).await.unwrap(), Some(0));
     let (status, body) = scene.http("POST", "/api/v1/groups/analytics/resume", "ops", "{}");
     assert_eq!(status, 200, "{body}");
-    write.await.unwrap().unwrap();
-    assert_eq!(app.query_first::<u32, _>(count).await.unwrap(), Some(1));
+    for write in writes {
+        write.await.unwrap().unwrap();
+    }
+    scene.wait(0);
+    assert_eq!(app.query_first::<u32, _>(count).await.unwrap(), Some(2));
     assert!(!scene.proxy.cli(&["pause", "nope"]).ok);
 }
 

@@ -1,6 +1,5 @@
 //! The dialog behind opensrv-mysql: text and prepared statements, rows and words.
 
-use std::collections::HashMap;
 use std::io;
 
 use async_trait::async_trait;
@@ -12,27 +11,26 @@ use tokio::io::AsyncWrite;
 
 use super::super::action::Actions;
 use super::dialog::{Answer, Dialog};
+use super::engine::{self, Own};
 use super::expression::Refusal;
+use super::prepared::{Prepared, STAND_IN, malformed};
 use super::relation::{Cell, Relation};
-
-/// Prepared statements of one connection.
-const MAX_PREPARED: usize = 1_000;
 
 /// One connection to the console.
 pub(crate) struct Shim {
     actions: Actions,
     dialog: Dialog,
-    prepared: HashMap<u32, String>,
-    next: u32,
+    prepared: Prepared,
 }
 
 impl Shim {
     pub(crate) fn new(actions: Actions, dialog: Dialog) -> Shim {
-        Shim { actions, dialog, prepared: HashMap::new(), next: 0 }
+        Shim { actions, dialog, prepared: Prepared::default() }
     }
 
     async fn answer(&mut self, sql: &str) -> Result<Answer, Refusal> {
-        if let Some(refusal) = super::engine::refusal(sql) {
+        let own = engine::own(sql);
+        if let Some(Own::Refused(refusal)) = own {
             return Err(refusal);
         }
         // an account that was taken away, or whose role has changed, is so at once
@@ -42,7 +40,20 @@ impl Shim {
             return Err(Refusal::new(1045, text));
         };
         self.dialog.actor.role = user.role;
-        self.dialog.answer(sql).await
+        match own {
+            Some(_) => Err(engine::put_text(&self.statistics())),
+            None => self.dialog.answer(sql).await,
+        }
+    }
+
+    /// What COM_STATISTICS answers.
+    fn statistics(&self) -> String {
+        let status = self.actions.running().status();
+        let (up, queries) = (status.uptime_seconds, status.totals.queries);
+        #[expect(clippy::cast_precision_loss, reason = "statements are far below 2^53")]
+        let each = queries as f64 / up.max(1) as f64;
+        let threads = status.sessions.open;
+        format!("Uptime: {up}  Threads: {threads}  Questions: {queries}  Queries per second avg: {each:.3}")
     }
 }
 
@@ -108,35 +119,13 @@ async fn write<W: AsyncWrite + Send + Unpin>(
     writer.finish().await
 }
 
-/// `sql` with its question marks replaced by values.
-fn bound(sql: &str, values: &[String]) -> String {
-    let mut values = values.iter();
-    let mut out = String::new();
-    let mut quote = None;
-    for c in sql.chars() {
-        match (quote, c) {
-            (None, '?') => {
-                out.push_str(values.next().map_or("NULL", String::as_str));
-                continue;
-            }
-            (None, '\'' | '"' | '`') => quote = Some(c),
-            (Some(q), c) if q == c => quote = None,
-            _ => {}
-        }
-        out.push(c);
-    }
-    out
-}
-
-fn literal(value: ValueInner<'_>) -> String {
-    match value {
-        ValueInner::NULL | ValueInner::Date(_) | ValueInner::Time(_) | ValueInner::Datetime(_) => "NULL".to_owned(),
-        ValueInner::Int(n) => n.to_string(),
-        ValueInner::UInt(n) => n.to_string(),
-        ValueInner::Double(n) => n.to_string(),
-        ValueInner::Bytes(bytes) => {
-            format!("'{}'", String::from_utf8_lossy(bytes).replace('\\', "\\\\").replace('\'', "''"))
-        }
+/// A parameter, as it is described: of whatever type.
+fn mark() -> Column {
+    Column {
+        table: String::new(),
+        column: "?".to_owned(),
+        coltype: ColumnType::MYSQL_TYPE_VAR_STRING,
+        colflags: ColumnFlags::empty(),
     }
 }
 
@@ -145,32 +134,34 @@ impl<W: AsyncWrite + Send + Unpin> AsyncMysqlShim<W> for Shim {
     type Error = io::Error;
 
     async fn on_prepare<'a>(&'a mut self, sql: &'a str, info: StatementMetaWriter<'a, W>) -> io::Result<()> {
-        if self.prepared.len() >= MAX_PREPARED {
-            let text: &[u8] = b"too many prepared statements";
-            return info.error(ErrorKind::from(1461), text).await;
+        if let Some(Own::StandIn) = engine::own(sql) {
+            return info.reply(STAND_IN, &[mark()], &[]).await;
         }
-        self.next = self.next.wrapping_add(1);
-        self.prepared.insert(self.next, sql.to_owned());
-        let marks = bound(sql, &[]).matches("NULL").count() - sql.matches("NULL").count();
-        let mark = |_| Column {
-            table: String::new(),
-            column: "?".to_owned(),
-            coltype: ColumnType::MYSQL_TYPE_VAR_STRING,
-            colflags: ColumnFlags::empty(),
-        };
-        let marks: Vec<Column> = (0..marks).map(mark).collect();
-        info.reply(self.next, &marks, &[]).await
+        match self.prepared.prepare(sql) {
+            Ok((id, parameters)) => {
+                let marks: Vec<Column> = (0..parameters).map(|_| mark()).collect();
+                info.reply(id, &marks, &[]).await
+            }
+            Err(refusal) => info.error(ErrorKind::from(refusal.code), refusal.text.as_bytes()).await,
+        }
     }
 
+    /// (of [`STAND_IN`]: nothing else gets here)
     async fn on_execute<'a>(
         &'a mut self,
-        id: u32,
+        _id: u32,
         params: ParamParser<'a>,
         results: QueryResultWriter<'a, W>,
     ) -> io::Result<()> {
-        let values: Vec<String> = params.into_iter().map(|p| literal(p.value.into_inner())).collect();
-        let sql = self.prepared.get(&id).map(|sql| bound(sql, &values)).unwrap_or_default();
-        let answer = self.answer(&sql).await;
+        let whole = params.into_iter().next().map(|p| p.value.into_inner());
+        let bound = match whole {
+            Some(ValueInner::Bytes(whole)) => self.prepared.bound(whole),
+            _ => Err(malformed()),
+        };
+        let answer = match bound {
+            Ok(sql) => self.answer(&sql).await,
+            Err(refusal) => Err(refusal),
+        };
         write(answer, results).await
     }
 
@@ -178,7 +169,7 @@ impl<W: AsyncWrite + Send + Unpin> AsyncMysqlShim<W> for Shim {
     where
         W: 'async_trait,
     {
-        self.prepared.remove(&id);
+        self.prepared.close(id);
     }
 
     async fn on_query<'a>(&'a mut self, sql: &'a str, results: QueryResultWriter<'a, W>) -> io::Result<()> {
@@ -191,17 +182,5 @@ impl<W: AsyncWrite + Send + Unpin> AsyncMysqlShim<W> for Shim {
             Ok(()) => writer.ok().await,
             Err(refusal) => writer.error(ErrorKind::from(refusal.code), refusal.text.as_bytes()).await,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn marks_in_quotes_are_none() {
-        let values = [literal(ValueInner::Bytes(b"it's")), "7".to_owned()];
-        assert_eq!(bound("a = ? AND b = '?' AND `c?` = ?", &values), "a = 'it''s' AND b = '?' AND `c?` = 7");
-        assert_eq!(literal(ValueInner::UInt(u64::MAX)), u64::MAX.to_string());
     }
 }

@@ -21,6 +21,7 @@ pub(crate) const TABLES: [(&str, &str, &[&str]); 11] = [
             "tables",
             "paused",
             "held",
+            "waiting",
             "standby",
             "standby_state",
             "lag_entries",
@@ -128,9 +129,9 @@ pub(crate) fn kind(table: &str, column: &str) -> &'static str {
         ("digests" | "shadow", "id") | ("sessions", "leases") | ("shadow", "shadow") => "varchar",
         (
             _,
-            "id" | "session" | "paused" | "held" | "lag_entries" | "lag_seconds" | "epoch" | "is_default" | "leases"
-            | "idle" | "queries" | "errors" | "connect_errors" | "for_ms" | "in_transaction" | "calls" | "refused"
-            | "last_error" | "rows" | "affected" | "bytes" | "micros" | "as_text" | "prepared" | "bulk"
+            "id" | "session" | "paused" | "held" | "waiting" | "lag_entries" | "lag_seconds" | "epoch" | "is_default"
+            | "leases" | "idle" | "queries" | "errors" | "connect_errors" | "for_ms" | "in_transaction" | "calls"
+            | "refused" | "last_error" | "rows" | "affected" | "bytes" | "micros" | "as_text" | "prepared" | "bulk"
             | "transactions" | "repeats" | "reconnects" | "compared" | "equal" | "lag" | "order" | "type" | "real"
             | "failed" | "too_large" | "unreachable",
         ) => "bigint",
@@ -210,6 +211,7 @@ fn group(g: &GroupStatus, epoch: u64) -> Vec<Cell> {
         g.tables.join(", ").into(),
         g.paused.into(),
         authority.is_some_and(|a| a.held).into(),
+        g.waiting.into(),
         standby.map(|s| &s.store).into(),
         standby.map(|s| &s.state).into(),
         standby.map(|s| s.lag_entries).into(),

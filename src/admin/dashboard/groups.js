@@ -8,10 +8,12 @@ import * as flip from "./flip.js";
 /** States of a standby that are as they should be. */
 const FINE = ["applying", "idle", "ended"];
 
-function waited(held, authority) {
+function waited(held, waiting, authority) {
+  const now = waiting ? `held; ${number(waiting)} ${waiting === 1 ? "waits" : "wait"} now` : held ? "held; none waits now" : "go through";
+  if (!authority) return now;
   const each = authority.waits ? `, ${micros(authority.waited_us / authority.waits)} each` : "";
   const past = authority.waits ? `${number(authority.waits)} ${authority.waits === 1 ? "has" : "have"} waited${each}` : "none has waited";
-  return `${held ? "held" : "go through"}; ${past}`;
+  return `${now}; ${past}`;
 }
 
 export function render(parent, model) {
@@ -146,9 +148,10 @@ class Card {
     if (authority) {
       const acks = this.live?.acks ?? authority.acks;
       facts.push(["Acknowledged by", authority.acknowledged_alone ? `${acks} (${number(authority.acknowledged_alone)} by the authority alone)` : acks]);
-      facts.push(["Writes", waited(this.held(), authority)]);
-      if (authority.seals) facts.push(["Refused by a seal", number(authority.seals)]);
     }
+    const waiting = this.live?.waiting ?? group.waiting ?? 0;
+    if (authority || waiting || this.paused()) facts.push(["Writes", waited(this.held() || this.paused(), waiting, authority)]);
+    if (authority?.seals) facts.push(["Refused by a seal", number(authority.seals)]);
     facts.push(["Tables", group.tables.join(", ")]);
     if (group.references?.length) facts.push(["References", group.references.join(", ")]);
     keyed(this.facts, facts, ([name]) => name, ([name]) => h("div", {}, h("dt", {}, name), h("dd", {})), (element, [, value]) => {

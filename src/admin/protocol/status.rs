@@ -106,6 +106,8 @@ pub struct GroupStatus {
     pub targets: Vec<String>,
     /// Whether an operator has paused it: what would write waits.
     pub paused: bool,
+    /// Statements that wait now: for an operator, or for a cutover.
+    pub waiting: u64,
     /// Its standby, where it has one.
     pub standby: Option<StandbyStatus>,
     /// Its authority, where it has a standby.

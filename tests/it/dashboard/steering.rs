@@ -176,7 +176,7 @@ async fn paused(browser: &Browser, kept: &Kept) {
     }
     assert!(!written.is_finished(), "a write waits");
     assert_eq!(kept.authority.sql("SELECT COUNT(*) FROM d.hits WHERE id = 7")[0][0], "0");
-    card_says(browser, ".facts", "held");
+    card_says(browser, ".facts", "held; 1 waits now");
     looked_at(browser, "group-paused", CARD);
     assert_eq!(browser.text(&pause), "Resume …");
     browser.click(&pause);
