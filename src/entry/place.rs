@@ -10,6 +10,9 @@ use super::TableName;
 
 /// How the names of the schemas begin. Letters and underscores: every engine takes them without quotes.
 pub const SEALED_SCHEMAS: &str = "switchover_sealed_";
+/// How the names begin of what somebody had made at the own place of a table that was away, and a fallback has put aside. They are
+/// no group's, whatever its patterns say.
+const ASIDE: &str = "switchover_stray_";
 /// Characters that a name of a schema may have.
 const LONGEST: usize = 64;
 
@@ -52,15 +55,36 @@ impl TableName {
         TableName { database: self.database.clone(), name }
     }
 
+    /// Where what has this name is put by the fallback of this epoch: beside the tables that are away, or in its own database, where
+    /// it cannot leave that (`beside`).
+    #[must_use]
+    pub fn aside(&self, epoch: u64, beside: bool) -> Option<TableName> {
+        let database = if beside { self.database.clone() } else { sealed_schema(&self.database)? };
+        let name = format!("{ASIDE}{epoch}_{}", self.name);
+        let fits = name.chars().count() <= LONGEST;
+        let name = if fits { name } else { format!("{ASIDE}{epoch}_{:016x}", number(&self.name)) };
+        Some(TableName { database, name })
+    }
+
+    /// Of something that was put aside: the name that it had, as far as its own says it; none for anything else.
+    #[must_use]
+    pub fn put_aside(&self) -> Option<TableName> {
+        let (epoch, name) = self.name.strip_prefix(ASIDE)?.split_once('_')?;
+        epoch.parse::<u64>().ok()?;
+        let database = unsealed_schema(&self.database).unwrap_or(&self.database);
+        Some(TableName { database: database.to_owned(), name: name.to_owned() })
+    }
+
     /// Whether a RENAME TABLE of these names does nothing but seal tables, or take their seal off: each is a table, where it is while
-    /// it is sealed, or the view that keeps its name, and with it comes another of the three.
+    /// it is sealed, or the view that keeps its name, and with it comes another of the three; or something is put aside.
     #[must_use]
     pub fn are_moved(names: &[TableName]) -> bool {
         let has = |name: Option<TableName>| name.is_some_and(|name| names.contains(&name));
         let waits = |name: &TableName| names.iter().any(|table| table.spare() == *name);
         let is_own =
             |name: &TableName| has(name.unsealed()) || has(name.sealed()) || has(Some(name.spare())) || waits(name);
-        names.iter().all(is_own)
+        let mut tables = names.iter().filter(|name| name.put_aside().is_none()).peekable();
+        tables.peek().is_some() && tables.all(is_own)
     }
 }
 
@@ -85,6 +109,22 @@ mod tests {
         assert!(!moved(&[&table]));
         assert!(TableName { database: "d".into(), name: "x".repeat(64) }.spare().name.len() <= LONGEST);
         assert_eq!((table.unsealed(), unsealed_schema(SEALED_SCHEMAS)), (None, None));
+    }
+
+    #[test]
+    fn what_is_put_aside_says_what_it_was() {
+        let table = TableName { database: "shop".into(), name: "hits".into() };
+        let (away, beside) = (table.aside(7, false).unwrap(), table.aside(7, true).unwrap());
+        assert_eq!(away.quoted(), "`switchover_sealed_shop`.`switchover_stray_7_hits`");
+        assert_eq!(beside.quoted(), "`shop`.`switchover_stray_7_hits`");
+        assert_eq!((away.put_aside().as_ref(), beside.put_aside().as_ref()), (Some(&table), Some(&table)));
+        assert_eq!((table.put_aside(), table.spare().put_aside()), (None, None));
+        let sealed = table.sealed().unwrap();
+        assert!(TableName::are_moved(&[table.clone(), away.clone(), sealed, table.clone()]));
+        assert!(TableName::are_moved(&[table.clone(), beside, table.spare(), table.clone()]));
+        assert!(!TableName::are_moved(&[table, away.clone()]) && !TableName::are_moved(&[away]));
+        let long = TableName { database: "d".into(), name: "ü".repeat(64) };
+        assert!(long.aside(u64::MAX, true).unwrap().name.chars().count() <= LONGEST);
     }
 
     #[test]

@@ -117,6 +117,9 @@ fn of_group(was: &GroupStatus, group: &GroupStatus, events: &mut Vec<Event>) {
         event.before = Some(before.acks.clone());
         events.push(event);
     }
+    for line in now.strays.iter().filter(|line| !before.strays.contains(line)) {
+        events.push(Event::of_proxy("standby", &group.name, line.clone()));
+    }
     if before.settled != now.settled {
         let what =
             if now.settled { "the stores agree on the authority" } else { "the stores disagree on the authority" };

@@ -1,7 +1,7 @@
 //! The fallback: the authority is down, and its standby takes over; and what happens when it returns.
 //!
 //! ```text
-//! hold ─► the standby's applier has applied what it holds ─► one transaction on the standby:
+//! hold ─► the standby's applier has applied what it holds ─► strays are put aside ([`super::aside`]) ─► one transaction on the standby:
 //!         nobody applies any more (the lease's term), how far it came (P), where its own log is (Q), its row: open, epoch + 2
 //!      ─► unseal ─► routing follows ─► release
 //!
@@ -66,6 +66,7 @@ pub async fn open(shared: &Shared, from: &str, to: &Arc<StoreHandle>, why: &str)
         return Ok(None);
     };
     stand_still(&mut side, group).await?;
+    side.put_aside(group, &record, record.epoch + SKIPPED, Instant::now() + UNSEAL).await?;
     let new = Record {
         epoch: record.epoch + SKIPPED,
         authority: side.name().to_owned(),

@@ -26,6 +26,7 @@
 
 mod acks;
 pub mod applier;
+mod aside;
 pub mod at_start;
 mod batch;
 mod beat;

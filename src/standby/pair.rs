@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::aside::Aside;
 use super::catalog::{self, Catalog};
 use super::check::Problem;
 use super::record::{self, Intent, Record, Rows2, Standing, Verdict, verdict};
@@ -155,12 +156,29 @@ impl Side {
         if !self.begin_change(group, Some(seen), None, deadline).await? {
             return Ok(false);
         }
-        let sealed = self.put_on(group, token, deadline).await;
+        let sealed = self.put_on(group, token, None, deadline).await;
         self.end_change(group).await?;
         sealed.map(|()| true)
     }
 
-    /// Takes the seal off, where the row is as it was seen, or there is none as was seen; whether it is.
+    /// Seals a standby once more: what somebody has made where tables were is put aside.
+    pub(super) async fn seal_aside(
+        &mut self,
+        group: &str,
+        record: &Record,
+        aside: Aside,
+        deadline: Instant,
+    ) -> Result<bool, PairError> {
+        if !self.begin_change(group, Some((record.epoch, record.standing)), None, deadline).await? {
+            return Ok(false);
+        }
+        let sealed = self.put_on(group, &record.token, Some(aside), deadline).await;
+        self.end_change(group).await?;
+        sealed.map(|()| true)
+    }
+
+    /// Takes the seal off, where the row is as it was seen, or there is none as was seen; whether it is. What somebody has made where
+    /// tables were keeps it on, unless a fallback has opened the store: then it is put aside.
     ///
     /// # Errors
     /// As [`Side::seal`].
@@ -173,7 +191,11 @@ impl Side {
         if !self.begin_change(group, seen, None, deadline).await? {
             return Ok(false);
         }
-        let mut sealer = Sealer { store: &self.store, backend: &mut self.backend, row: &mut self.row };
+        let aside = match seen {
+            Some((epoch, Standing::Open)) => self.aside(group, epoch).await?,
+            _ => None,
+        };
+        let mut sealer = Sealer { store: &self.store, backend: &mut self.backend, row: &mut self.row, aside };
         let taken = sealer.take_off(&self.catalog, deadline).await;
         self.end_change(group).await?;
         taken.map(|()| true).map_err(|e| PairError::Seal(self.store.name().to_owned(), e))
@@ -194,7 +216,7 @@ impl Side {
         if !self.begin_change(group, Some(seen), Some(&sealed.cutover), deadline).await? {
             return Ok(false);
         }
-        let mut closed = self.put_on(group, &sealed.token, deadline).await.map(|()| true);
+        let mut closed = self.put_on(group, &sealed.token, None, deadline).await.map(|()| true);
         // (behind a journal's gate: transactions that have entered something and not ended hold the row)
         while closed.is_ok() {
             closed = self.replace(group, seen, sealed).await;
@@ -210,8 +232,14 @@ impl Side {
         closed
     }
 
-    async fn put_on(&mut self, group: &str, token: &str, deadline: Instant) -> Result<(), PairError> {
-        let mut sealer = Sealer { store: &self.store, backend: &mut self.backend, row: &mut self.row };
+    async fn put_on(
+        &mut self,
+        group: &str,
+        token: &str,
+        aside: Option<Aside>,
+        deadline: Instant,
+    ) -> Result<(), PairError> {
+        let mut sealer = Sealer { store: &self.store, backend: &mut self.backend, row: &mut self.row, aside };
         let sealed = sealer.put_on(group, &self.catalog, token, deadline).await;
         sealed.map_err(|e| PairError::Seal(self.store.name().to_owned(), e))
     }

@@ -18,6 +18,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::aside::Aside;
 use super::catalog::Catalog;
 use super::schema::literal;
 use super::seal_lock::is_held;
@@ -171,6 +172,8 @@ pub struct Sealer<'a> {
     pub backend: &'a mut Backend,
     /// Where the lock of who changes a seal is a row: the connection that has it.
     pub row: &'a mut Option<Backend>,
+    /// What somebody has made where tables were is in nobody's way: it is put aside.
+    pub(super) aside: Option<Aside>,
 }
 
 impl Sealer<'_> {

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
+use super::aside;
 use super::catalog::Catalog;
 use super::check::Problem;
 use super::placeholder::{self, Views};
@@ -180,7 +181,7 @@ fn named(row: &[Option<Vec<u8>>]) -> TableName {
 }
 
 /// A table that is to move: its own place, and where it is while it is sealed.
-type Move = (TableName, TableName);
+pub(super) type Move = (TableName, TableName);
 
 /// What is to move: pure.
 ///
@@ -204,38 +205,42 @@ fn moves(found: &Found, away: bool, stays: impl Fn(&TableName) -> bool) -> Resul
     Ok(moves)
 }
 
-/// The statement that moves them away, and views to where they were, and where tables are away already (`bare`).
-fn away_list(moves: &[Move], bare: &[TableName], views: Views) -> String {
+/// What moves them away, and views to where they were, and where tables are away already (`bare`).
+fn away_list(moves: &[Move], bare: &[TableName], views: Views) -> Vec<Move> {
     let mut list = Vec::new();
     for (table, sealed) in moves {
         list.push((table.clone(), sealed.clone()));
         list.extend((views == Views::Swapped).then(|| (table.spare(), table.clone())));
     }
     list.extend(bare.iter().filter(|_| views == Views::Swapped).map(|table| (table.spare(), table.clone())));
-    renaming(&list)
+    list
 }
 
-/// The statement that moves them back, and what kept their names aside.
-fn back_list(moves: &[Move], found: &Found, views: Views) -> String {
+/// What moves them back, and what kept their names beside them.
+fn back_list(moves: &[Move], found: &Found, views: Views) -> Vec<Move> {
     let mut list = Vec::new();
     for (table, sealed) in moves {
         list.extend((views == Views::Swapped && is_kept(found, table)).then(|| (table.clone(), table.spare())));
         list.push((sealed.clone(), table.clone()));
     }
-    renaming(&list)
+    list
 }
 
 fn is_kept(found: &Found, table: &TableName) -> bool {
     found.get(table).is_some_and(|places| places.own == Own::Placeholder)
 }
 
-fn renaming(list: &[(TableName, TableName)]) -> String {
-    let list: Vec<String> = list.iter().map(|(from, to)| format!("{} TO {}", from.quoted(), to.quoted())).collect();
+fn renaming(list: impl Iterator<Item = Move>) -> String {
+    let list: Vec<String> = list.map(|(from, to)| format!("{} TO {}", from.quoted(), to.quoted())).collect();
     format!("RENAME TABLE {}", list.join(", "))
 }
 
-fn names(moves: &[Move]) -> String {
-    moves.iter().map(|(table, _)| table.to_string()).collect::<Vec<_>>().join(" or ")
+/// The tables that move, by their own names.
+fn names(list: &[Move]) -> String {
+    let tables =
+        list.iter().filter(|(from, to)| from.sealed().as_ref() == Some(to) || to.sealed().as_ref() == Some(from));
+    let own = tables.map(|(from, to)| from.unsealed().map_or(from, |_| to).to_string());
+    own.collect::<Vec<_>>().join(" or ")
 }
 
 impl Sealer<'_> {
@@ -252,7 +257,8 @@ impl Sealer<'_> {
         let mut views = Views::Swapped;
         let (mut room, mut moved, mut made) = (false, BTreeSet::new(), BTreeSet::new());
         loop {
-            let found = places(self.backend, catalog.keys()).await?;
+            let mut found = places(self.backend, catalog.keys()).await?;
+            let strays = aside::take(&mut found, self.aside.as_ref());
             let triggers = present(self.backend, catalog).await?;
             // (a table that somebody makes behind the move keeps nobody from the seal: the watcher tells of it)
             let stays = |table: &TableName| {
@@ -260,7 +266,8 @@ impl Sealer<'_> {
             };
             let moves = moves(&found, true, stays)?;
             let bare = bare(&found);
-            if moves.is_empty() && (bare.is_empty() || views == Views::None) {
+            let still = moves.is_empty() && strays.is_empty();
+            if still && (bare.is_empty() || views == Views::None) {
                 self.drop_spares(&found).await?;
                 return Ok(());
             }
@@ -274,17 +281,22 @@ impl Sealer<'_> {
                 let lacking: Vec<TableName> = wanted.filter(|table| !is_there(table)).cloned().collect();
                 views = self.make_spares(group, &lacking).await?;
                 made.extend(lacking);
-            } else if moves.is_empty() {
+            } else if still {
                 self.make_in_place(group, &bare).await?;
                 views = Views::None;
                 continue;
             }
-            if moves.is_empty() && views != Views::Swapped {
+            if still && views != Views::Swapped {
                 continue;
             }
-            match self.rename(&away_list(&moves, &bare, views), &moves, deadline).await {
-                Ok(true) => moved.extend(moves.into_iter().map(|(table, _)| table)),
+            let list: Vec<Move> = aside::pairs(&strays).chain(away_list(&moves, &bare, views)).collect();
+            match self.rename(list, deadline).await {
+                Ok(true) => {
+                    moved.extend(moves.into_iter().map(|(table, _)| table));
+                    self.tell_aside(strays).await?;
+                }
                 Ok(false) => {}
+                Err(SealError::Trigger(_)) if self.goes_beside(&strays) => {}
                 Err(SealError::Query(QueryError::Refused(why))) if views == Views::Swapped => {
                     views = Views::InPlace;
                     tracing::debug!(group, ?why, "views do not move with their tables");
@@ -317,7 +329,8 @@ impl Sealer<'_> {
     pub(super) async fn move_back(&mut self, catalog: &Catalog, deadline: Instant) -> Result<(), SealError> {
         let mut views = Views::Swapped;
         loop {
-            let found = places(self.backend, catalog.keys()).await?;
+            let mut found = places(self.backend, catalog.keys()).await?;
+            let strays = aside::take(&mut found, self.aside.as_ref());
             let moves = moves(&found, false, |_| false)?;
             // (before the tables move they would be in the way, and then of no use)
             if !self.drop_spares(&found).await? {
@@ -330,8 +343,11 @@ impl Sealer<'_> {
                 let kept = moves.iter().map(|(table, _)| table).filter(|table| is_kept(&found, table));
                 self.drop_views(kept.cloned().collect()).await?;
             }
-            match self.rename(&back_list(&moves, &found, views), &moves, deadline).await {
-                Ok(_) => {}
+            let list: Vec<Move> = aside::pairs(&strays).chain(back_list(&moves, &found, views)).collect();
+            match self.rename(list, deadline).await {
+                Ok(true) => self.tell_aside(strays).await?,
+                Ok(false) => {}
+                Err(SealError::Trigger(_)) if self.goes_beside(&strays) => {}
                 Err(SealError::Query(QueryError::Refused(why))) if views == Views::Swapped => {
                     views = Views::InPlace;
                     tracing::debug!(?why, "views do not move with their tables");
@@ -342,8 +358,9 @@ impl Sealer<'_> {
     }
 
     /// One attempt; whether it is done: if not, the next look says where everything is.
-    async fn rename(&mut self, sql: &str, moves: &[Move], deadline: Instant) -> Result<bool, SealError> {
-        match self.briefly(sql).await {
+    async fn rename(&mut self, list: Vec<Move>, deadline: Instant) -> Result<bool, SealError> {
+        let tables = names(&list);
+        match self.briefly(&renaming(list.into_iter())).await {
             Ok(Brief::Done) => return Ok(true),
             // somebody else has moved one; somebody uses one
             Err(QueryError::Refused(e)) if matches!(e.code, 1146 | 1050) => {}
@@ -351,7 +368,7 @@ impl Sealer<'_> {
             Err(QueryError::Refused(e)) if e.code == 1435 => return Err(SealError::Trigger(QueryError::Refused(e))),
             Err(error) => return Err(error.into()),
         }
-        Self::pause(|| names(moves), deadline).await?;
+        Self::pause(|| tables.clone(), deadline).await?;
         Ok(false)
     }
 }
@@ -374,14 +391,21 @@ mod tests {
         list.iter().map(|(table, places)| (name(table), *places)).collect()
     }
 
+    fn sql(list: Vec<Move>) -> String {
+        renaming(list.into_iter())
+    }
+
     #[test]
     fn what_is_not_in_its_place_moves() {
         let half = [("a", at(Own::Nothing, true)), ("b", at(Own::Table, false)), ("c", at(Own::Table, false))];
         let half = tables(&half);
         let away = moves(&half, true, |table| table.name == "c").unwrap();
-        assert_eq!(away_list(&away, &bare(&half), Views::None), "RENAME TABLE `d`.`b` TO `switchover_sealed_d`.`b`");
+        assert_eq!(
+            sql(away_list(&away, &bare(&half), Views::None)),
+            "RENAME TABLE `d`.`b` TO `switchover_sealed_d`.`b`"
+        );
         let back = moves(&half, false, |_| false).unwrap();
-        assert_eq!(back_list(&back, &half, Views::Swapped), "RENAME TABLE `switchover_sealed_d`.`a` TO `d`.`a`");
+        assert_eq!(sql(back_list(&back, &half, Views::Swapped)), "RENAME TABLE `switchover_sealed_d`.`a` TO `d`.`a`");
         let all = tables(&[("a", at(Own::Table, false)), ("b", at(Own::Table, false))]);
         assert_eq!(moves(&all, true, |_| false).unwrap().len(), 2);
         assert!(moves(&all, false, |_| false).unwrap().is_empty());
@@ -392,15 +416,15 @@ mod tests {
         let half = tables(&[("a", at(Own::Nothing, true)), ("b", at(Own::Table, false))]);
         let away = moves(&half, true, |_| false).unwrap();
         let (a, b) = (half.keys().next().unwrap().spare(), half.keys().next_back().unwrap().spare());
-        let sql = away_list(&away, &bare(&half), Views::Swapped);
+        let away = sql(away_list(&away, &bare(&half), Views::Swapped));
         let (a, b) = (a.quoted(), b.quoted());
-        assert_eq!(sql, format!("RENAME TABLE `d`.`b` TO `switchover_sealed_d`.`b`, {b} TO `d`.`b`, {a} TO `d`.`a`"));
+        assert_eq!(away, format!("RENAME TABLE `d`.`b` TO `switchover_sealed_d`.`b`, {b} TO `d`.`b`, {a} TO `d`.`a`"));
         let kept = tables(&[("a", at(Own::Placeholder, true)), ("b", at(Own::Nothing, true))]);
         let back = moves(&kept, false, |_| false).unwrap();
-        let sql = back_list(&back, &kept, Views::Swapped);
+        let swapped = sql(back_list(&back, &kept, Views::Swapped));
         let rest = "`switchover_sealed_d`.`a` TO `d`.`a`, `switchover_sealed_d`.`b` TO `d`.`b`";
-        assert_eq!(sql, format!("RENAME TABLE `d`.`a` TO {a}, {rest}"));
-        assert_eq!(back_list(&back, &kept, Views::InPlace), format!("RENAME TABLE {rest}"));
+        assert_eq!(swapped, format!("RENAME TABLE `d`.`a` TO {a}, {rest}"));
+        assert_eq!(sql(back_list(&back, &kept, Views::InPlace)), format!("RENAME TABLE {rest}"));
     }
 
     #[test]

@@ -4,19 +4,22 @@
 //! Looked for beside the watcher, which must not be late when a cutover begins, and on a connection of its own.
 //!
 //! What is there is nobody's to move or to drop. It is told in the log, in `switchover status` and in `switchover.refused` of that
-//! store, and no cutover goes there before somebody has looked.
+//! store, and no cutover goes there before somebody has looked. A fallback does, and puts it aside ([`super::aside`]): that is told
+//! too, for as long as it is there.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
+use super::aside;
 use super::pair::Pair;
 use super::schema::literal;
 use super::seal_rename::{self, Own};
 use super::watch::Shared;
 use crate::backend::connection::QueryError;
-use crate::backend::{Backend, control};
+use crate::backend::{Backend, StoreHandle, control};
 use crate::changes::Tables;
 use crate::entry::TableName;
 
@@ -33,39 +36,67 @@ const LIMIT: Duration = Duration::from_secs(5);
 struct Strays {
     known: BTreeSet<TableName>,
     bare: Vec<TableName>,
-}
-
-/// What a look has found.
-struct Look {
     /// A line for each, with what mends it.
     lines: Vec<String>,
-    /// Tables lack the view that keeps their names, and were not seen so before: another seal puts it there.
-    bare: bool,
+    /// The same of what a fallback has put aside.
+    aside: Vec<String>,
 }
 
-/// Looks at the standby of a group for as long as its watcher runs.
+/// A store, and what was seen there.
+#[derive(Default)]
+struct At {
+    backend: Option<Backend>,
+    strays: Strays,
+}
+
+/// Looks at both stores of a group for as long as its watcher runs.
 pub(super) async fn watch(shared: &Shared) {
-    let mut at: Option<(String, Backend, Strays)> = None;
+    let mut seen = [At::default(), At::default()];
     loop {
         sleep(EVERY).await;
-        let (settings, view) = (&shared.settings, shared.view());
-        if !settings.gate.moved().may() || !view.settled || view.cutover.is_some() {
+        let settings = &shared.settings;
+        if !settings.gate.moved().may() {
             continue;
         }
-        let Some(store) = settings.stores.iter().find(|s| s.name() != view.authority) else { continue };
-        if at.as_ref().is_none_or(|(name, ..)| name != store.name()) {
-            let Ok(backend) = control::connect(store, LIMIT).await else { continue };
-            at = Some((store.name().to_owned(), backend, Strays::default()));
-        }
-        let Some((name, backend, strays)) = at.as_mut() else { continue };
-        match timeout(LIMIT, strays.look(backend, (&settings.group, name), &settings.tables)).await {
-            Ok(Ok(look)) => {
-                shared.show(|view| view.strays = look.lines);
-                if look.bare {
-                    seal_again(shared).await;
-                }
+        let mut bare = false;
+        for (at, store) in seen.iter_mut().zip(&settings.stores) {
+            let view = shared.view();
+            let serves = store.name() == view.authority;
+            if serves {
+                // (whatever was at its tables' places is there no more)
+                at.strays = Strays { aside: std::mem::take(&mut at.strays.aside), ..Strays::default() };
             }
-            Ok(Err(_)) | Err(_) => at = None,
+            let standby = !serves && view.settled && view.cutover.is_none();
+            bare |= at.look(shared, store, standby).await;
+        }
+        let lines = seen.iter().flat_map(|at| at.strays.lines.iter().chain(&at.strays.aside)).cloned().collect();
+        shared.show(|view| view.strays = lines);
+        if bare {
+            seal_again(shared).await;
+        }
+    }
+}
+
+impl At {
+    /// Looks, where the store answers; whether tables lack the view that keeps their names, and were not seen so before: another
+    /// seal puts it there.
+    async fn look(&mut self, shared: &Shared, store: &Arc<StoreHandle>, standby: bool) -> bool {
+        let settings = &shared.settings;
+        if self.backend.is_none() {
+            self.backend = control::connect(store, LIMIT).await.ok();
+        }
+        let Some(backend) = self.backend.as_mut() else { return false };
+        let look = async {
+            self.strays.aside = aside::lines(backend, store.name(), &settings.tables).await?;
+            let place = (settings.group.as_str(), store.name());
+            if standby { self.strays.look(backend, place, &settings.tables).await } else { Ok(false) }
+        };
+        match timeout(LIMIT, look).await {
+            Ok(Ok(bare)) => bare,
+            Ok(Err(_)) | Err(_) => {
+                self.backend = None;
+                false
+            }
         }
     }
 }
@@ -92,7 +123,7 @@ impl Strays {
         backend: &mut Backend,
         (group, store): (&str, &str),
         tables: &dyn Tables,
-    ) -> Result<Look, QueryError> {
+    ) -> Result<bool, QueryError> {
         let away = seal_rename::away(backend, tables).await?;
         let found = seal_rename::places(backend, away.iter()).await?;
         let mut strays = BTreeSet::new();
@@ -102,16 +133,16 @@ impl Strays {
             let line = line(store, table, kind);
             if !self.known.contains(table) {
                 tracing::warn!(group, store, table = %table, "{line}");
-                note(backend, group, table, kind).await?;
+                note(backend, group, (table, table), (kind, "unknown: made while it was sealed")).await?;
             }
             lines.push(line);
             strays.insert(table.clone());
         }
-        self.known = strays;
+        (self.known, self.lines) = (strays, lines);
         let bare = seal_rename::bare(&found);
         let news = bare.iter().any(|table| !self.bare.contains(table));
         self.bare = bare;
-        Ok(Look { lines, bare: news })
+        Ok(news)
     }
 }
 
@@ -125,19 +156,26 @@ fn line(store: &str, table: &TableName, kind: &str) -> String {
     )
 }
 
-/// Writes it down where the refusals of a seal of triggers are; who it was is not known.
-async fn note(backend: &mut Backend, group: &str, table: &TableName, kind: &str) -> Result<(), QueryError> {
-    let text = match backend.query(format!("SHOW CREATE {kind} {}", table.quoted()).as_bytes()).await {
+/// Writes it down where the refusals of a seal of triggers are: what was made at a table, where it is now, and all that is known of who
+/// it was.
+pub(super) async fn note(
+    backend: &mut Backend,
+    group: &str,
+    (table, place): (&TableName, &TableName),
+    (kind, account): (&str, &str),
+) -> Result<(), QueryError> {
+    let text = match backend.query(format!("SHOW CREATE {kind} {}", place.quoted()).as_bytes()).await {
         Ok(rows) => rows.rows.first().and_then(|row| row.get(1).cloned().flatten()).unwrap_or_default(),
         Err(QueryError::Refused(_)) => Vec::new(),
         Err(error) => return Err(error),
     };
     let text: String = String::from_utf8_lossy(&text).chars().take(LONGEST).collect();
     let sql = format!(
-        "INSERT INTO switchover.refused VALUES ({}, {}, 'unknown: made while it was sealed', 1, {}, NOW(6), NOW(6)) \
+        "INSERT INTO switchover.refused VALUES ({}, {}, {}, 1, {}, NOW(6), NOW(6)) \
          ON DUPLICATE KEY UPDATE statement = VALUES(statement), last_at = NOW(6)",
         literal(group),
         literal(&table.to_string()),
+        literal(account),
         literal(&text)
     );
     match backend.execute(sql.as_bytes()).await {

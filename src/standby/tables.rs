@@ -2,6 +2,7 @@
 
 use crate::changes::{Interest, Tables};
 use crate::config::GroupId;
+use crate::entry::TableName;
 use crate::routing::Snapshot;
 
 /// The tables of one group, and the applier's mark.
@@ -31,6 +32,10 @@ impl Tables for GroupTables {
     fn interest(&self, database: &str, name: &str) -> Interest {
         // what is written to a table that is sealed by `rename` is the applier's
         if crate::entry::place::unsealed_schema(database).is_some() {
+            return Interest::Other;
+        }
+        let place = TableName { database: database.to_owned(), name: name.to_owned() };
+        if place.put_aside().is_some() {
             return Interest::Other;
         }
         if database == super::schema::SCHEMA {

@@ -288,6 +288,86 @@ async fn a_killed_authority_is_given_up() {
     fallback::is_given_up(fallback::reached(kept, fallback::AUTO, None)).await;
 }
 
+/// A writer that nobody remembers, at the store that is sealed, once there is a table of its own: how many rows it was told of.
+async fn writes_a_stray(port: u16, over: Arc<AtomicBool>) -> u64 {
+    let mut conn = Conn::new(crate::support::mariadb::opts(port).db_name(Some("d"))).await.unwrap();
+    let mut told = 0;
+    while !over.load(Ordering::Relaxed) {
+        // (where its table is gone, it writes nothing: a view that refers to nothing, then a column without a value)
+        match conn.query_drop("INSERT INTO t (id) VALUES (7)").await {
+            Ok(()) => told += 1,
+            Err(Error::Server(error)) if matches!(error.code, 1356 | 1364) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    told
+}
+
+/// What somebody has made at the standby keeps no fallback from taking over: it is put aside, told, and kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fallback_puts_strays_aside() {
+    for trigger in [false, true] {
+        let schema = format!("{};\nCREATE TABLE u (id INT PRIMARY KEY)", fallback::TABLES);
+        let mut kept = fallback::reached(Kept::start_as(&schema, &[], BOTH), fallback::AUTO, None);
+        let mut conn = kept.proxy.connect("d").await;
+        for n in 1..=20 {
+            conn.query_drop(format!("INSERT INTO t VALUES ({n}, 1)")).await.unwrap();
+        }
+        kept.authority.sql("DROP VIEW d.t");
+        kept.authority.sql("CREATE TABLE d.t (id INT)");
+        kept.authority.sql("CREATE OR REPLACE VIEW d.u AS SELECT 1 AS n");
+        if trigger {
+            kept.authority.sql("CREATE TRIGGER d.own BEFORE INSERT ON d.t FOR EACH ROW SET NEW.id = 8");
+        }
+        let strays = |kept: &Kept| authority(&kept.proxy)["strays"].as_array().unwrap().clone();
+        eventually("they are told", || strays(&kept).len() == 2);
+        let over = Arc::new(AtomicBool::new(false));
+        let writer = tokio::spawn(writes_a_stray(kept.authority.port, Arc::clone(&over)));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        kept.standby.kill();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let done = conn.query_drop("INSERT INTO t VALUES (1000, 1)").await;
+        done.unwrap_or_else(|e| panic!("{e}\n{}", kept.proxy.log()));
+        over.store(true, Ordering::Relaxed);
+        let told = writer.await.unwrap();
+        assert_eq!(authority(&kept.proxy)["store"], "legacy");
+        assert_eq!(kept.authority.sql("SELECT COUNT(*) FROM d.t"), [["21"]]);
+        let epoch = &authority(&kept.proxy)["epoch"];
+        let table = format!("{}.switchover_stray_{epoch}_t", if trigger { "d" } else { "switchover_sealed_d" });
+        assert!(told > 0);
+        assert_eq!(kept.authority.sql(&format!("SELECT COUNT(*) FROM {table}")), [[told.to_string()]]);
+        assert_eq!(kept.authority.sql(&format!("SELECT n FROM d.switchover_stray_{epoch}_u")), [["1"]]);
+        they_are_told_aside(&kept, &table);
+        // the old authority follows by a log in which they were renamed
+        kept.standby.restart();
+        eventually("the old authority follows", || authority(&kept.proxy)["settled"] == true);
+        conn.query_drop("INSERT INTO t VALUES (1001, 1)").await.unwrap();
+        let there = || kept.standby.sql("SELECT COUNT(*) FROM switchover_sealed_d.t")[0][0] == "22";
+        eventually("it has all rows", there);
+        eventually("it can move", || kept.proxy.cli(&["flag", "analytics", "new", "--dry-run"]).ok);
+        flag(&kept.proxy, "new");
+        kept.authority.sql(&format!("DROP TABLE {table}"));
+        kept.authority.sql(&format!("DROP VIEW d.switchover_stray_{epoch}_u"));
+        eventually("nothing is told any more", || strays(&kept).is_empty());
+        eventually("legacy follows", || kept.show()["state"] == "applying");
+    }
+}
+
+/// In the log, in `switchover.refused`, in status and by the CLI; and nobody is told to drop what has the name now.
+fn they_are_told_aside(kept: &Kept, table: &str) {
+    let (database, name) = table.split_once('.').unwrap();
+    let drops = format!("DROP TABLE `{database}`.`{name}`");
+    eventually("it is told that they are put aside", || {
+        let told = authority(&kept.proxy)["strays"].to_string();
+        told.contains(&drops) && told.contains("is a view that somebody had made at d.u") && !told.contains("has made")
+    });
+    let shown = kept.proxy.cli(&["standby", "show"]).stdout;
+    assert!(shown.contains("the fallback has put it aside") && shown.contains(&drops), "{shown}");
+    assert!(kept.proxy.log().contains("the fallback has put it aside"), "{}", kept.proxy.log());
+    let noted = "SELECT statement FROM switchover.refused WHERE table_name = 'd.t' AND account LIKE '%put aside by the fallback%'";
+    assert!(kept.authority.sql(noted)[0][0].contains(name), "{:?}", kept.authority.sql(noted));
+}
+
 /// Foreign keys, partitions and counters go with their tables; a trigger of the application's keeps a table where it is.
 #[test]
 fn what_hangs_on_a_table_moves_with_it() {

@@ -72,11 +72,20 @@ impl Pair {
         assert!(done.ok, "{}{}\n{}", done.stdout, done.stderr, self.proxy.log());
     }
 
+    /// Whether the tables of seekdb are where they are while it is sealed by `rename`.
+    fn is_away(&self) -> bool {
+        let sql = "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'switchover_sealed_d'";
+        self.new.sql(sql)[0][0] != "0"
+    }
+
     /// Waits until both hold the same.
     fn same(&self, sql: &str) {
         let text = |rows: Vec<Vec<String>>| rows.iter().map(|row| row.join("\t")).collect::<Vec<_>>();
         eventually("both stores hold the same", || {
-            let (ours, theirs) = (text(self.legacy.sql(sql)), text(self.new.sql(sql)));
+            // (while it is sealed by `rename`)
+            let there =
+                if self.is_away() { sql.replace("FROM d.", "FROM switchover_sealed_d.") } else { sql.to_owned() };
+            let (ours, theirs) = (text(self.legacy.sql(sql)), text(self.new.sql(&there)));
             assert!(self.proxy.status()["groups"][0]["standby"]["state"] != "stopped", "{:#}", self.proxy.status());
             ours == theirs && !ours.is_empty()
         });
@@ -96,7 +105,8 @@ async fn a_store_unlike_mariadb() {
         pair.proxy.status()["groups"][0]["standby"]["state"] == "applying"
     });
     every_kind_of_column(&pair).await;
-    forth_and_back(&pair).await;
+    forth_and_back(&pair, 0).await;
+    its_tables_move(&pair).await;
     it_is_given_up(&mut pair).await;
 }
 
@@ -139,10 +149,12 @@ async fn every_kind_of_column(pair: &Pair) {
 }
 
 /// Under writers, who see no error.
-async fn forth_and_back(pair: &Pair) {
+async fn forth_and_back(pair: &Pair, first: u64) {
+    let before: u64 = pair.legacy.sql(SUMS)[0][0].parse().unwrap();
     let (over, ledger) = (Arc::new(AtomicBool::new(false)), Arc::new(Ledger::default()));
-    let writers: Vec<_> =
-        (1..=4u64).map(|n| tokio::spawn(writes(pair.proxy.port, n, Arc::clone(&over), Arc::clone(&ledger)))).collect();
+    let writers: Vec<_> = (1..=4u64)
+        .map(|n| tokio::spawn(writes(pair.proxy.port, first + n, Arc::clone(&over), Arc::clone(&ledger))))
+        .collect();
     for store in ["new", "legacy", "new", "legacy"] {
         tokio::time::sleep(Duration::from_millis(700)).await;
         eventually("it can move", || pair.authority()["settled"] == true);
@@ -161,7 +173,27 @@ async fn forth_and_back(pair: &Pair) {
     );
     assert!(done > 100, "{done}");
     pair.same(SUMS);
-    assert_eq!(pair.legacy.sql(SUMS)[0][0], done.to_string());
+    assert_eq!(pair.legacy.sql(SUMS)[0][0], (before + done).to_string());
+}
+
+/// The same with seekdb sealed by `rename`: it moves tables and views in one statement, and waits for transactions.
+async fn its_tables_move(pair: &Pair) {
+    let epoch = pair.proxy.status()["epoch"].as_u64().unwrap();
+    pair.proxy.edit_config(|text| text.replace("change_log: journal, ", "change_log: journal, seal: rename, "));
+    eventually("it is read", || pair.proxy.status()["epoch"].as_u64().unwrap() > epoch);
+    eventually("it can move", || pair.proxy.cli(&["flag", "analytics", "new", "--dry-run"]).ok);
+    forth_and_back(pair, 10).await;
+    assert!(pair.is_away(), "{}", pair.proxy.log());
+    for (sql, code) in [
+        ("INSERT INTO t (writer, n) VALUES (0, 0)", 1356),
+        ("SELECT * FROM t", 1356),
+        ("TRUNCATE t", 1146),
+        ("CREATE TABLE t (id INT)", 1050),
+        ("DROP TABLE t", 1051),
+    ] {
+        let stray = clients::mariadb(pair.new.port, &["-Dd", "-e", sql]);
+        assert!(!stray.ok && stray.stderr.contains(&format!("ERROR {code}")), "{sql}: {}", stray.stderr);
+    }
 }
 
 /// `kill -9` of seekdb while it serves, with `ack: standby`: what was acknowledged is on the legacy store; and it follows again.
@@ -193,6 +225,6 @@ async fn it_is_given_up(pair: &mut Pair) {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let stray = clients::mariadb(pair.new.port, &["-Dd", "-e", "INSERT INTO t (writer, n) VALUES (0, 0)"]);
-    assert!(!stray.ok && stray.stderr.contains("sealed"), "{}", stray.stderr);
+    assert!(!stray.ok && stray.stderr.contains("ERROR 1356"), "{}", stray.stderr);
     pair.same(SUMS);
 }
