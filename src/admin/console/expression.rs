@@ -133,6 +133,12 @@ impl Scope<'_> {
                 let found = self.value(expr)?.text().zip(self.value(pattern)?.text());
                 found.map(|(text, pattern)| like(&text, &pattern) != *negated).into()
             }
+            Expr::RLike { negated, expr, pattern, .. } => {
+                match self.value(expr)?.text().zip(self.value(pattern)?.text()) {
+                    Some((text, pattern)) => (self.world.patterns.fits(&text, &pattern)? != *negated).into(),
+                    None => Cell::Null,
+                }
+            }
             Expr::Case { operand, conditions, else_result, .. } => {
                 let operand = operand.as_ref().map(|e| self.value(e)).transpose()?;
                 for when in conditions {
