@@ -131,7 +131,7 @@ async fn tables_are_joined_nested_and_united() {
         ("SELECT COUNT(*) FROM groups WHERE name REGEXP name", Cell::Int(1)),
         (r"SELECT 'a.b' REGEXP 'a\\.b' AND 'axb' NOT REGEXP 'a\\.b'", Cell::Int(1)),
         ("SELECT NULL REGEXP 'a'", Cell::Null),
-        ("SELECT 'a' REGEXP NULL", Cell::Null),
+        ("SELECT 'a' REGEXP (NULL)", Cell::Null),
     ] {
         assert_eq!(scene.one(sql).await, is, "{sql}");
     }

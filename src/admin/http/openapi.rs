@@ -88,7 +88,7 @@ fn whole() -> Value {
 /// What may stand behind the `?` of a path: names and types.
 fn asked(path: &str) -> &'static [(&'static str, &'static str)] {
     match path {
-        "/events" => &[("after", "integer"), ("limit", "integer"), ("kind", "string")],
+        "/events" => &[("after", "id"), ("limit", "integer"), ("kind", "string")],
         "/shadow" => &[("group", "string"), ("limit", "integer")],
         "/digests" => {
             &[("sort", "sort"), ("limit", "integer"), ("group", "string"), ("store", "string"), ("filter", "string")]
@@ -101,6 +101,7 @@ fn asked(path: &str) -> &'static [(&'static str, &'static str)] {
 fn parameter(name: &str, place: &str, kind: &str) -> Value {
     let schema = match kind {
         "integer" => json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX }),
+        "id" => json!({ "type": "integer", "minimum": 0, "maximum": u64::MAX }),
         "sort" => json!({ "type": "string", "enum": ["time", "count", "p99", "errors", "rows", "bytes", "last"] }),
         kind => json!({ "type": kind }),
     };
@@ -124,7 +125,7 @@ fn operation((method, path, summary, answer, body): (&str, &str, &str, &str, &[&
         operation.insert("requestBody".to_owned(), content);
     }
     let named = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
-    let kind = if path.starts_with("/sessions/") { "integer" } else { "string" };
+    let kind = if path.starts_with("/sessions/") { "id" } else { "string" };
     let in_path = named.map(|name| parameter(name, "path", kind));
     let parameters: Vec<Value> =
         in_path.chain(asked(path).iter().map(|(name, kind)| parameter(name, "query", kind))).collect();
@@ -152,6 +153,15 @@ fn responses(method: &str, path: &str, answer: &str) -> Value {
     let not = |why: &str| json!({ "description": why, "content": content("Problem") });
     if !matches!(path, "/openapi.json") {
         all.insert("401".to_owned(), not("not logged in"));
+    }
+    if method == "post" && path != "/logout" || !asked(path).is_empty() || path.starts_with("/sessions/{id}") {
+        all.insert("400".to_owned(), not("what is asked cannot be read, or cannot be done"));
+    }
+    if method == "post" && path != "/logout" {
+        all.insert("422".to_owned(), not("the body lacks a field, or has one of another type"));
+    }
+    if method == "post" && !matches!(path, "/login" | "/logout" | "/explain") {
+        all.insert("403".to_owned(), not("a reader changes nothing"));
     }
     if path.contains('{') {
         all.insert("404".to_owned(), not("what the path names is not there"));
