@@ -160,7 +160,8 @@ struct WantedShadow {
 }
 
 async fn shadow(State(app): State<App>, asking: Asking, Asked(wanted): Asked<WantedShadow>) -> Outcome {
-    let request = ShadowRequest { group: wanted.group, limit: most(wanted.limit) };
+    let group = wanted.group.filter(|g| !g.is_empty());
+    let request = ShadowRequest { group, limit: most(wanted.limit) };
     app.perform(&asking, Request::Shadow(request)).await
 }
 

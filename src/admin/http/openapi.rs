@@ -47,9 +47,9 @@ pub(super) const ROUTES: [(&str, &str, &str, &str, &[&str]); 26] = [
     (
         "post",
         "/groups/{group}/standby",
-        "A stopped standby goes on",
+        "What a standby is told: to try again, to pass a transaction over, how it begins and ends",
         "Standby",
-        &["action", "transaction?", "reason?", "why?"],
+        &["action", "transaction", "reason", "position?", "why?"],
     ),
 ];
 
@@ -117,10 +117,7 @@ fn operation((method, path, summary, answer, body): (&str, &str, &str, &str, &[&
         operation.insert("security".to_owned(), json!([]));
     }
     if method == "post" && path != "/logout" {
-        let fields: Map<String, Value> =
-            body.iter().map(|f| (f.trim_end_matches(['?', '!']).to_owned(), field(f))).collect();
-        let required: Vec<&&str> = body.iter().filter(|f| !f.ends_with(['?', '!'])).collect();
-        let schema = json!({ "type": "object", "properties": fields, "required": required });
+        let schema = asked_for(path, body);
         let content = json!({ "required": true, "content": { "application/json": { "schema": schema } } });
         operation.insert("requestBody".to_owned(), content);
     }
@@ -133,6 +130,22 @@ fn operation((method, path, summary, answer, body): (&str, &str, &str, &str, &[&
         operation.insert("parameters".to_owned(), Value::Array(parameters));
     }
     operation
+}
+
+/// What a body must be.
+fn asked_for(path: &str, body: &[&str]) -> Value {
+    let fields: Map<String, Value> =
+        body.iter().map(|f| (f.trim_end_matches(['?', '!']).to_owned(), field(f))).collect();
+    if path == "/groups/{group}/standby" {
+        let of = |actions: Value, required: &[&str]| json!({ "properties": { "action": { "enum": actions } }, "required": required });
+        let either = [
+            of(json!(["retry", "init", "end"]), &["action"]),
+            of(json!(["skip"]), &["action", "transaction", "reason"]),
+        ];
+        return json!({ "type": "object", "properties": fields, "anyOf": either });
+    }
+    let required: Vec<&&str> = body.iter().filter(|f| !f.ends_with(['?', '!'])).collect();
+    json!({ "type": "object", "properties": fields, "required": required })
 }
 
 /// What comes: of a change without an answer nothing, and of whatever is not done, why.
@@ -172,7 +185,7 @@ fn responses(method: &str, path: &str, answer: &str) -> Value {
 
 fn field(name: &str) -> Value {
     match name {
-        "action" => json!({ "type": "string", "enum": ["retry", "skip"] }),
+        "action" => json!({ "type": "string", "enum": ["retry", "skip", "init", "end"] }),
         name if name.ends_with('!') => json!({ "type": "boolean" }),
         name if name.ends_with('?') => json!({ "type": ["string", "null"] }),
         _ => json!({ "type": "string" }),
