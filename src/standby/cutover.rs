@@ -336,6 +336,14 @@ impl Cutover<'_> {
         self.step = "seal";
         let group = pair.group.clone();
         let (old, new) = pair.side(from)?;
+        let deadline = Instant::now() + patience;
+        while !old.has_settled_intents(&group).await? {
+            if Instant::now() >= deadline {
+                let why = "a write of a table without transactions is under way whose proxy is gone: `SHOW PROCESSLIST` there";
+                return Err(Failed::Late(format!("{from}: {why}")));
+            }
+            sleep(POLL).await;
+        }
         let record = |standing| Record {
             epoch: epoch + 1,
             authority: new.name().to_owned(),

@@ -189,6 +189,9 @@ pub async fn take_back(shared: &Shared, authority: &str) -> Result<Report, PairE
         noted.ok_or_else(|| unclear(format!("{authority} has no note of how it took over from {}", old.name())))?;
     let shut = Record { epoch: epoch.saturating_sub(1), standing: Standing::Sealed, ..record.clone() };
     if record != shut {
+        if !old.has_settled_intents(group).await? {
+            return Err(unclear(format!("{}: a write whose proxy is gone is still under way there", old.name())));
+        }
         if !old.replace(group, (record.epoch, record.standing), &shut).await? {
             return Err(unclear(format!("the row of {} has changed meanwhile", old.name())));
         }

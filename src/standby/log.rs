@@ -7,9 +7,12 @@ use super::pair::{PairError, Side};
 use super::schema::literal;
 use crate::backend::Backend;
 use crate::backend::connection::QueryError;
-use crate::changes::journal::{self, Entry, Ids, Kind, Secret, entry, schema};
+use crate::changes::journal::{self, Entry, Ids, Kind, Secret, entry, intent, schema};
 use crate::config::model::ChangeLog;
 use crate::entry::{Position, Uuid};
+
+/// The store's error: a journal of before there were intents has no table of them.
+const NO_SUCH_TABLE: u16 = 1146;
 
 /// Why nothing is known of a log.
 #[derive(Debug, thiserror::Error)]
@@ -145,6 +148,24 @@ impl Side {
                 signal(&mut self.backend, &mut Marking::default(), group).await.map_err(|e| self.unclear(e))
             }
         }
+    }
+
+    /// Enters what writers that are gone left half-way in tables without transactions; whether none of the group's is left. Before a
+    /// seal: behind it the gate takes no entries.
+    ///
+    /// # Errors
+    /// As the store's.
+    pub async fn has_settled_intents(&mut self, group: &str) -> Result<bool, PairError> {
+        if self.store.config.change_log != ChangeLog::Journal {
+            return Ok(true);
+        }
+        match intent::settle(&self.store, None).await {
+            Ok(_) => {}
+            Err(intent::SettleError::Query(QueryError::Refused(e))) if e.code == NO_SUCH_TABLE => return Ok(true),
+            Err(error) => return Err(PairError::Unclear(format!("store {}: {error}", self.name()))),
+        }
+        let open = format!("SELECT COUNT(*) FROM switchover.journal_open WHERE group_name = {}", literal(group));
+        Ok(self.one(&open).await? == "0")
     }
 
     fn unclear(&self, error: EndError) -> PairError {

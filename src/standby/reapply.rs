@@ -7,8 +7,8 @@
 //!           └───────────────────────────────────────────────────────► reported, none of it applied
 //! ```
 //!
-//! Each transaction is one here too, an ordinary one, without a mark: it goes back to the other store through this one's log.
-//! Its rows of `switchover.left_behind` change from pending in the same transaction: once, over any crash.
+//! Each transaction is one here too, an ordinary one, without a mark: it goes back to the other store through this one's log,
+//! which is a binlog, or a journal: then its entries are made here, in the same transaction, as a client's session makes them. Its rows of `switchover.left_behind` change from pending in the same transaction: once, over any crash.
 
 use std::collections::HashMap;
 
@@ -19,6 +19,7 @@ use super::rounds::Failed;
 use super::schema::literal;
 use super::seal;
 use crate::backend::Backend;
+use crate::changes::journal::{self, Ids, Secret, entry};
 use crate::entry::{Change, Row, RowChange, TableName, Transaction};
 
 /// Attempts at a transaction that meets deadlocks and lock waits.
@@ -72,17 +73,28 @@ impl Touched {
     }
 }
 
+/// Where it is applied.
+#[derive(Debug, Clone, Copy)]
+pub struct Reapply<'a> {
+    /// For which settlement.
+    pub settling: &'a Settling,
+    /// The tables here.
+    pub catalog: &'a Catalog,
+    /// How entries of this store's journal are made; none, where it has a binlog.
+    pub journal: Option<&'a (Secret, Ids)>,
+}
+
 /// Settles all that are pending, in order. The connection is one of the applier's, of no lease.
 ///
 /// # Errors
 /// [`Failed`]; those before it are settled then.
 pub async fn reapply(
     backend: &mut Backend,
-    settling: &Settling,
+    onto: Reapply<'_>,
     transactions: &[Transaction],
     became: &HashMap<String, String>,
-    catalog: &Catalog,
 ) -> Result<(), Failed> {
+    let Reapply { settling, catalog, .. } = onto;
     let mut touched = Touched::default();
     for transaction in transactions {
         let misfits = match became.get(&transaction.id).map(String::as_str) {
@@ -95,7 +107,7 @@ pub async fn reapply(
         };
         let misfits = match misfits {
             Some(misfits) => Some(misfits),
-            None => match again(backend, settling, transaction, catalog).await? {
+            None => match again(backend, onto, transaction).await? {
                 Outcome::Settled => None,
                 Outcome::Differs(misfits) => Some(misfits),
             },
@@ -126,15 +138,10 @@ fn unfit(transaction: &Transaction, catalog: &Catalog) -> Option<Misfits> {
 }
 
 /// Until it is no longer in the way of others.
-async fn again(
-    backend: &mut Backend,
-    settling: &Settling,
-    transaction: &Transaction,
-    catalog: &Catalog,
-) -> Result<Outcome, Failed> {
+async fn again(backend: &mut Backend, onto: Reapply<'_>, transaction: &Transaction) -> Result<Outcome, Failed> {
     let mut attempts = 0;
     loop {
-        let outcome = apply(backend, settling, transaction, catalog).await;
+        let outcome = apply(backend, onto, transaction).await;
         let outcome = match outcome {
             // (nothing of it stays)
             Ok(Outcome::Differs(misfits)) => {
@@ -150,12 +157,8 @@ async fn again(
     }
 }
 
-async fn apply(
-    backend: &mut Backend,
-    settling: &Settling,
-    transaction: &Transaction,
-    catalog: &Catalog,
-) -> Result<Outcome, Failed> {
+async fn apply(backend: &mut Backend, onto: Reapply<'_>, transaction: &Transaction) -> Result<Outcome, Failed> {
+    let Reapply { settling, catalog, journal } = onto;
     if !matches!(look(backend, settling).await?, Written::Open(_)) {
         return Ok(Outcome::Settled);
     }
@@ -186,7 +189,28 @@ async fn apply(
             Err(other) => return Err(other),
         }
     }
+    if let Some(journal) = journal {
+        enter(backend, &settling.group, journal, transaction).await?;
+    }
     Ok(Outcome::Settled)
+}
+
+/// Enters it in this store's journal. What keeps it out (the gate) is no misfit of a row: nothing is settled then.
+async fn enter(
+    backend: &mut Backend,
+    group: &str,
+    (secret, ids): &(Secret, Ids),
+    transaction: &Transaction,
+) -> Result<(), Failed> {
+    let entries = journal::entries(group, &transaction.changes);
+    if entries.is_empty() {
+        return Ok(());
+    }
+    // (values are in hexadecimal: a semicolon stands between statements only)
+    for statement in entry::insert(&entries, secret, *ids).split(';') {
+        run(backend, statement).await?;
+    }
+    Ok(())
 }
 
 async fn report(

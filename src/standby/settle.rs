@@ -23,13 +23,14 @@ use sha2::{Digest, Sha256};
 use super::catalog::{self, Catalog};
 use super::left_behind::{self, Settled, Settling, Written};
 use super::log;
-use super::reapply::reapply;
+use super::reapply::{Reapply, reapply};
 use super::rewind::{self, Rewind, Rewound};
 use super::rounds::{self, Failed};
 use super::seal;
 use super::tables::GroupTables;
 use crate::backend::control::{self, ControlError};
 use crate::backend::{Backend, StoreHandle};
+use crate::changes::journal::{Ids, Secret, schema};
 use crate::changes::{Item, Log, LogError, Source, Tables};
 use crate::config::model::ChangeLog;
 use crate::entry::{Position, Transaction};
@@ -149,8 +150,23 @@ pub async fn reapplied(request: &Request, transactions: &[Transaction]) -> Resul
     let mut new = connect(&request.new, request).await?;
     let settled = left_behind::list(&mut new, &settling).await?;
     let became: HashMap<String, String> = settled.into_iter().map(|t| (t.id, t.became)).collect();
-    reapply(&mut new, &settling, transactions, &became, &catalog).await?;
+    let journal = signing(request, &mut new).await?;
+    let onto = Reapply { settling: &settling, catalog: &catalog, journal: journal.as_ref() };
+    reapply(&mut new, onto, transactions, &became).await?;
     left_behind::finish(&mut new, &settling).await
+}
+
+/// How entries of the new authority's journal are made, if that is its log.
+async fn signing(request: &Request, new: &mut Backend) -> Result<Option<(Secret, Ids)>, Failed> {
+    if !matches!(request.opened, Position::Journal { .. }) {
+        return Ok(None);
+    }
+    let signing = schema::signing(new).await.map_err(Failed::of)?;
+    let nothing = || Failed::Misfit {
+        what: format!("{}: switchover.secrets does not say what entries are signed with", request.new.name()),
+        remedy: format!("switchover init {}", request.group),
+    };
+    signing.ok_or_else(nothing).map(Some)
 }
 
 /// The first step: what was left behind, on record on the new authority; nothing, where all is settled already.

@@ -154,23 +154,8 @@ async fn what_a_dead_writer_did_is_settled() {
     let mut c = kept.proxy.connect("d").await;
     c.query_drop("INSERT INTO my (id, n, v) VALUES (1, 1, 'a'), (2, 2, 'b')").await.unwrap();
     for next_writer in [true, false] {
-        let mut c = kept.proxy.connect("d").await;
-        let slow = tokio::spawn(async move {
-            let _ = c
-                .query_drop("INSERT INTO my (n, v) VALUES (3, CONCAT('c', SLEEP(0.5), UUID_SHORT() % 1000)), (4, NULL)")
-                .await;
-            let _ = c.query_drop("UPDATE my SET n = n + 10 + SLEEP(1) WHERE id <= 2").await;
-        });
-        eventually("the update is under way", || {
-            let sql = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE 'UPDATE my%'";
-            kept.authority.sql(sql)[0][0] != "0"
-        });
-        kept.proxy.kill();
-        let _ = slow.await;
-        eventually("the store has done it", || {
-            let sql = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE 'UPDATE my%' AND ID <> CONNECTION_ID()";
-            kept.authority.sql(sql)[0][0] == "0"
-        });
+        dies_in_a_write(&mut kept).await;
+        eventually("the store has done it", || !is_under_way(&kept));
         assert_eq!(kept.authority.sql("SELECT COUNT(*) FROM switchover.journal_open")[0][0], "1");
         kept.proxy.restart();
         if next_writer {
@@ -184,4 +169,40 @@ async fn what_a_dead_writer_did_is_settled() {
         assert_same(&kept);
     }
     assert_eq!(kept.authority.sql("SELECT n FROM d.my WHERE id = 1")[0][0], "22");
+}
+
+fn is_under_way(kept: &Kept) -> bool {
+    let sql =
+        "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE 'UPDATE my%' AND ID <> CONNECTION_ID()";
+    kept.authority.sql(sql)[0][0] != "0"
+}
+
+/// The proxy is killed while the authority runs an UPDATE of a second or two.
+async fn dies_in_a_write(kept: &mut Kept) {
+    let mut c = kept.proxy.connect("d").await;
+    let slow = tokio::spawn(async move {
+        let _ = c
+            .query_drop("INSERT INTO my (n, v) VALUES (3, CONCAT('c', SLEEP(0.5), UUID_SHORT() % 1000)), (4, NULL)")
+            .await;
+        let _ = c.query_drop("UPDATE my SET n = n + 10 + SLEEP(1) WHERE id <= 2").await;
+    });
+    eventually("the update is under way", || is_under_way(kept));
+    kept.proxy.kill();
+    let _ = slow.await;
+}
+
+/// A cutover waits for it, and takes along what it did.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dead_writer_did_moves_too() {
+    let mut kept = kept();
+    let mut c = kept.proxy.connect("d").await;
+    c.query_drop("INSERT INTO my (id, n, v) VALUES (1, 1, 'a'), (2, 2, 'b')").await.unwrap();
+    catch_up(&kept);
+    dies_in_a_write(&mut kept).await;
+    kept.proxy.restart();
+    eventually("the standby applies", || kept.show()["state"] == "applying");
+    let moved = kept.proxy.cli(&["flag", "analytics", "new", "--force"]);
+    assert!(moved.ok, "{}{}", moved.stdout, moved.stderr);
+    assert_eq!(kept.authority.sql("SELECT n FROM d.my WHERE id = 1")[0][0], "11");
+    assert_same(&kept);
 }

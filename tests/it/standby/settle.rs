@@ -5,18 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use switchover::backend::{StoreHandle, control};
+use switchover::config::model::ChangeLog;
 use switchover::config::{self, GroupId, StoreId};
-use switchover::entry::Position;
 use switchover::routing::Snapshot;
 use switchover::standby::rewind::Rewound;
 use switchover::standby::rounds::{self, Failed};
 use switchover::standby::settle::{self, Report, Request, settle};
-use switchover::standby::{GroupTables, marks, reapply};
+use switchover::standby::{GroupTables, log, marks, reapply};
 
 use super::Kept;
 use super::types::{TYPES, session};
 use super::workload::{CRASH_SAFE, Dice};
-use crate::support::{PrivateServer, Server, eventually};
+use crate::support::{PrivateServer, Server, clients, eventually};
 
 const SCHEMA: &str = "CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20) UNIQUE, n INT);
 CREATE TABLE u (id INT PRIMARY KEY, v VARCHAR(20))";
@@ -33,6 +33,11 @@ fn everything(server: &Server) -> BTreeMap<String, Vec<Vec<String>>> {
 /// The proxy is gone, the standby takes over where it is: what a fallback knows by then.
 async fn fall_back(kept: &mut Kept) -> Request {
     kept.catch_up();
+    takes_over(kept, ChangeLog::Binlog).await
+}
+
+/// The same, wherever the standby is.
+async fn takes_over(kept: &mut Kept, kind: ChangeLog) -> Request {
     kept.proxy.kill();
     unseal(&kept.standby);
     let config = config::load(&kept.proxy.config_path).unwrap();
@@ -46,7 +51,7 @@ async fn fall_back(kept: &mut Kept) -> Request {
     let tables = GroupTables::new(snapshot, GroupId(0));
     let mut backend = rounds::connect(&new, "analytics").await.unwrap();
     let resume = marks::resume(&rounds::read_marks(&mut backend, "analytics").await.unwrap()).unwrap();
-    let opened: Position = kept.standby.sql("SELECT @@gtid_binlog_pos")[0][0].parse().unwrap();
+    let opened = log::end(&mut backend, kind).await.unwrap();
     Request {
         group: "analytics".to_owned(),
         tables,
@@ -82,19 +87,27 @@ fn unseal(server: &Server) {
 
 /// The old authority follows the new one, from where the settlement says; both hold the same in the end.
 fn goes_on(mut kept: Kept) {
-    unseal(&kept.authority);
+    follows(&mut kept);
+    kept.authority.sql("INSERT INTO d.u VALUES (4711, 'after')");
+    kept.catch_up();
+    kept.assert_same();
+}
+
+fn opens(kept: &Kept) {
     for (server, state) in [(&kept.authority, "standby"), (&kept.standby, "open")] {
         server.sql(&format!("UPDATE switchover.groups SET epoch = epoch + 1, authority = 'new', state = '{state}'"));
     }
+}
+
+fn follows(kept: &mut Kept) {
+    unseal(&kept.authority);
+    opens(kept);
     kept.proxy.edit_config(|text| {
         text.replace("connection: legacy", "connection: new").replace("standby: new", "standby: legacy")
     });
     std::mem::swap(&mut kept.authority, &mut kept.standby);
     kept.proxy.restart();
     eventually("the old authority follows", || kept.show()["state"] == "applying");
-    kept.authority.sql("INSERT INTO d.u VALUES (4711, 'after')");
-    kept.catch_up();
-    kept.assert_same();
 }
 
 fn became(report: &Report) -> Vec<&str> {
@@ -162,6 +175,46 @@ async fn what_fits_is_applied_and_the_rest_reported() {
     goes_on(kept);
 }
 
+/// Where neither store has a binlog: what is applied goes back through the new authority's journal, once, and one by one.
+#[tokio::test]
+async fn what_was_left_behind_goes_back_through_a_journal() {
+    let mut kept = Kept::start_without(SCHEMA, &[], &["legacy", "new"]);
+    let write = |kept: &Kept, sql: &str| {
+        let done = clients::mariadb(kept.proxy.port, &["-Dd", "-e", sql]);
+        assert!(done.ok, "{}", done.stderr);
+    };
+    write(&kept, "INSERT INTO t VALUES (1, 'a', 1), (2, 'b', 2), (3, 'c', 3)");
+    eventually("the standby follows", || everything(&kept.authority) == everything(&kept.standby));
+    kept.standby.kill();
+    for sql in [
+        "UPDATE t SET v = 'left' WHERE id = 1",
+        "BEGIN; INSERT INTO t VALUES (10, 'new', 0); DELETE FROM t WHERE id = 3; COMMIT",
+        "UPDATE t SET n = 7 WHERE id = 10",
+        "UPDATE t SET v = 'left too' WHERE id = 2",
+    ] {
+        write(&kept, sql);
+    }
+    kept.standby.restart();
+    let request = takes_over(&mut kept, ChangeLog::Journal).await;
+    opens(&kept);
+    let opened = everything(&kept.standby);
+    kept.standby.sql("UPDATE d.t SET v = 'ours' WHERE id = 2");
+    seal(&kept.authority);
+    let report = settle(&request).await.unwrap();
+    assert_eq!(became(&report), ["applied", "applied", "applied", "reported"], "{report:#?}");
+    assert_eq!(everything(&kept.authority), opened);
+    let entries = "SELECT COUNT(*) FROM switchover.journal WHERE kind = 1";
+    assert_eq!(kept.standby.sql(entries)[0][0], "3");
+    assert_eq!(settle(&request).await.unwrap(), report);
+    assert_eq!(kept.standby.sql(entries)[0][0], "3");
+    // (the store's own row was written behind the proxy's back: no journal has it)
+    kept.standby.sql("UPDATE d.t SET v = 'b' WHERE id = 2");
+    follows(&mut kept);
+    write(&kept, "INSERT INTO u VALUES (4711, 'after')");
+    eventually("the old authority has it all", || everything(&kept.authority) == everything(&kept.standby));
+    assert_eq!(kept.authority.sql("SELECT v FROM d.t ORDER BY id").concat(), ["left", "b", "new"]);
+}
+
 #[tokio::test]
 async fn each_step_is_done_once_over_a_crash() {
     let mut kept = Kept::start(SCHEMA, &[]);
@@ -197,9 +250,10 @@ async fn each_step_is_done_once_over_a_crash() {
     let mut catalog_of = control::connect(&request.new, Duration::from_secs(5)).await.unwrap();
     let catalog = switchover::standby::catalog::read(&mut catalog_of, &request.tables).await.unwrap();
     let none = Default::default();
-    reapply::reapply(&mut new, &settling, &transactions[..3], &none, &catalog).await.unwrap();
+    let onto = reapply::Reapply { settling: &settling, catalog: &catalog, journal: None };
+    reapply::reapply(&mut new, onto, &transactions[..3], &none).await.unwrap();
     // (without knowing that they are)
-    reapply::reapply(&mut new, &settling, &transactions[..5], &none, &catalog).await.unwrap();
+    reapply::reapply(&mut new, onto, &transactions[..5], &none).await.unwrap();
     let report = settle(&request).await.unwrap();
     assert_eq!(became(&report), ["applied"; 10]);
     assert_eq!(everything(&kept.standby), left);
