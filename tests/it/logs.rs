@@ -166,19 +166,7 @@ async fn no_literal_gets_into_the_log_of_a_proxy() {
             "SHOW WARNINGS",
         ];
         let script = statements.join(";\n").replace('~', MARKER);
-        let mut client = std::process::Command::new("mariadb");
-        let port = format!("-P{}", proxy.port);
-        client.args([
-            "--no-defaults",
-            "--protocol=tcp",
-            "-h127.0.0.1",
-            "-uapp",
-            "-papp",
-            "--force",
-            "--local-infile=1",
-        ]);
-        client.args([&port, &database.name]);
-        clients::output_of(client, &script);
+        clients::mariadb_script(proxy.port, &database.name, &script);
         let mut conn = proxy.connect(&database.name).await;
         let _ = conn.exec_drop("SELECT id FROM hits WHERE name = ?", (MARKER,)).await;
         let _ = conn.exec_drop("UPDATE hits SET server = ? WHERE id = 1", (MARKER,)).await;

@@ -1,5 +1,7 @@
 //! The operators' surfaces of a running proxy: the SQL console through real clients, and HTTP.
 
+mod cutover;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;

@@ -56,6 +56,14 @@ pub fn mariadb(port: u16, arguments: &[&str]) -> Output {
     output(command)
 }
 
+/// A script through the `mariadb` command as `app`, in a database; what fails in it does not end it, and it may load local files.
+pub fn mariadb_script(port: u16, database: &str, script: &str) -> Output {
+    let mut command = Command::new("mariadb");
+    command.args(["--no-defaults", "--protocol=tcp", "-h127.0.0.1", "-uapp", "-papp", "--force", "--local-infile=1"]);
+    command.arg(format!("-P{port}")).arg(database);
+    output_of(command, script)
+}
+
 /// Runs a Python script with PyMySQL (`pymysql`), mysqlclient (`MySQLdb`) and `PORT`, `DB` in its environment.
 pub fn python(script: &str, port: u16, database: &str) -> Output {
     let mut command = Command::new(folder().join("venv/bin/python"));

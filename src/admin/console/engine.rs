@@ -10,6 +10,7 @@
 //! the same, or are refused; so are those that are too long, that cannot be read or that are no text. Executes: [`super::prepared`].
 //! It gets one packet at a time: 0.7.0 frees the buffer in which a packet stands where more than that packet is in it.
 
+use std::borrow::Cow;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -23,8 +24,10 @@ use super::prepared::{Executes, STAND_IN, malformed, statement, too_long};
 use super::shim::Shim;
 use crate::auth::NATIVE;
 use crate::net::PacketStream;
+use crate::wire::codec::put_lenenc_bytes;
 use crate::wire::handshake::HandshakeResponse;
 use crate::wire::packet::{self, HEADER, Header};
+use crate::wire::response::OkPacket;
 use crate::wire::{Capabilities, Status};
 
 /// Bytes of answers that wait for the client.
@@ -205,16 +208,35 @@ pub(super) fn own(sql: &str) -> Option<Own> {
     })
 }
 
-/// An answer that is a text and no packet of rows: opensrv-mysql has no such one, so it travels as an error.
+/// What an answer of our own begins with, behind OWN: a text that is no packet of rows, or what an OK says for people.
+const TEXT: u8 = b'T';
+const DONE: u8 = b'D';
+
+/// An answer that is a text and nothing else: opensrv-mysql has no such one, so it travels as an error.
 pub(super) fn put_text(text: &str) -> Refusal {
-    Refusal::new(1105, format!("{OWN}{text}"))
+    Refusal::new(1105, format!("{OWN}{}{text}", char::from(TEXT)))
 }
 
-/// The text that [`put_text`] put into an error.
-fn text(payload: &[u8]) -> Option<&[u8]> {
+/// An OK with a text for people, in the same way.
+pub(super) fn put_done(text: &str) -> Refusal {
+    Refusal::new(1105, format!("{OWN}{}{text}", char::from(DONE)))
+}
+
+/// The payload that one of these stands for; none for every other.
+fn own_answer(payload: &[u8]) -> Option<Cow<'_, [u8]>> {
     // (the code, a mark, the SQLSTATE)
     let (&[0xFF, ..], message) = payload.split_first_chunk::<9>()? else { return None };
-    message.strip_prefix(&[0])
+    match message {
+        [0, TEXT, text @ ..] => Some(text.into()),
+        [0, DONE, text @ ..] => {
+            let mut ok = OkPacket { status: Status::AUTOCOMMIT, ..OkPacket::default() }.write();
+            if !text.is_empty() {
+                put_lenenc_bytes(&mut ok, text);
+            }
+            Some(ok.into())
+        }
+        _ => None,
+    }
 }
 
 /// A command as opensrv-mysql is given it.
@@ -280,9 +302,9 @@ async fn pass(
                 continue;
             }
             let (length, sequence) = (framed.len(), header.sequence);
-            if let Some(text) = framed.get(HEADER..).and_then(text) {
-                let mut instead = Vec::with_capacity(HEADER + text.len());
-                packet::put(&mut instead, sequence, text);
+            if let Some(answer) = framed.get(HEADER..).and_then(own_answer) {
+                let mut instead = Vec::with_capacity(HEADER + answer.len());
+                packet::put(&mut instead, sequence, &answer);
                 waiting.splice(whole..whole + length, instead.iter().copied());
                 whole += instead.len();
                 continue;

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use sqlparser::ast::{BinaryOperator, Expr, Ident, UnaryOperator, Value};
+use sqlparser::ast::{BinaryOperator, CaseWhen, Expr, Ident, UnaryOperator, Value};
 
 use super::functions;
 use super::relation::{Cell, Relation, like};
@@ -133,19 +133,9 @@ impl Scope<'_> {
                 let found = self.value(expr)?.text().zip(self.value(pattern)?.text());
                 found.map(|(text, pattern)| like(&text, &pattern) != *negated).into()
             }
+            Expr::RLike { negated, expr, pattern, .. } => self.regexp(expr, pattern, *negated)?,
             Expr::Case { operand, conditions, else_result, .. } => {
-                let operand = operand.as_ref().map(|e| self.value(e)).transpose()?;
-                for when in conditions {
-                    let condition = self.value(&when.condition)?;
-                    let fits = match &operand {
-                        Some(operand) => operand.compare(&condition) == Some(Ordering::Equal),
-                        None => condition.is_true(),
-                    };
-                    if fits {
-                        return self.value(&when.result);
-                    }
-                }
-                else_result.as_ref().map_or(Ok(Cell::Null), |e| self.value(e))?
+                self.case(operand.as_deref(), conditions, else_result.as_deref())?
             }
             Expr::Function(_)
             | Expr::Substring { .. }
@@ -155,6 +145,28 @@ impl Scope<'_> {
             | Expr::Floor { .. } => self.function(expr)?,
             other => return Err(Refusal::not_here(other)),
         })
+    }
+
+    fn regexp(&self, expr: &Expr, pattern: &Expr, negated: bool) -> Result<Cell, Refusal> {
+        Ok(match self.value(expr)?.text().zip(self.value(pattern)?.text()) {
+            Some((text, pattern)) => (self.world.patterns.fits(&text, &pattern)? != negated).into(),
+            None => Cell::Null,
+        })
+    }
+
+    fn case(&self, operand: Option<&Expr>, conditions: &[CaseWhen], otherwise: Option<&Expr>) -> Result<Cell, Refusal> {
+        let operand = operand.map(|e| self.value(e)).transpose()?;
+        for when in conditions {
+            let condition = self.value(&when.condition)?;
+            let fits = match &operand {
+                Some(operand) => operand.compare(&condition) == Some(Ordering::Equal),
+                None => condition.is_true(),
+            };
+            if fits {
+                return self.value(&when.result);
+            }
+        }
+        otherwise.map_or(Ok(Cell::Null), |e| self.value(e))
     }
 
     /// What a name stands for: a column, here or in the statement around, a variable, or a word like CURRENT_USER.

@@ -16,6 +16,7 @@ mod engine;
 mod expression;
 mod from;
 mod functions;
+mod pattern;
 mod prepared;
 mod relation;
 mod schema;

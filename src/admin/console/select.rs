@@ -14,6 +14,7 @@ use sqlparser::dialect::MySqlDialect;
 use sqlparser::parser::Parser;
 
 use super::expression::{Refusal, Scope, Surroundings, aggregates};
+use super::pattern::Patterns;
 use super::relation::{Cell, Relation};
 
 /// A SELECT that was read.
@@ -87,7 +88,7 @@ impl Question {
         tables: &[(Source, Relation)],
         surroundings: &dyn Surroundings,
     ) -> Result<(Relation, u64), Refusal> {
-        let (world, nothing) = (World { tables, surroundings }, Relation::default());
+        let (world, nothing) = (World { tables, surroundings, patterns: Patterns::default() }, Relation::default());
         let mut found = world.whole(&self.query, None)?;
         let all = found.rows.len();
         cut(&self.query, &mut found, &Scope { relation: &nothing, rows: &[], world: &world, outer: None })?;
@@ -100,6 +101,8 @@ impl Question {
 pub(crate) struct World<'a> {
     pub(super) tables: &'a [(Source, Relation)],
     pub(super) surroundings: &'a dyn Surroundings,
+    /// What REGEXP was asked about.
+    pub(super) patterns: Patterns,
 }
 
 fn refuse(here: bool, what: &str) -> Result<(), Refusal> {

@@ -84,6 +84,9 @@ async fn mistakes_are_answered_with_what_there_is() {
         ("SELECT * FROM (SELECT 1)", 1248, "alias"),
         ("SELECT 1 UNION SELECT 1, 2", 1222, "number of columns"),
         ("SELECT SLEEP(1)", 1235, "SLEEP"),
+        ("SELECT 'a' REGEXP '('", 1139, "unclosed group"),
+        ("SELECT 'a' REGEXP 'a{1000}{1000}{1000}'", 1139, "size limit"),
+        ("SELECT name, ROW_NUMBER() OVER (ORDER BY name) FROM groups", 1235, "ROW_NUMBER"),
         ("SELECT * FORM groups", 1064, "syntax"),
         ("SET b_connection = 'new'", 1193, "a_connection"),
         ("SELECT @@nope", 1193, "nope"),
@@ -120,6 +123,17 @@ async fn tables_are_joined_nested_and_united() {
         ("SELECT RIGHT('abc', 2)", "bc"),
     ] {
         assert_eq!(scene.one(sql).await, is.into(), "{sql}");
+    }
+    for (sql, is) in [
+        ("SELECT COUNT(*) FROM groups WHERE connection REGEXP '^LEG.*y$'", Cell::Int(1)),
+        ("SELECT COUNT(*) FROM groups WHERE connection NOT REGEXP 'new|legacy'", Cell::Int(0)),
+        ("SELECT COUNT(*) FROM sessions WHERE id RLIKE '^[[:digit:]]$'", Cell::Int(20_000)),
+        ("SELECT COUNT(*) FROM groups WHERE name REGEXP name", Cell::Int(1)),
+        (r"SELECT 'a.b' REGEXP 'a\\.b' AND 'axb' NOT REGEXP 'a\\.b'", Cell::Int(1)),
+        ("SELECT NULL REGEXP 'a'", Cell::Null),
+        ("SELECT 'a' REGEXP (NULL)", Cell::Null),
+    ] {
+        assert_eq!(scene.one(sql).await, is, "{sql}");
     }
     assert_eq!(scene.one("SELECT COUNT(DISTINCT queries) FROM sessions").await, Cell::Int(1));
     assert_eq!(scene.one("SELECT CAST('12x' AS SIGNED) + 7 DIV 2 + 7 % 4").await, Cell::Int(18));

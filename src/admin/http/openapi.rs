@@ -47,9 +47,9 @@ pub(super) const ROUTES: [(&str, &str, &str, &str, &[&str]); 26] = [
     (
         "post",
         "/groups/{group}/standby",
-        "A stopped standby goes on",
+        "What a standby is told: to try again, to pass a transaction over, how it begins and ends",
         "Standby",
-        &["action", "transaction?", "reason?", "why?"],
+        &["action", "transaction", "reason", "position?", "why?"],
     ),
 ];
 
@@ -88,7 +88,7 @@ fn whole() -> Value {
 /// What may stand behind the `?` of a path: names and types.
 fn asked(path: &str) -> &'static [(&'static str, &'static str)] {
     match path {
-        "/events" => &[("after", "integer"), ("limit", "integer"), ("kind", "string")],
+        "/events" => &[("after", "id"), ("limit", "integer"), ("kind", "string")],
         "/shadow" => &[("group", "string"), ("limit", "integer")],
         "/digests" => {
             &[("sort", "sort"), ("limit", "integer"), ("group", "string"), ("store", "string"), ("filter", "string")]
@@ -101,6 +101,7 @@ fn asked(path: &str) -> &'static [(&'static str, &'static str)] {
 fn parameter(name: &str, place: &str, kind: &str) -> Value {
     let schema = match kind {
         "integer" => json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX }),
+        "id" => json!({ "type": "integer", "minimum": 0, "maximum": u64::MAX }),
         "sort" => json!({ "type": "string", "enum": ["time", "count", "p99", "errors", "rows", "bytes", "last"] }),
         kind => json!({ "type": kind }),
     };
@@ -116,15 +117,12 @@ fn operation((method, path, summary, answer, body): (&str, &str, &str, &str, &[&
         operation.insert("security".to_owned(), json!([]));
     }
     if method == "post" && path != "/logout" {
-        let fields: Map<String, Value> =
-            body.iter().map(|f| (f.trim_end_matches(['?', '!']).to_owned(), field(f))).collect();
-        let required: Vec<&&str> = body.iter().filter(|f| !f.ends_with(['?', '!'])).collect();
-        let schema = json!({ "type": "object", "properties": fields, "required": required });
+        let schema = asked_for(path, body);
         let content = json!({ "required": true, "content": { "application/json": { "schema": schema } } });
         operation.insert("requestBody".to_owned(), content);
     }
     let named = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
-    let kind = if path.starts_with("/sessions/") { "integer" } else { "string" };
+    let kind = if path.starts_with("/sessions/") { "id" } else { "string" };
     let in_path = named.map(|name| parameter(name, "path", kind));
     let parameters: Vec<Value> =
         in_path.chain(asked(path).iter().map(|(name, kind)| parameter(name, "query", kind))).collect();
@@ -132,6 +130,22 @@ fn operation((method, path, summary, answer, body): (&str, &str, &str, &str, &[&
         operation.insert("parameters".to_owned(), Value::Array(parameters));
     }
     operation
+}
+
+/// What a body must be.
+fn asked_for(path: &str, body: &[&str]) -> Value {
+    let fields: Map<String, Value> =
+        body.iter().map(|f| (f.trim_end_matches(['?', '!']).to_owned(), field(f))).collect();
+    if path == "/groups/{group}/standby" {
+        let of = |actions: Value, required: &[&str]| json!({ "properties": { "action": { "enum": actions } }, "required": required });
+        let either = [
+            of(json!(["retry", "init", "end"]), &["action"]),
+            of(json!(["skip"]), &["action", "transaction", "reason"]),
+        ];
+        return json!({ "type": "object", "properties": fields, "anyOf": either });
+    }
+    let required: Vec<&&str> = body.iter().filter(|f| !f.ends_with(['?', '!'])).collect();
+    json!({ "type": "object", "properties": fields, "required": required })
 }
 
 /// What comes: of a change without an answer nothing, and of whatever is not done, why.
@@ -153,6 +167,15 @@ fn responses(method: &str, path: &str, answer: &str) -> Value {
     if !matches!(path, "/openapi.json") {
         all.insert("401".to_owned(), not("not logged in"));
     }
+    if method == "post" && path != "/logout" || !asked(path).is_empty() || path.starts_with("/sessions/{id}") {
+        all.insert("400".to_owned(), not("what is asked cannot be read, or cannot be done"));
+    }
+    if method == "post" && path != "/logout" {
+        all.insert("422".to_owned(), not("the body lacks a field, or has one of another type"));
+    }
+    if method == "post" && !matches!(path, "/login" | "/logout" | "/explain") {
+        all.insert("403".to_owned(), not("a reader changes nothing"));
+    }
     if path.contains('{') {
         all.insert("404".to_owned(), not("what the path names is not there"));
     }
@@ -162,7 +185,7 @@ fn responses(method: &str, path: &str, answer: &str) -> Value {
 
 fn field(name: &str) -> Value {
     match name {
-        "action" => json!({ "type": "string", "enum": ["retry", "skip"] }),
+        "action" => json!({ "type": "string", "enum": ["retry", "skip", "init", "end"] }),
         name if name.ends_with('!') => json!({ "type": "boolean" }),
         name if name.ends_with('?') => json!({ "type": ["string", "null"] }),
         _ => json!({ "type": "string" }),

@@ -245,6 +245,13 @@ async fn whatever_is_wrong_is_told_in_the_form_of_the_document() {
         ("POST", "/api/v1/groups/b/standby", "{\"action\":\"retry\"}", 404),
         ("POST", "/api/v1/groups/a/standby", "{\"action\":\"\"}", 422),
         ("GET", "/api/v1/events?limit=x", "", 400),
+        ("GET", "/api/v1/events?limit=4294967296", "", 400),
+        ("GET", "/api/v1/events?after=18446744073709551616", "", 400),
+        ("GET", "/api/v1/shadow?limit=4294967296", "", 400),
+        ("GET", "/api/v1/digests?limit=4294967296", "", 400),
+        ("POST", "/api/v1/explain", "{}", 422),
+        ("POST", "/api/v1/explain", "{\"sql\":null}", 422),
+        ("POST", "/api/v1/explain", "{\"sql\":", 400),
         ("GET", "/api/v1/digests?sort=never", "", 400),
         ("GET", "/api/v1/readiness/%ff", "", 400),
         ("GET", "/api/v1/readiness/b", "", 404),
@@ -256,6 +263,8 @@ async fn whatever_is_wrong_is_told_in_the_form_of_the_document() {
         assert_eq!(answer.header("content-type"), Some("application/json"), "{method} {path}");
         assert!(answer.json()["error"]["message"].as_str().is_some_and(|m| !m.is_empty()), "{}", answer.body);
     }
+    let explain = &document["paths"]["/api/v1/explain"]["post"]["responses"];
+    assert!(["400", "422"].iter().all(|code| explain[code].is_object()), "{explain}");
     for (method, path, ..) in openapi::ROUTES {
         if matches!(path, "/live" | "/openapi.json" | "/login") {
             continue;

@@ -224,6 +224,20 @@ fn statistics_are_a_text() {
     }
 }
 
+/// As a server writes it, and not as the protocol's pages have it: mysqlnd takes an OK without the length for a broken one.
+#[test]
+fn what_an_ok_says_has_its_length() {
+    let scene = scene("");
+    let mut raw = scene.raw();
+    for (sql, says) in [("PAUSE GROUP analytics", "paused"), ("RESUME GROUP analytics", "goes on"), ("BEGIN", "")] {
+        let packets = raw.query(sql);
+        let length = u8::try_from(says.len()).unwrap();
+        let info = if says.is_empty() { Vec::new() } else { [&[length], says.as_bytes()].concat() };
+        assert_eq!(packets, [(1, [&[0, 0, 0, 2, 0, 0, 0][..], &info].concat())], "{sql}");
+    }
+    lives(&mut raw);
+}
+
 #[test]
 fn commands_that_come_together_are_answered_one_by_one() {
     let scene = scene("");

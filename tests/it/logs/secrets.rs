@@ -109,21 +109,7 @@ fn nowhere(said: &[(String, String)]) {
 }
 
 fn run(port: u16, script: &str) {
-    let script = script.replace('~', MARKER);
-    let mut client = Command::new("mariadb");
-    let port = format!("-P{port}");
-    client.args([
-        "--no-defaults",
-        "--protocol=tcp",
-        "-h127.0.0.1",
-        "-uapp",
-        "-papp",
-        "--force",
-        "--local-infile=1",
-        &port,
-        "d",
-    ]);
-    clients::output_of(client, &script);
+    clients::mariadb_script(port, "d", &script.replace('~', MARKER));
 }
 
 /// As text: what succeeds, and each way to fail that quotes a value.
