@@ -217,3 +217,34 @@ fn a_log_that_is_far_ahead_is_applied_whole() {
     kept.catch_up();
     kept.assert_same();
 }
+
+/// Rounds of large transactions, each of which changes what the one before it did.
+#[test]
+fn rounds_of_the_same_rows_are_applied_in_order() {
+    let mut kept = Kept::start("CREATE TABLE t (id INT PRIMARY KEY, n INT UNIQUE, v VARCHAR(250), KEY (v))", &[]);
+    kept.proxy.kill();
+    let mut load = String::from("SET GLOBAL sync_binlog = 0;\n");
+    for round in 0..8 {
+        load += &format!(
+            "INSERT INTO t SELECT seq, seq * 10, REPEAT('{round}', 200) FROM seq_1_to_5000;
+             UPDATE t SET n = n + 1, v = CONCAT(v, id);
+             UPDATE t SET id = id + 10000 WHERE id % 3 = {};
+             UPDATE t SET n = -n WHERE id < 100;
+             DELETE FROM t WHERE id % 2 = {};
+             UPDATE t SET v = REPEAT('{round}', 100);
+             DELETE FROM t{};\n",
+            round % 3,
+            round % 2,
+            if round < 7 { "" } else { " WHERE id > 4000" },
+        );
+    }
+    kept.authority.sql("SET GLOBAL innodb_flush_log_at_trx_commit = 2");
+    let loaded = clients::mariadb(kept.authority.port, &["-Dd", "-e", &load]);
+    assert!(loaded.ok, "{}", loaded.stderr);
+    kept.proxy.restart();
+    kept.catch_up();
+    kept.assert_same();
+    assert!(kept.authority.sql("SELECT COUNT(*) FROM d.t")[0][0].parse::<u32>().unwrap() > 100);
+    let standby = kept.show();
+    assert_eq!(standby["state"], "applying", "{standby:#}");
+}
