@@ -94,6 +94,11 @@ pub trait Tables: Send + 'static {
 
     /// Whether a table of the group may be in this database.
     fn any_in(&self, database: &str) -> bool;
+
+    /// Whether somebody waits to hear how far the log is applied, so that it is told each time that it has passed something of others.
+    fn is_awaited(&self) -> bool {
+        false
+    }
 }
 
 /// The log holds something that cannot be applied exactly: an operator decides.

@@ -116,6 +116,22 @@ impl Position {
         }
     }
 
+    /// The highest number of each domain in a MariaDB's `gtid_binlog_state`, which names the newest GTID of each server in it. What a
+    /// server writes itself has a higher number than anything before it in its binlog; what it takes over from others need not.
+    ///
+    /// # Errors
+    /// [`NoPosition`].
+    pub fn highest(state: &str) -> Result<Position, NoPosition> {
+        let mut position = Position::Gtids(Vec::new());
+        for gtid in state.split(',').filter(|gtid| !gtid.trim().is_empty()) {
+            let gtid: Gtid = gtid.parse()?;
+            if position.behind(&Position::Gtids(vec![gtid])) != Some(0) {
+                position.pass(gtid);
+            }
+        }
+        Ok(position)
+    }
+
     /// How many transactions `other` is ahead of this, where both are GTIDs or both of a journal: by their numbers, whosever they are.
     #[must_use]
     pub fn behind(&self, other: &Position) -> Option<u64> {
@@ -184,6 +200,9 @@ mod tests {
         assert_eq!("".parse(), Ok(Position::Gtids(Vec::new())));
         let at = |id| Position::Journal { id, uuid: Uuid::default() };
         assert_eq!((at(3).behind(&at(10)), at(3).behind(&"0-1-10".parse().unwrap())), (Some(7), None));
+        let highest = Position::highest("0-2-50,0-1-100,0-3-7,5-1-4,\n4-1-1").unwrap();
+        assert_eq!(highest.to_string(), "0-1-100,4-1-1,5-1-4");
+        assert_eq!((Position::highest(""), Position::highest("0-1").is_err()), ("".parse(), true));
         for text in ["0-1", "0-1-2-3", "a-b-c", ":4", "x", "0-1-99999999999999999999", "journal/1/ab", "journal/x/00"] {
             assert!(text.parse::<Position>().is_err(), "{text}");
         }

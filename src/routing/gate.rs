@@ -5,12 +5,14 @@
 //! sides (pass, then look; close, then count) is what leaves no statement unseen. Reads outside transactions take none.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
+use super::acks::Acks;
+pub use super::acks::Standby;
 use super::moved::Moved;
 use crate::config::model::{Ack, Fallback, Keeping};
 
@@ -50,128 +52,6 @@ pub struct Gate {
     hold_millis: AtomicU64,
     /// Whether tables of it are away, at a store that is sealed by `rename`.
     moved: Moved,
-}
-
-/// Acknowledgements that wait for the standby, numbered; they are settled in order.
-#[derive(Debug)]
-pub struct Acks {
-    asked: AtomicU64,
-    wanted: Notify,
-    done: watch::Sender<u64>,
-    /// The standby is not waited for, or nothing is written at all: see [`Standby`].
-    standby: AtomicU8,
-    /// Numbers up to this one were committed on an authority that was given up: nobody knows what became of them.
-    void: AtomicU64,
-    /// Writes that were acknowledged by the authority alone, since the start.
-    alone: AtomicU64,
-}
-
-/// How the standby is, for acknowledgements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standby {
-    /// It is waited for.
-    Follows,
-    /// It is away, and writes are acknowledged without it (`fallback: manual`).
-    Degraded,
-    /// It is away, and writes are refused (`fallback: auto`).
-    Away,
-}
-
-impl Acks {
-    fn new() -> Acks {
-        Acks {
-            asked: AtomicU64::new(0),
-            wanted: Notify::new(),
-            done: watch::Sender::new(0),
-            standby: AtomicU8::new(0),
-            void: AtomicU64::new(0),
-            alone: AtomicU64::new(0),
-        }
-    }
-
-    /// How the standby is.
-    #[must_use]
-    pub fn standby(&self) -> Standby {
-        match self.standby.load(Ordering::Relaxed) {
-            0 => Standby::Follows,
-            1 => Standby::Degraded,
-            _ => Standby::Away,
-        }
-    }
-
-    /// Says how the standby is; whether that is news.
-    pub fn set_standby(&self, standby: Standby) -> bool {
-        let number = match standby {
-            Standby::Follows => 0,
-            Standby::Degraded => 1,
-            Standby::Away => 2,
-        };
-        self.standby.swap(number, Ordering::Relaxed) != number
-    }
-
-    /// A number for what was committed before this call.
-    #[must_use]
-    pub fn ask(&self) -> u64 {
-        let number = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
-        self.wanted.notify_one();
-        number
-    }
-
-    /// Waits until the standby has what a number stands for; false where it has not by `deadline`, or is not waited for.
-    pub async fn settled(&self, number: u64, deadline: Instant) -> bool {
-        let mut done = self.done.subscribe();
-        loop {
-            let settled = *done.borrow_and_update() >= number;
-            if number <= self.void.load(Ordering::SeqCst) {
-                return false;
-            }
-            if settled {
-                return true;
-            }
-            if timeout_at(deadline, done.changed()).await.is_err() {
-                return false;
-            }
-        }
-    }
-
-    /// The newest number that was asked for.
-    #[must_use]
-    pub fn asked(&self) -> u64 {
-        self.asked.load(Ordering::SeqCst)
-    }
-
-    /// The newest number that is settled.
-    #[must_use]
-    pub fn done(&self) -> u64 {
-        *self.done.borrow()
-    }
-
-    /// Waits until somebody asks.
-    pub async fn wanted(&self) {
-        self.wanted.notified().await;
-    }
-
-    /// Everything up to `number` is on the standby.
-    pub fn settle(&self, number: u64) {
-        self.done.send_replace(number);
-    }
-
-    /// The authority was given up: what was asked for and is not settled never will be.
-    pub fn give_up(&self) {
-        self.void.store(self.asked(), Ordering::SeqCst);
-        self.done.send_modify(|_| {});
-    }
-
-    /// One was acknowledged without the standby.
-    pub fn was_alone(&self) {
-        self.alone.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How many were.
-    #[must_use]
-    pub fn alone(&self) -> u64 {
-        self.alone.load(Ordering::Relaxed)
-    }
 }
 
 /// What a statement of the group has while its effects are open; given back when dropped.

@@ -1,5 +1,6 @@
 //! Facts + snapshot → decision (layer L2): pure, no I/O and no clock; and the hold gate of groups with a standby.
 
+pub mod acks;
 pub mod decide;
 pub mod explain;
 pub mod gate;

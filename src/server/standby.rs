@@ -9,6 +9,7 @@ use crate::admin::protocol::{Failure, FailureKind, StandbyAction, StandbyRequest
 use crate::backend::StoreHandle;
 use crate::config::GroupId;
 use crate::config::model::Group;
+use crate::routing::Gate;
 use crate::routing::patterns::NameCase;
 use crate::session::Live;
 use crate::standby::applier::Handle;
@@ -21,6 +22,7 @@ struct Running {
     case: NameCase,
     authority: Arc<StoreHandle>,
     standby: Arc<StoreHandle>,
+    gate: Arc<Gate>,
     handle: Handle,
 }
 
@@ -49,13 +51,16 @@ impl Standbys {
         running.retain(|name, _| config.group_by_name(name).is_some_and(|group| group.standby.is_some()));
         for (n, group) in config.groups.iter().enumerate() {
             let (Some(standby), Ok(id)) = (group.standby, u16::try_from(n)) else { continue };
-            let (Some(authority), Some(standby)) = (live.fleet.get(group.connection), live.fleet.get(standby)) else {
+            let (Some(authority), Some(standby), Some(gate)) =
+                (live.fleet.get(group.connection), live.fleet.get(standby), live.gates.get(GroupId(id)))
+            else {
                 continue;
             };
             let case = live.snapshot.name_case();
             let same = |r: &Running| {
                 Arc::ptr_eq(&r.authority, authority)
                     && Arc::ptr_eq(&r.standby, standby)
+                    && Arc::ptr_eq(&r.gate, gate)
                     && r.case == case
                     && r.group.tables == group.tables
                     && r.group.databases == group.databases
@@ -67,16 +72,17 @@ impl Standbys {
             running.remove(&group.name);
             let settings = Settings {
                 group: group.name.clone(),
-                tables: GroupTables::new(live.snapshot.clone(), GroupId(id)),
+                tables: GroupTables::new(live.snapshot.clone(), GroupId(id)).awaited_at(gate),
                 authority: Arc::clone(authority),
                 standby: Arc::clone(standby),
                 holder: self.holder.clone(),
+                gate: Arc::clone(gate),
             };
             match crate::standby::start(settings) {
                 Ok(handle) => {
-                    let (authority, standby) = (Arc::clone(authority), Arc::clone(standby));
-                    running
-                        .insert(group.name.clone(), Running { group: group.clone(), case, authority, standby, handle });
+                    let (authority, standby, gate) = (Arc::clone(authority), Arc::clone(standby), Arc::clone(gate));
+                    let group = group.clone();
+                    running.insert(group.name.clone(), Running { group, case, authority, standby, gate, handle });
                 }
                 Err(error) => tracing::error!(group = group.name, %error, "its standby has no thread"),
             }

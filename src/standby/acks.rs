@@ -1,21 +1,36 @@
 //! `ack: standby`: says which acknowledgements the standby has made good.
 //!
 //! ```text
-//! sessions ask (numbers) ─► a mark in the authority's log, behind all that was committed before ─► the standby's marks pass it
-//!                                                                                               ─► all up to that number are settled
+//! sessions ask (numbers) ─► a place in the authority's log, behind all that was committed before
+//!                                                     ─► the standby passes it ─► all up to that number are settled
 //! ```
 //!
-//! One mark answers everybody who asked before it, as a group commit does: its number is read first, then the mark is written. The
-//! next one is written while some are on their way; they are passed in the order in which they were written.
-//! It is a row of `switchover.groups`, at which the applier writes its position at once. "The standby has it" is what its own
-//! rows say, so it does not matter which proxy applies. What a transaction may depend on is before it in the log.
+//! One place answers everybody who asked before it, as a group commit does: its number is read first, then the place. What a
+//! transaction may depend on is before it in the log.
+//!
+//! **A place** is where the binlog ends (`gtid_binlog_state`): a read, and no commit. A transaction that was answered is before it: a
+//! server gives the number when it writes the transaction to its binlog, under the lock of that variable, and commits it in the
+//! engine, and answers, only behind that (`tests/it/standby/acks.rs` looks at it in a loop). Of each domain the highest number counts
+//! ([`Position::highest`]), and the standby has passed a place when it has passed it in all of them.
+//!
+//! **A mark** is a place that is made, by a write to the row of `switchover.groups`: at it the applier writes its position at once. It
+//! costs a commit on the authority and mostly one on the standby, and so is made only where
+//! - the log is a journal: its ids are no order of commits, and what an engine shows of them need not be its newest;
+//! - it is to be shown that somebody applies at all: after a failure, and while the standby is not waited for;
+//! - the standby has not passed a place in its usual time: what ends the log may be another's, whose places nobody tells at once.
+//!
+//! **The standby has passed** a place when this process's own applier says so ([`Applied`]), or else the standby's own marks, whichever
+//! proxy applies. Both are behind the standby's COMMIT, under the lease's term. So the authority's row decides nothing: a
+//! fallback ends the term in the transaction that notes how far the marks are, and what was passed until then is on the store that
+//! takes over; behind it nobody passes a transaction of the group any more, whatever is written to the old authority, open or not.
+//! That row is read with the place, in one statement, so that a store that serves no more is left at once.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::pair::PairError;
@@ -25,33 +40,58 @@ use super::{log, marks, rounds};
 use crate::backend::{Backend, StoreHandle, control};
 use crate::config::model::{Ack, ChangeLog, Fallback};
 use crate::entry::Position;
+use crate::routing::acks::{Acks, Applied};
 use crate::routing::gate::Standby;
 use crate::telemetry::without_values;
 
-/// Between two looks at the standby's marks.
+/// Between two looks at the standby's marks, where another proxy applies,
 const POLL: Duration = Duration::from_millis(1);
+/// and where this one does, but is not heard of.
+const LOOK: Duration = Duration::from_millis(20);
 /// For connecting.
 const LIMIT: Duration = Duration::from_secs(5);
-/// The least time that a mark has.
+/// The least time that a place has.
 const LEAST: Duration = Duration::from_millis(500);
 /// Between two attempts while the standby is away.
 const AGAIN: Duration = Duration::from_millis(250);
 
-/// Marks that are on their way, at the most.
-const IN_FLIGHT: usize = 4;
+/// A place that is not passed for so long, and so many times as long as places usually take, is marked;
+const PATIENCE: Duration = Duration::from_millis(5);
+const USUAL: u32 = 3;
+/// and so is each in the time after it, where another proxy applies: whoever writes behind the group may go on to.
+const MARKING: Duration = Duration::from_millis(250);
+/// Places that are waited for, at the most: the newest stands for those behind it.
+const IN_FLIGHT: usize = 16;
 
-/// Connections to both.
-struct Connected {
-    there: Backend,
-    standby: Backend,
-}
-
-/// A mark in the authority's log.
-struct Written {
+/// A place in the authority's log.
+struct Asked {
     /// Whose numbers it answers: up to this one.
     number: u64,
-    mark: Position,
+    place: Position,
+    /// It was made.
+    marked: bool,
     at: Instant,
+}
+
+/// Places that are not passed yet, in their order.
+#[derive(Default)]
+struct Waiting(VecDeque<Asked>);
+
+impl Waiting {
+    fn add(&mut self, asked: Asked) {
+        if self.0.len() >= IN_FLIGHT {
+            self.0.pop_back();
+        }
+        self.0.push_back(asked);
+    }
+
+    /// The newest that is before `done`, which all before it go with; whether any of them was marked.
+    fn pass(&mut self, done: &Position) -> Option<(Asked, bool)> {
+        let newest = self.0.iter().rposition(|asked| done.behind(&asked.place) == Some(0))?;
+        let mut marked = false;
+        let passed = self.0.drain(..=newest).inspect(|asked| marked |= asked.marked).last()?;
+        Some((passed, marked))
+    }
 }
 
 /// Settles acknowledgements, for as long as it is polled.
@@ -63,9 +103,8 @@ pub(super) async fn confirm(shared: Arc<Shared>) {
     }
     // whether the standby follows is looked at before anybody asks
     let failing = Cell::new(Some(Instant::now()));
-    let limit = settings.keeping.ack_timeout.max(LEAST);
     loop {
-        let Err(error) = follow(&shared, limit, &failing).await else { continue };
+        let Err(error) = follow(&shared, &failing).await else { continue };
         let since = failing.get().unwrap_or_else(Instant::now);
         failing.set(Some(since));
         if since.elapsed() >= settings.keeping.ack_timeout {
@@ -81,14 +120,22 @@ pub(super) async fn confirm(shared: Arc<Shared>) {
     }
 }
 
-/// Marks, until the authority is another one.
-async fn follow(shared: &Shared, limit: Duration, failing: &Cell<Option<Instant>>) -> Result<(), PairError> {
+/// Place after place, until the authority is another one.
+async fn follow(shared: &Shared, failing: &Cell<Option<Instant>>) -> Result<(), PairError> {
     let authority = shared.view().authority;
-    let Connected { there, standby } = within(limit, connect(shared, &authority)).await?;
+    let unknown = || PairError::Unclear(format!("the authority {authority} is none of both stores"));
+    let stores = &shared.settings.stores;
+    let from = stores.iter().find(|s| s.name() == authority).ok_or_else(unknown)?;
+    let to = stores.iter().find(|s| s.name() != authority).ok_or_else(unknown)?;
+    let limit = shared.settings.keeping.ack_timeout.max(LEAST);
+    let connect = async { Ok((control::connect(from, LIMIT).await?, Connected(control::connect(to, LIMIT).await?))) };
+    let (there, standby) = within(limit, connect).await?;
+    let (acks, hurry, marking) = (shared.settings.gate.acks(), Hurry::default(), Cell::new(None));
+    let following = Following { shared, acks, from, to, limit, failing, hurry, marking };
     let (sender, receiver) = mpsc::channel(1);
     tokio::select! {
-        ended = write_marks(shared, &authority, there, &sender, limit) => ended,
-        ended = pass_marks(shared, standby, receiver, limit, failing) => ended,
+        ended = following.find_places(there, &sender) => ended,
+        ended = following.pass_places(standby, receiver) => ended,
     }
 }
 
@@ -100,75 +147,195 @@ fn not_forward() -> PairError {
     PairError::Unclear("the standby does not come forward".to_owned())
 }
 
-/// Writes a mark whenever somebody has asked since the newest, and where it is to be seen whether the standby follows; one at once.
-async fn write_marks(
-    shared: &Shared,
-    authority: &str,
-    mut there: Backend,
-    sender: &mpsc::Sender<Written>,
+/// Who finds places, and who sees them passed.
+struct Following<'s> {
+    shared: &'s Shared,
+    acks: &'s Acks,
+    from: &'s Arc<StoreHandle>,
+    to: &'s Arc<StoreHandle>,
     limit: Duration,
-) -> Result<(), PairError> {
-    let (acks, stores) = (shared.settings.gate.acks(), &shared.settings.stores);
-    let kind = stores.iter().find(|s| s.name() == authority).map(|s| s.config.change_log).unwrap_or_default();
-    let (mut marking, mut newest) = (log::Marking::default(), None);
-    loop {
-        while newest == Some(acks.asked()) {
-            let _ = timeout(AGAIN, acks.wanted()).await;
+    /// Since when the standby does not follow, or is not known to.
+    failing: &'s Cell<Option<Instant>>,
+    hurry: Hurry,
+    /// Until when each place is marked.
+    marking: Cell<Option<Instant>>,
+}
+
+/// A mark is wanted now.
+#[derive(Default)]
+struct Hurry {
+    wanted: Cell<bool>,
+    wake: Notify,
+}
+
+impl Following<'_> {
+    fn group(&self) -> &str {
+        &self.shared.settings.group
+    }
+
+    /// Finds a place whenever somebody has asked since the newest, and where it is to be seen whether the standby follows; one at once.
+    async fn find_places(&self, mut there: Backend, sender: &mpsc::Sender<Asked>) -> Result<(), PairError> {
+        let (mut how, mut newest) = (log::Marking::default(), None);
+        loop {
+            if newest == Some(self.acks.asked()) {
+                tokio::select! {
+                    () = self.hurry.wake.notified() => {}
+                    _ = timeout(AGAIN, self.acks.wanted()) => {}
+                }
+            }
+            if self.shared.view().authority != self.from.name() {
+                return Ok(());
+            }
+            let (number, at, marked) = (self.acks.asked(), Instant::now(), self.is_marked());
             // (nobody asks while the standby is not waited for, or of an authority that was given up)
-            if acks.standby() != Standby::Follows || shared.view().authority != authority {
-                break;
+            let unasked = newest == Some(number) && self.acks.standby() == Standby::Follows;
+            if unasked && !self.hurry.wanted.get() {
+                continue;
+            }
+            self.hurry.wanted.set(false);
+            let place = within(self.limit, self.place(marked, &mut there, &mut how)).await?;
+            newest = Some(number);
+            if sender.send(Asked { number, place, marked, at }).await.is_err() {
+                return Ok(());
             }
         }
-        if shared.view().authority != authority {
-            return Ok(());
+    }
+
+    /// Whether the next place is to be a mark.
+    fn is_marked(&self) -> bool {
+        self.from.config.change_log == ChangeLog::Journal
+            || self.hurry.wanted.get()
+            || self.failing.get().is_some()
+            || self.acks.standby() != Standby::Follows
+            || self.marking.get().is_some_and(|until| Instant::now() < until)
+    }
+
+    async fn place(&self, marked: bool, there: &mut Backend, how: &mut log::Marking) -> Result<Position, PairError> {
+        let (group, authority) = (self.group(), self.from.name());
+        let found = match marked {
+            true => log::mark(there, how, self.from.config.change_log, group, authority).await,
+            false => log::end_of_open(there, group, authority).await,
+        };
+        let found = found.map_err(|e| match e {
+            log::EndError::Query(e) => PairError::Query(authority.to_owned(), e),
+            other => PairError::Unclear(format!("{authority}: {other}")),
+        })?;
+        found.ok_or_else(|| PairError::Unclear(format!("{authority} is not open")))
+    }
+
+    /// Settles what the standby has passed.
+    async fn pass_places(&self, mut standby: Connected, mut receiver: mpsc::Receiver<Asked>) -> Result<(), PairError> {
+        let mut applied = self.acks.applied();
+        let (mut waiting, mut pace, mut looked) = (Waiting::default(), Pace::new(), Instant::now());
+        loop {
+            if waiting.0.is_empty() {
+                let Some(asked) = receiver.recv().await else { return Ok(()) };
+                pace.moved = Instant::now();
+                waiting.add(asked);
+            }
+            while let Ok(asked) = receiver.try_recv() {
+                waiting.add(asked);
+            }
+            let own = applied.borrow_and_update().clone().filter(|own| self.is_ours(own)).map(|own| own.position);
+            let applies = own.is_some();
+            let mut passed = own.as_ref().and_then(|here| waiting.pass(here));
+            let mut here = own;
+            if passed.is_none() && (!applies || looked.max(pace.moved).elapsed() >= LOOK) {
+                let done = within(self.limit, standby.position(self.group())).await?;
+                looked = Instant::now();
+                passed = waiting.pass(&done);
+                here = here.or(Some(done));
+            }
+            pace.see(here);
+            if let Some((asked, marked)) = passed {
+                pace.passed(&asked);
+                self.settle(&asked, marked);
+                continue;
+            }
+            if waiting.0.front().is_some_and(|asked| asked.at.elapsed() >= self.limit) {
+                return Err(not_forward());
+            }
+            if pace.is_late(&waiting) {
+                self.marking.set((!applies).then(|| Instant::now() + MARKING));
+                self.hurry.wanted.set(true);
+                self.hurry.wake.notify_one();
+            }
+            tokio::select! {
+                _ = applied.changed() => {}
+                () = sleep(if applies { PATIENCE } else { POLL }) => {}
+                asked = receiver.recv() => match asked {
+                    Some(asked) => waiting.add(asked),
+                    None => return Ok(()),
+                }
+            }
         }
-        let (number, at) = (acks.asked(), Instant::now());
-        let mark = within(limit, mark(&shared.settings.group, authority, kind, &mut there, &mut marking)).await?;
-        newest = Some(number);
-        if sender.send(Written { number, mark, at }).await.is_err() {
-            return Ok(());
+    }
+
+    /// Whether an applier is between these two stores.
+    fn is_ours(&self, applied: &Applied) -> bool {
+        Arc::ptr_eq(&applied.from, self.from) && Arc::ptr_eq(&applied.to, self.to)
+    }
+
+    fn settle(&self, asked: &Asked, marked: bool) {
+        self.acks.settle(asked.number);
+        // (that a place is passed which was read shows no applier: it may have been passed long ago)
+        if marked {
+            self.failing.set(None);
+            if self.acks.set_standby(Standby::Follows) {
+                tracing::info!(group = self.group(), "writes are acknowledged with the standby again");
+            }
         }
     }
 }
 
-/// Settles what the standby has passed.
-async fn pass_marks(
-    shared: &Shared,
-    mut standby: Backend,
-    mut receiver: mpsc::Receiver<Written>,
-    limit: Duration,
-    failing: &Cell<Option<Instant>>,
-) -> Result<(), PairError> {
-    let (acks, group) = (shared.settings.gate.acks(), &shared.settings.group);
-    let mut waiting: VecDeque<Written> = VecDeque::new();
-    loop {
-        if waiting.is_empty() {
-            let Some(written) = receiver.recv().await else { return Ok(()) };
-            waiting.push_back(written);
+/// How places are passed.
+struct Pace {
+    here: Option<Position>,
+    /// Since when the standby is there.
+    moved: Instant,
+    /// What a place takes, about.
+    usual: Duration,
+    /// A mark was asked for since the last was passed.
+    hurried: bool,
+}
+
+impl Pace {
+    fn new() -> Pace {
+        Pace { here: None, moved: Instant::now(), usual: Duration::ZERO, hurried: false }
+    }
+
+    fn see(&mut self, here: Option<Position>) {
+        if self.here != here {
+            (self.here, self.moved) = (here, Instant::now());
         }
-        while waiting.len() < IN_FLIGHT
-            && let Ok(written) = receiver.try_recv()
-        {
-            waiting.push_back(written);
-        }
-        let done = within(limit, position(&mut standby, group)).await?;
-        let mut passed = None;
-        while let Some(written) = waiting.front().filter(|written| done.behind(&written.mark) == Some(0)) {
-            passed = Some(written.number);
-            waiting.pop_front();
-        }
-        let Some(number) = passed else {
-            if waiting.front().is_some_and(|written| written.at.elapsed() >= limit) {
-                return Err(not_forward());
-            }
-            sleep(POLL).await;
-            continue;
-        };
-        acks.settle(number);
-        failing.set(None);
-        if acks.set_standby(Standby::Follows) {
-            tracing::info!(group, "writes are acknowledged with the standby again");
-        }
+    }
+
+    fn passed(&mut self, asked: &Asked) {
+        self.usual = (self.usual * 7 + asked.at.elapsed()) / 8;
+        self.hurried = false;
+    }
+
+    /// Whether a mark is needed: true once.
+    fn is_late(&mut self, waiting: &Waiting) -> bool {
+        let Some(front) = waiting.0.front() else { return false };
+        let late = front.at.max(self.moved).elapsed() >= PATIENCE + self.usual * USUAL;
+        let needed = late && !self.hurried && !waiting.0.iter().any(|asked| asked.marked);
+        self.hurried |= needed;
+        needed
+    }
+}
+
+/// The standby.
+struct Connected(Backend);
+
+impl Connected {
+    /// Up to where it has everything, durably.
+    async fn position(&mut self, group: &str) -> Result<Position, PairError> {
+        let unclear = |e: marks::BadMarks| PairError::Unclear(e.to_string());
+        let rows = self.0.query(marks::select(group).as_bytes()).await;
+        let rows = rows.map_err(|e| PairError::Query(self.0.handle.name().to_owned(), e))?;
+        let read: Result<Vec<_>, _> = rows.rows.iter().map(|row| rounds::mark_of(row)).collect();
+        Ok(marks::resume(&read.map_err(unclear)?).map_err(unclear)?.position)
     }
 }
 
@@ -210,32 +377,4 @@ pub(super) fn publish(shared: &Shared) {
     metrics::gauge!("switchover_acks_without_standby", &labels()).set(alone);
     metrics::gauge!("switchover_authority_epoch", &labels()).set(seconds(view.epoch) * 1e6);
     metrics::gauge!("switchover_authority_settled", &labels()).set(if view.settled { 1.0 } else { 0.0 });
-}
-
-async fn connect(shared: &Shared, authority: &str) -> Result<Connected, PairError> {
-    let unknown = || PairError::Unclear(format!("the authority {authority} is none of both stores"));
-    let stores = &shared.settings.stores;
-    let there: &Arc<StoreHandle> = stores.iter().find(|s| s.name() == authority).ok_or_else(unknown)?;
-    let other: &Arc<StoreHandle> = stores.iter().find(|s| s.name() != authority).ok_or_else(unknown)?;
-    Ok(Connected { there: control::connect(there, LIMIT).await?, standby: control::connect(other, LIMIT).await? })
-}
-
-async fn mark(
-    group: &str,
-    authority: &str,
-    kind: ChangeLog,
-    there: &mut Backend,
-    marking: &mut log::Marking,
-) -> Result<Position, PairError> {
-    let mark = log::mark(there, marking, kind, group, authority).await.map_err(|e| match e {
-        log::EndError::Query(e) => PairError::Query(authority.to_owned(), e),
-        other => PairError::Unclear(format!("{authority}: {other}")),
-    })?;
-    mark.ok_or_else(|| PairError::Unclear(format!("{authority} is not open")))
-}
-
-/// Up to where the standby has everything, durably.
-async fn position(standby: &mut Backend, group: &str) -> Result<Position, PairError> {
-    let rows = rounds::read_marks(standby, group).await.map_err(|e| PairError::Unclear(e.to_string()))?;
-    Ok(marks::resume(&rows).map_err(|e| PairError::Unclear(e.to_string()))?.position)
 }

@@ -31,6 +31,7 @@ use crate::backend::connection::QueryError;
 use crate::backend::{Backend, StoreHandle, control};
 use crate::changes::{Source, Stop, Tables};
 use crate::entry::Position;
+use crate::routing::Gate;
 
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -48,6 +49,8 @@ pub struct Settings {
     pub standby: Arc<StoreHandle>,
     /// Who this proxy is: the same after a restart.
     pub holder: String,
+    /// Where sessions wait for the standby.
+    pub gate: Arc<Gate>,
 }
 
 /// What an operator tells a stopped applier.
@@ -97,7 +100,7 @@ impl Drop for Handle {
 /// # Errors
 /// As the system's, where it has no thread.
 pub fn start(settings: Settings) -> std::io::Result<Handle> {
-    let state = Arc::new(State::default());
+    let state = Arc::new(State::new(&settings.gate, &settings.authority, &settings.standby));
     let (commands, receiver) = mpsc::unbounded_channel();
     let (end, ended) = watch::channel(false);
     let shared = Arc::clone(&state);
@@ -275,7 +278,7 @@ impl Applier {
             return Err(end);
         }
         tenure.catalog = Arc::new(self.catalog().await?);
-        self.state.at(&tenure.resume.position.to_string());
+        self.state.at(&tenure.resume.position);
         self.state.enter(&self.settings.group, Phase::Applying);
         let databases = tenure.catalog.keys().map(|name| name.database.clone()).collect();
         let tables = Box::new(self.settings.tables.clone().in_databases(databases)) as Box<dyn Tables>;

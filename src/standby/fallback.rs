@@ -121,9 +121,8 @@ async fn decide(side: &mut Side, group: &str, from: &str, seen: &Record, new: &R
         format!("UPDATE switchover.leases SET term = term + 1, renewed = '1970-01-02' WHERE group_name = {name}");
     side.execute(&deposed).await?;
     side.execute(&format!("UPDATE switchover.marks SET term = term + 1 WHERE group_name = {name}")).await?;
-    let sql = format!("SELECT part, round, parts, base, position, ids FROM switchover.marks WHERE group_name = {name}");
     let store = side.name().to_owned();
-    let rows = side.backend.query(sql.as_bytes()).await.map_err(|e| PairError::Query(store.clone(), e))?;
+    let rows = side.backend.query(marks::select(group).as_bytes()).await.map_err(|e| PairError::Query(store.clone(), e))?;
     let unclear = |e: marks::BadMarks| PairError::Unclear(e.to_string());
     let marks: Vec<marks::Mark> =
         rows.rows.iter().map(|r| rounds::mark_of(r)).collect::<Result<_, _>>().map_err(unclear)?;

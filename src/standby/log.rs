@@ -50,6 +50,30 @@ pub async fn end(backend: &mut Backend, kind: ChangeLog) -> Result<Position, End
     }
 }
 
+/// A place in the binlog of a store that is open as the authority, behind every commit that it has answered by now; nothing, where
+/// it is not. Nothing is written for it.
+///
+/// # Errors
+/// [`EndError`].
+pub async fn end_of_open(backend: &mut Backend, group: &str, authority: &str) -> Result<Option<Position>, EndError> {
+    let sql = format!("SELECT @@GLOBAL.gtid_binlog_state, ({})", is_open(group, authority));
+    let found = backend.query(sql.as_bytes()).await?;
+    if text(&found, 1) != "1" {
+        return Ok(None);
+    }
+    let state = text(&found, 0);
+    Position::highest(&state).map(Some).map_err(|_| EndError::Unclear(state))
+}
+
+/// Whether a store says of itself that it serves the group: 1.
+fn is_open(group: &str, authority: &str) -> String {
+    format!(
+        "SELECT COUNT(*) FROM switchover.groups WHERE group_name = {} AND state = 'open' AND authority = {}",
+        literal(group),
+        literal(authority)
+    )
+}
+
 fn position(id: &str, uuid: &str) -> Result<Position, EndError> {
     let unclear = || EndError::Unclear(format!("{id} {uuid}"));
     let id = id.parse().map_err(|_| unclear())?;
@@ -72,12 +96,7 @@ pub async fn mark(
     authority: &str,
 ) -> Result<Option<Position>, EndError> {
     if kind == ChangeLog::Journal {
-        let open = format!(
-            "SELECT COUNT(*) FROM switchover.groups WHERE group_name = {} AND state = 'open' AND authority = {}",
-            literal(group),
-            literal(authority)
-        );
-        if text(&backend.query(open.as_bytes()).await?, 0) != "1" {
+        if text(&backend.query(is_open(group, authority).as_bytes()).await?, 0) != "1" {
             return Ok(None);
         }
         return signal(backend, marking, group).await.map(Some);

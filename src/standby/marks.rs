@@ -11,6 +11,7 @@
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
+use super::schema::literal;
 use crate::entry::position::NoPosition;
 use crate::entry::{Position, Transaction};
 
@@ -87,6 +88,15 @@ pub fn ids_to_text(ids: &BTreeSet<String>) -> String {
 #[must_use]
 pub fn ids_from_text(text: &str) -> BTreeSet<String> {
     text.split_whitespace().map(str::to_owned).collect()
+}
+
+/// The statement that reads the rows of a group.
+#[must_use]
+pub fn select(group: &str) -> String {
+    format!(
+        "SELECT part, round, parts, base, position, ids FROM switchover.marks WHERE group_name = {}",
+        literal(group)
+    )
 }
 
 /// A mark from the cells of its row: part, round, parts, base, position, ids.

@@ -102,11 +102,7 @@ async fn is_strict(backend: &mut Backend) -> Result<bool, Failed> {
 /// # Errors
 /// As the store's; marks that make no sense as a message.
 pub async fn read_marks(backend: &mut Backend, group: &str) -> Result<Vec<Mark>, Failed> {
-    let sql = format!(
-        "SELECT part, round, parts, base, position, ids FROM switchover.marks WHERE group_name = {}",
-        literal(group)
-    );
-    let rows = backend.query(sql.as_bytes()).await.map_err(Failed::of)?;
+    let rows = backend.query(marks::select(group).as_bytes()).await.map_err(Failed::of)?;
     backend.execute(b"COMMIT").await.map_err(Failed::of)?;
     rows.rows.iter().map(|row| mark_of(row).map_err(|e| Failed::Lost(e.to_string()))).collect()
 }

@@ -1,9 +1,13 @@
 //! What the applier of a group is doing, for `status`, `switchover standby show` and metrics.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::backend::StoreHandle;
 use crate::changes::Stop;
+use crate::entry::Position;
+use crate::routing::Gate;
+use crate::routing::acks::Applied;
 use crate::telemetry::without_values;
 
 /// What it does.
@@ -56,6 +60,15 @@ pub struct State {
     pub lag_entries: AtomicU64,
     /// Seconds between the commit of the newest applied transaction and now, while something waits; else 0.
     pub lag_seconds: AtomicU64,
+    told: Option<Told>,
+}
+
+/// Who waits for the standby, and between which stores.
+#[derive(Debug)]
+struct Told {
+    gate: Arc<Gate>,
+    from: Arc<StoreHandle>,
+    to: Arc<StoreHandle>,
 }
 
 fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -63,6 +76,13 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl State {
+    /// Of an applier that applies the log of `from` at `to`, and tells those who wait at the gate.
+    #[must_use]
+    pub fn new(gate: &Arc<Gate>, from: &Arc<StoreHandle>, to: &Arc<StoreHandle>) -> State {
+        let told = Told { gate: Arc::clone(gate), from: Arc::clone(from), to: Arc::clone(to) };
+        State { told: Some(told), ..State::default() }
+    }
+
     /// What it does now.
     #[must_use]
     pub fn phase(&self) -> Phase {
@@ -92,11 +112,21 @@ impl State {
             Phase::Idle(who) => tracing::info!(group, who, "another proxy applies"),
             other => tracing::info!(group, "the standby is {}", other.word()),
         }
+        if let Some(told) = &self.told
+            && phase != Phase::Applying
+        {
+            told.gate.acks().apply(None);
+        }
         *now = phase;
     }
 
-    pub(super) fn at(&self, position: &str) {
-        position.clone_into(&mut lock(&self.position));
+    /// What the group has before this place of the log is on the standby, durably, whether its marks say so yet or not.
+    pub(super) fn at(&self, position: &Position) {
+        *lock(&self.position) = position.to_string();
+        if let Some(Told { gate, from, to }) = self.told.as_ref().filter(|told| told.gate.asks_standby()) {
+            let (from, to, position) = (Arc::clone(from), Arc::clone(to), position.clone());
+            gate.acks().apply(Some(Applied { from, to, position }));
+        }
     }
 
     pub(super) fn publish(&self, group: &str) {

@@ -1,9 +1,11 @@
 //! Which tables of a log are a group's: by the same patterns that route statements.
 
+use std::sync::Arc;
+
 use crate::changes::{Interest, Tables};
 use crate::config::GroupId;
 use crate::entry::TableName;
-use crate::routing::Snapshot;
+use crate::routing::{Gate, Snapshot};
 
 /// The tables of one group, and the applier's mark.
 #[derive(Debug, Clone)]
@@ -11,13 +13,21 @@ pub struct GroupTables {
     snapshot: Snapshot,
     group: GroupId,
     databases: Vec<String>,
+    gate: Option<Arc<Gate>>,
 }
 
 impl GroupTables {
     /// Those of `group` in `snapshot`.
     #[must_use]
     pub fn new(snapshot: Snapshot, group: GroupId) -> GroupTables {
-        GroupTables { snapshot, group, databases: Vec::new() }
+        GroupTables { snapshot, group, databases: Vec::new(), gate: None }
+    }
+
+    /// Sessions wait at this gate to hear how far its log is applied.
+    #[must_use]
+    pub fn awaited_at(mut self, gate: &Arc<Gate>) -> GroupTables {
+        self.gate = Some(Arc::clone(gate));
+        self
     }
 
     /// The databases in which the standby has tables of the group.
@@ -53,5 +63,9 @@ impl Tables for GroupTables {
 
     fn any_in(&self, database: &str) -> bool {
         self.databases.iter().any(|known| self.snapshot.name_case().same(known, database))
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.gate.as_ref().is_some_and(|gate| gate.acks().is_awaited())
     }
 }

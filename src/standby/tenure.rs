@@ -156,7 +156,7 @@ impl Tenure {
         let (batch, applied) = (&ready.batch, ready.applied.clone());
         let Some(position) = batch.position.clone() else { return Ok(()) };
         if batch.transactions.is_empty() {
-            applier.state.at(&position.to_string());
+            applier.state.at(&position);
             self.resume.position = position.clone();
             self.resume.applied = applied;
             self.carried = Some(position);
@@ -168,7 +168,7 @@ impl Tenure {
                 applier.state.transactions.fetch_add(batch.transactions.len() as u64, Ordering::Relaxed);
                 applier.state.rows.fetch_add(rows, Ordering::Relaxed);
                 self.latest = batch.transactions.last().map(|t| t.committed_at);
-                applier.state.at(&position.to_string());
+                applier.state.at(&position);
                 self.resume = Resume { round: self.resume.round + 1, position, applied };
                 self.carried = None;
                 Ok(())
@@ -299,7 +299,7 @@ impl Tenure {
         let (transactions, plan, number, take) = (&[][..], Ok(&plan), 0, None);
         let part = Part { catalog, transactions, plan, stamp: &stamp, number, ids: &ids, further, take };
         rounds::apply(worker, &part).await?;
-        applier.state.at(&position.to_string());
+        applier.state.at(&position);
         self.resume.round += 1;
         self.resume.position = position;
         Ok(())

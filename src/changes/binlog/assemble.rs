@@ -310,7 +310,7 @@ impl Assembler {
             let second = event.timestamp;
             let later = self.told_at.is_some_and(|told| second > told);
             self.told_at = Some(self.told_at.map_or(second, |told| if later { second } else { told }));
-            if self.passed < PASSED && !later {
+            if self.passed < PASSED && !later && !self.tables.is_awaited() {
                 return Ok(None);
             }
             self.passed = 0;

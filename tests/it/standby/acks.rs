@@ -1,25 +1,72 @@
 //! `ack: standby`: what was acknowledged is on the standby at that moment, whatever statement wrote it: LOAD DATA LOCAL, alone and
-//! among others in one text.
+//! among others in one text. And what that rests on, and costs: a read of where the log ends, and a mark in it only where it must be,
+//! whichever proxy applies.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, WhiteListFsHandler};
 
-use super::Kept;
-use crate::support::{eventually, mariadb};
+use super::{Kept, gtids};
+use crate::support::{Proxy, eventually, mariadb};
 
 const TABLES: &str = "CREATE TABLE t (id BIGINT PRIMARY KEY, pad VARCHAR(500) NOT NULL)";
 /// Several packets' worth.
 const ROWS: u64 = 400;
 
+fn acknowledging(config: &str) -> String {
+    config.replace("    standby: new\n", "    standby: new\n    ack: standby\n    ack_timeout: 5s\n")
+}
+
 fn with_standby(pool: &str) -> Kept {
     let kept = Kept::start(TABLES, &[]);
-    let keys = "    standby: new\n    ack: standby\n    ack_timeout: 5s\n";
-    kept.proxy.edit_config(|text| format!("pool: {pool}\n{}", text.replace("    standby: new\n", keys)));
+    kept.proxy.edit_config(|text| format!("pool: {pool}\n{}", acknowledging(&text)));
     eventually("it is read", || kept.proxy.status()["epoch"] == 2);
-    eventually("it is waited for", || kept.proxy.status()["groups"][0]["authority"]["acks"] == "standby");
+    is_waited_for(&kept.proxy);
     kept
+}
+
+fn is_waited_for(proxy: &Proxy) {
+    eventually("it is waited for", || {
+        let authority = &proxy.status()["groups"][0]["authority"];
+        authority["acks"] == "standby" && authority["settled"] == true
+    });
+}
+
+/// One proxy applies, the other looks at the standby's marks.
+fn two() -> (Kept, Proxy) {
+    let kept = with_standby("session");
+    let second = Proxy::start(|port| acknowledging(&super::config(port, &kept.authority, &kept.standby)));
+    is_waited_for(&second);
+    assert_eq!(second.status()["groups"][0]["standby"]["state"], "idle");
+    kept.authority.sql("CREATE DATABASE other; CREATE TABLE other.o (id BIGINT PRIMARY KEY AUTO_INCREMENT)");
+    (kept, second)
+}
+
+fn alone(proxy: &Proxy) -> u64 {
+    proxy.status()["groups"][0]["authority"]["acknowledged_alone"].as_u64().unwrap()
+}
+
+/// Writes some rows one after another, each of which is on the standby when it is acknowledged; what that took.
+async fn write(kept: &Kept, port: u16, text: impl Fn(u64) -> String, ids: std::ops::Range<u64>) -> Duration {
+    let mut conn = Conn::new(mariadb::opts(port).db_name(Some("d"))).await.unwrap();
+    let mut there = Conn::new(mariadb::opts(kept.standby.port).db_name(Some("d"))).await.unwrap();
+    let mut took = Duration::ZERO;
+    for id in ids {
+        let begun = Instant::now();
+        conn.query_drop(text(id)).await.unwrap();
+        took += begun.elapsed();
+        let found: Option<u64> = there.query_first(format!("SELECT COUNT(*) FROM t WHERE id = {id}")).await.unwrap();
+        assert_eq!(found, Some(1), "{id}");
+    }
+    took
+}
+
+fn insert(id: u64) -> String {
+    format!("INSERT INTO t VALUES ({id}, '')")
 }
 
 /// A file of rows, with these first ids.
@@ -69,4 +116,74 @@ async fn a_loaded_file_is_acknowledged_when_the_standby_has_it() {
         assert_eq!((count, there()), (Some(3 * ROWS + 2), 3 * ROWS + 2), "{pool}");
         assert_eq!(kept.proxy.status()["groups"][0]["authority"]["acknowledged_alone"], 0);
     }
+}
+
+/// What places rest on: whoever reads the binlog's state after a commit was answered finds that commit's GTID in it, or a newer one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answered_commit_is_in_the_binlogs_state() {
+    let kept = Kept::start(TABLES, &[]);
+    let port = kept.authority.port;
+    let writers = (0..4).map(|writer| {
+        tokio::spawn(async move {
+            let mut conn = Conn::new(mariadb::opts(port).db_name(Some("d"))).await.unwrap();
+            let mut other = Conn::new(mariadb::opts(port)).await.unwrap();
+            for n in 0..250 {
+                conn.query_drop(insert(writer * 1_000 + n)).await.unwrap();
+                let state: Option<String> = other.query_first("SELECT @@GLOBAL.gtid_binlog_state").await.unwrap();
+                let own: Option<String> = conn.query_first("SELECT @@last_gtid").await.unwrap();
+                let (state, own) = (gtids(&state.unwrap()), gtids(&own.unwrap()));
+                assert!(own.iter().all(|(domain, number)| state.get(domain) >= Some(number)), "{own:?} {state:?}");
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+}
+
+/// How often the row of `switchover.groups` was changed on the authority behind a place in its binlog.
+fn marks(kept: &Kept, (file, offset): (&str, &str)) -> usize {
+    let events = kept.authority.sql(&format!("SHOW BINLOG EVENTS IN '{file}' FROM {offset}"));
+    events.iter().filter(|event| event[2] == "Table_map" && event[5].contains("(switchover.groups)")).count()
+}
+
+/// An acknowledgement is no commit: hardly any of them needs a mark, whichever proxy applies.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn marks_are_few() {
+    let (kept, second) = two();
+    // (how many depends on how evenly a busy machine goes)
+    for (proxy, from, most) in [(&kept.proxy, 0, 30), (&second, 1_000, 60)] {
+        let now = kept.authority.sql("SHOW MASTER STATUS")[0].clone();
+        write(&kept, proxy.port, insert, from..from + 100).await;
+        let marks = marks(&kept, (&now[0], &now[1]));
+        assert!(marks <= most, "{marks} marks for 100 writes\n{}", proxy.log());
+        assert_eq!(alone(proxy), 0);
+    }
+}
+
+async fn others(port: u16, over: Arc<AtomicBool>) {
+    let mut conn = Conn::new(mariadb::opts(port).db_name(Some("other"))).await.unwrap();
+    while !over.load(Ordering::Relaxed) {
+        conn.query_drop("INSERT INTO o VALUES ()").await.unwrap();
+    }
+}
+
+/// What others write behind a write of the group keeps no acknowledgement: neither one thing, nor one after another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn others_keep_no_acknowledgement() {
+    let (kept, second) = two();
+    for (proxy, from) in [(&kept.proxy, 0), (&second, 1_000)] {
+        let behind = |id| format!("{}; INSERT INTO other.o VALUES ()", insert(id));
+        let took = write(&kept, proxy.port, behind, from..from + 10).await;
+        assert!(took < Duration::from_secs(3), "10 writes with another behind each took {took:?}");
+    }
+    let over = Arc::new(AtomicBool::new(false));
+    let others = tokio::spawn(others(kept.authority.port, Arc::clone(&over)));
+    for (proxy, from) in [(&kept.proxy, 100), (&second, 1_100)] {
+        let took = write(&kept, proxy.port, insert, from..from + 30).await;
+        assert!(took < Duration::from_secs(6), "30 writes among those of others took {took:?}");
+    }
+    over.store(true, Ordering::Relaxed);
+    others.await.unwrap();
+    assert_eq!((alone(&kept.proxy), alone(&second)), (0, 0));
 }
