@@ -7,7 +7,7 @@ use super::pair::{PairError, Side};
 use super::schema::literal;
 use crate::backend::Backend;
 use crate::backend::connection::QueryError;
-use crate::changes::journal::{self, Entry, Ids, Kind, Secret, entry, intent, schema};
+use crate::changes::journal::{self, Entry, Ids, Kind, Secret, intent, schema};
 use crate::config::model::ChangeLog;
 use crate::entry::{Position, Uuid};
 
@@ -131,12 +131,9 @@ async fn signal(backend: &mut Backend, marking: &mut Marking, group: &str) -> Re
         payload: Vec::new(),
     };
     backend.execute(b"START TRANSACTION").await?;
-    // (its text is hexadecimal: a semicolon stands between statements only)
-    for statement in entry::insert(&[signal], secret, *ids).split(';') {
-        if let Err(error) = backend.execute(statement.as_bytes()).await {
-            backend.execute(b"ROLLBACK").await?;
-            return Err(error.into());
-        }
+    if let Err(error) = journal::enter(backend, &[signal], secret, *ids).await {
+        backend.execute(b"ROLLBACK").await?;
+        return Err(error.into());
     }
     backend.execute(b"COMMIT").await?;
     let hex = uuid.to_string();

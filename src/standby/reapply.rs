@@ -19,7 +19,7 @@ use super::rounds::Failed;
 use super::schema::literal;
 use super::seal;
 use crate::backend::Backend;
-use crate::changes::journal::{self, Ids, Secret, entry};
+use crate::changes::journal::{self, Ids, Secret};
 use crate::entry::{Change, Row, RowChange, TableName, Transaction};
 
 /// Attempts at a transaction that meets deadlocks and lock waits.
@@ -203,14 +203,7 @@ async fn enter(
     transaction: &Transaction,
 ) -> Result<(), Failed> {
     let entries = journal::entries(group, &transaction.changes);
-    if entries.is_empty() {
-        return Ok(());
-    }
-    // (values are in hexadecimal: a semicolon stands between statements only)
-    for statement in entry::insert(&entries, secret, *ids).split(';') {
-        run(backend, statement).await?;
-    }
-    Ok(())
+    journal::enter(backend, &entries, secret, *ids).await.map_err(Failed::of)
 }
 
 async fn report(

@@ -221,10 +221,7 @@ async fn settle_one(
     });
     let changes = changed(&table, before.collect(), after);
     for sql in resolve(group, uuid, &changes, secret, ids) {
-        // (one at a time: the control account's connections take no more; values are in hexadecimal)
-        for statement in sql.split(';') {
-            backend.execute(statement.as_bytes()).await?;
-        }
+        super::each(&mut backend, &sql).await?;
     }
     let _ = backend.send(crate::wire::command::COM_QUIT, &[]).await;
     Ok(())
