@@ -11,9 +11,6 @@ use crate::changes::journal::{self, Entry, Ids, Kind, Secret, intent, schema};
 use crate::config::model::ChangeLog;
 use crate::entry::{Position, Uuid};
 
-/// The store's error: a journal of before there were intents has no table of them.
-const NO_SUCH_TABLE: u16 = 1146;
-
 /// Why nothing is known of a log.
 #[derive(Debug, thiserror::Error)]
 pub enum EndError {
@@ -175,13 +172,10 @@ impl Side {
         if self.store.config.change_log != ChangeLog::Journal {
             return Ok(true);
         }
-        match intent::settle(&self.store, None).await {
-            Ok(_) => {}
-            Err(intent::SettleError::Query(QueryError::Refused(e))) if e.code == NO_SUCH_TABLE => return Ok(true),
-            Err(error) => return Err(PairError::Unclear(format!("store {}: {error}", self.name()))),
-        }
-        let open = format!("SELECT COUNT(*) FROM switchover.journal_open WHERE group_name = {}", literal(group));
-        Ok(self.one(&open).await? == "0")
+        let settled = intent::settle(&self.store, None).await;
+        settled.map_err(|error| PairError::Unclear(format!("store {}: {error}", self.name())))?;
+        let open = intent::open(&mut self.backend, group).await;
+        Ok(open.map_err(|e| self.failed(e))? == 0)
     }
 
     fn unclear(&self, error: EndError) -> PairError {

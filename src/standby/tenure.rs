@@ -16,11 +16,9 @@ use super::marks::{self, Resume};
 use super::reader::Reader;
 use super::rounds::{self, Failed, Part, Stamp};
 use super::schema::{PARTS, literal};
-use crate::backend::connection::QueryError;
 use crate::backend::control::{self, ControlError};
 use crate::backend::{Backend, StoreHandle};
-use crate::changes::journal::intent::{self, SettleError};
-use crate::changes::journal::purge;
+use crate::changes::journal::{intent, purge};
 use crate::changes::{LogError, Stop};
 use crate::entry::{Position, Uuid};
 use crate::telemetry::without_values;
@@ -346,8 +344,6 @@ async fn tidy(authority: Arc<StoreHandle>, group: String, applied: u64) {
         Ok(settled) => {
             tracing::warn!(group, settled, "writes whose writer was gone were entered from the rows that are there")
         }
-        // a journal of before there were intents has none
-        Err(SettleError::Query(QueryError::Refused(e))) if e.code == 1146 => {}
         Err(error) => {
             let error = without_values(error);
             tracing::warn!(group, error, "a write whose writer is gone is not settled");

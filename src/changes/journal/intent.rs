@@ -21,12 +21,14 @@ use super::entry::{Entry, Ids, Kind, Secret, insert, put_hex};
 use super::record::net;
 use super::table::{Table, TableError};
 use super::{codec, schema};
-use crate::backend::connection::QueryError;
+use crate::backend::connection::{QueryError, Rows};
 use crate::backend::{Backend, StoreHandle, control};
 use crate::entry::{Change, Row, RowChange, Uuid};
 use crate::wire::codec::{Malformed, Reader, put_lenenc, put_lenenc_bytes};
 
 const LIMIT: Duration = Duration::from_secs(10);
+/// The store's error.
+const NO_SUCH_TABLE: u16 = 1146;
 
 /// What is about to be written, and how to see what was.
 #[derive(Debug, Clone, PartialEq)]
@@ -126,13 +128,14 @@ pub enum SettleError {
     Odd(String),
 }
 
-/// Settles the intents of a table whose lock the caller holds, or, of those tables whose lock is free, of all; how many.
+/// Settles the intents of a table whose lock the caller holds, or, of those tables whose lock is free, of all; how many. A journal of
+/// before there were intents has none.
 ///
 /// # Errors
 /// [`SettleError`].
 pub async fn settle(store: &Arc<StoreHandle>, held: Option<&str>) -> Result<u64, SettleError> {
     let mut backend = connect(store).await?;
-    let found = backend.query(b"SELECT DISTINCT lock_name FROM switchover.journal_open").await?;
+    let found = found(&mut backend, "SELECT DISTINCT lock_name FROM switchover.journal_open").await?;
     let names: Vec<String> = found
         .rows
         .iter()
@@ -157,6 +160,24 @@ pub async fn settle(store: &Arc<StoreHandle>, held: Option<&str>) -> Result<u64,
     }
     let _ = backend.send(crate::wire::command::COM_QUIT, &[]).await;
     Ok(settled)
+}
+
+/// How many of a group there are.
+///
+/// # Errors
+/// As the store's.
+pub async fn open(backend: &mut Backend, group: &str) -> Result<u64, QueryError> {
+    let mut sql = "SELECT uuid FROM switchover.journal_open WHERE group_name = ".to_owned();
+    put_hex(&mut sql, group.as_bytes());
+    Ok(found(backend, &sql).await?.rows.len() as u64)
+}
+
+/// Intents; none, in a journal of before there were any.
+async fn found(backend: &mut Backend, sql: &str) -> Result<Rows, QueryError> {
+    match backend.query(sql.as_bytes()).await {
+        Err(QueryError::Refused(e)) if e.code == NO_SUCH_TABLE => Ok(Rows::default()),
+        answer => answer,
+    }
 }
 
 fn quoted(name: &str) -> String {
