@@ -88,7 +88,7 @@ impl Side {
     /// Puts strays aside at a standby that is to take over, and views in their places.
     ///
     /// # Errors
-    /// As [`Side::seal`].
+    /// As [`Side::close`].
     pub(super) async fn put_aside(
         &mut self,
         group: &str,
@@ -102,7 +102,7 @@ impl Side {
             return Ok(());
         }
         let aside = Aside { group: group.to_owned(), epoch, beside: false };
-        self.seal_aside(group, record, aside, deadline).await.map(drop)
+        self.seal(group, &record.token, (record.epoch, record.standing), Some(aside), deadline).await.map(drop)
     }
 
     /// Whether a fallback has opened this epoch here: then what is in the way of its tables is put aside.

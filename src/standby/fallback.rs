@@ -122,7 +122,8 @@ async fn decide(side: &mut Side, group: &str, from: &str, seen: &Record, new: &R
     side.execute(&deposed).await?;
     side.execute(&format!("UPDATE switchover.marks SET term = term + 1 WHERE group_name = {name}")).await?;
     let store = side.name().to_owned();
-    let rows = side.backend.query(marks::select(group).as_bytes()).await.map_err(|e| PairError::Query(store.clone(), e))?;
+    let rows =
+        side.backend.query(marks::select(group).as_bytes()).await.map_err(|e| PairError::Query(store.clone(), e))?;
     let unclear = |e: marks::BadMarks| PairError::Unclear(e.to_string());
     let marks: Vec<marks::Mark> =
         rows.rows.iter().map(|r| rounds::mark_of(r)).collect::<Result<_, _>>().map_err(unclear)?;
@@ -197,7 +198,7 @@ pub async fn take_back(shared: &Shared, authority: &str) -> Result<Report, PairE
         }
         record = shut;
     }
-    if !old.seal(group, &record.token, (record.epoch, record.standing), Instant::now() + UNSEAL).await? {
+    if !old.seal(group, &record.token, (record.epoch, record.standing), None, Instant::now() + UNSEAL).await? {
         return Err(unclear(format!("the row of {} has changed meanwhile", old.name())));
     }
     let request = settle::Request {

@@ -142,37 +142,22 @@ impl Side {
             .map_err(|e| PairError::Query(self.store.name().to_owned(), e))
     }
 
-    /// Puts the seal on, where the row is as it was seen; whether it is.
+    /// Puts the seal on, where the row is as it was seen; whether it is. What somebody has made where tables were is put `aside`, or stays.
     ///
     /// # Errors
-    /// As the store's; where a transaction does not end by `deadline`.
-    pub async fn seal(
+    /// As [`Side::close`].
+    pub(super) async fn seal(
         &mut self,
         group: &str,
         token: &str,
         seen: (u64, Standing),
+        aside: Option<Aside>,
         deadline: Instant,
     ) -> Result<bool, PairError> {
         if !self.begin_change(group, Some(seen), None, deadline).await? {
             return Ok(false);
         }
-        let sealed = self.put_on(group, token, None, deadline).await;
-        self.end_change(group).await?;
-        sealed.map(|()| true)
-    }
-
-    /// Seals a standby once more: what somebody has made where tables were is put aside.
-    pub(super) async fn seal_aside(
-        &mut self,
-        group: &str,
-        record: &Record,
-        aside: Aside,
-        deadline: Instant,
-    ) -> Result<bool, PairError> {
-        if !self.begin_change(group, Some((record.epoch, record.standing)), None, deadline).await? {
-            return Ok(false);
-        }
-        let sealed = self.put_on(group, &record.token, Some(aside), deadline).await;
+        let sealed = self.put_on(group, token, aside, deadline).await;
         self.end_change(group).await?;
         sealed.map(|()| true)
     }
@@ -181,7 +166,7 @@ impl Side {
     /// tables were keeps it on, unless a fallback has opened the store: then it is put aside.
     ///
     /// # Errors
-    /// As [`Side::seal`].
+    /// As [`Side::close`].
     pub async fn unseal(
         &mut self,
         group: &str,
@@ -204,7 +189,7 @@ impl Side {
     /// Seals the authority for the cutover that `sealed` names, and says so in its row; false where that is not under way any more.
     ///
     /// # Errors
-    /// As [`Side::seal`].
+    /// As the store's; where a transaction does not end by `deadline`.
     pub async fn close(
         &mut self,
         group: &str,
@@ -433,6 +418,6 @@ impl Pair {
             other.execute(&done).await?;
         }
         let token = other.rows(&group).await?.record.map(|r| r.token).unwrap_or_default();
-        other.seal(&group, &token, (epoch, Standing::Standby), deadline).await
+        other.seal(&group, &token, (epoch, Standing::Standby), None, deadline).await
     }
 }

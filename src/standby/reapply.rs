@@ -7,8 +7,9 @@
 //!           └───────────────────────────────────────────────────────► reported, none of it applied
 //! ```
 //!
-//! Each transaction is one here too, an ordinary one, without a mark: it goes back to the other store through this one's log,
-//! which is a binlog, or a journal: then its entries are made here, in the same transaction, as a client's session makes them. Its rows of `switchover.left_behind` change from pending in the same transaction: once, over any crash.
+//! Each transaction is one here too, an ordinary one, without a mark: it goes back to the other store through this one's log. Where
+//! that is a journal, its entries are made here, in the same transaction, as a client's session makes them. Its rows of
+//! `switchover.left_behind` change from pending in the same transaction: once, over any crash.
 
 use std::collections::HashMap;
 
