@@ -12,7 +12,7 @@ use super::TableName;
 pub const SEALED_SCHEMAS: &str = "switchover_sealed_";
 /// How the names begin of what somebody had made at the own place of a table that was away, and a fallback has put aside. They are
 /// no group's, whatever its patterns say.
-const ASIDE: &str = "switchover_stray_";
+pub const ASIDE: &str = "switchover_stray_";
 /// Characters that a name of a schema may have.
 const LONGEST: usize = 64;
 

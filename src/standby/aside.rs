@@ -11,12 +11,13 @@ use super::pair::{PairError, Side};
 use super::record::Record;
 use super::schema::literal;
 use super::seal::Sealer;
-use super::seal_rename::{Found, Move, Own, Places, places};
+use super::seal_rename::{Found, Move, Own, Places, places, sealed_schemas, tables_of};
 use super::strays;
 use crate::backend::Backend;
 use crate::backend::connection::QueryError;
 use crate::changes::{Interest, Tables};
 use crate::entry::TableName;
+use crate::entry::place::{ASIDE, unsealed_schema};
 use tokio::time::Instant;
 
 /// Strays are to be put aside.
@@ -121,24 +122,23 @@ impl Side {
 /// # Errors
 /// As the store's.
 pub(super) async fn lines(backend: &mut Backend, store: &str, tables: &dyn Tables) -> Result<Vec<String>, QueryError> {
-    // (names alone: nothing is opened for them)
-    let sql = "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES \
-               WHERE LEFT(TABLE_NAME, 17) = 'switchover_stray_'";
+    // (whoever puts something aside has made the schema for tables that are away, if it was not there)
+    let sealed = sealed_schemas(backend).await?;
     let mut lines = Vec::new();
+    if sealed.is_empty() {
+        return Ok(lines);
+    }
+    let own: Vec<String> = sealed.iter().filter_map(|name| unsealed_schema(name)).map(str::to_owned).collect();
+    // (a server opens what has such a name, and no other)
+    let named = format!(" AND TABLE_NAME LIKE '{ASIDE}%'");
+    let sql = tables_of(own.into_iter().chain(sealed), "TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE", &named);
     for row in &backend.query(sql.as_bytes()).await?.rows {
         let cell = |at: usize| {
             String::from_utf8_lossy(row.get(at).and_then(Option::as_deref).unwrap_or_default()).into_owned()
         };
         let place = TableName { database: cell(0), name: cell(1) };
-        let was = place.put_aside().filter(|was| is_of(tables, was));
-        if let Some(was) = was {
-            let sql = format!(
-                "SELECT TABLE_TYPE FROM information_schema.TABLES WHERE TABLE_SCHEMA = {} AND TABLE_NAME = {}",
-                literal(&place.database),
-                literal(&place.name)
-            );
-            let view = backend.query(sql.as_bytes()).await?.first(0).is_some_and(|kind| kind.ends_with(b"VIEW"));
-            lines.push(line(store, &was, &place, if view { "VIEW" } else { "TABLE" }));
+        if let Some(was) = place.put_aside().filter(|was| is_of(tables, was)) {
+            lines.push(line(store, &was, &place, if cell(2).ends_with("VIEW") { "VIEW" } else { "TABLE" }));
         }
     }
     Ok(lines)

@@ -24,7 +24,7 @@ use super::seal::{Brief, KINDS, Present, SealError, Sealer, present};
 use crate::backend::Backend;
 use crate::backend::connection::QueryError;
 use crate::changes::{Interest, Tables};
-use crate::entry::place::{SEALED_SCHEMAS, sealed_schema};
+use crate::entry::place::{SEALED_SCHEMAS, sealed_schema, unsealed_schema};
 use crate::entry::{TableName, quoted};
 
 /// What has a table's own name.
@@ -74,16 +74,13 @@ pub(super) async fn places<'a>(
     let spares: BTreeMap<TableName, &TableName> = tables.map(|table| (table.spare(), table)).collect();
     let known: BTreeSet<&TableName> = spares.values().copied().collect();
     let databases: BTreeSet<&str> = known.iter().map(|name| name.database.as_str()).collect();
-    let own: Vec<String> = databases.iter().map(|name| literal(name)).collect();
-    let sealed = databases.iter().filter_map(|name| sealed_schema(name)).map(|name| literal(&name));
-    let within = own.iter().cloned().chain(sealed).collect::<Vec<_>>().join(", ");
+    let own = databases.iter().map(|name| (*name).to_owned());
+    let schemas = own.clone().chain(databases.iter().filter_map(|name| sealed_schema(name)));
     let mut found = Found::new();
     if known.is_empty() {
         return Ok(found);
     }
-    let sql = format!(
-        "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE FROM information_schema.TABLES WHERE TABLE_SCHEMA IN ({within})"
-    );
+    let sql = tables_of(schemas, "TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE", "");
     for row in &backend.query(sql.as_bytes()).await?.rows {
         let place = named(row);
         let view = cell(row, 2).ends_with("VIEW");
@@ -103,7 +100,7 @@ pub(super) async fn places<'a>(
         }
     }
     if found.values().any(|places| places.own == Own::View) {
-        let within = own.join(", ");
+        let within = own.map(|name| literal(&name)).collect::<Vec<_>>().join(", ");
         let sql = format!(
             "SELECT TABLE_SCHEMA, TABLE_NAME, VIEW_DEFINITION FROM information_schema.VIEWS WHERE TABLE_SCHEMA IN ({within})"
         );
@@ -121,14 +118,34 @@ pub(super) async fn places<'a>(
 /// # Errors
 /// As the store's.
 pub(super) async fn away(backend: &mut Backend, tables: &dyn Tables) -> Result<BTreeSet<TableName>, QueryError> {
-    let sql = format!(
-        "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE LEFT(TABLE_SCHEMA, {}) = {}",
-        SEALED_SCHEMAS.len(),
-        literal(SEALED_SCHEMAS)
-    );
+    let schemas = sealed_schemas(backend).await?;
+    if schemas.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let sql = tables_of(schemas.into_iter(), "TABLE_SCHEMA, TABLE_NAME", "");
     let rows = backend.query(sql.as_bytes()).await?.rows;
     let own = rows.iter().filter_map(|row| named(row).unsealed());
     Ok(own.filter(|t| tables.interest(&t.database, &t.name) == Interest::Group).collect())
+}
+
+/// The schemas here for tables that are away, whosever.
+///
+/// # Errors
+/// As the store's.
+pub(super) async fn sealed_schemas(backend: &mut Backend) -> Result<Vec<String>, QueryError> {
+    let sql = format!("SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME LIKE '{SEALED_SCHEMAS}%'");
+    let rows = backend.query(sql.as_bytes()).await?.rows;
+    // (an underscore in a pattern is any character)
+    Ok(rows.iter().map(|row| cell(row, 0)).filter(|name| unsealed_schema(name).is_some()).collect())
+}
+
+/// The question for the tables of these schemas, one at the least. By equality: then a MariaDB reads the folders of no others.
+pub(super) fn tables_of(schemas: impl Iterator<Item = String>, columns: &str, further: &str) -> String {
+    let of = |schema: String| {
+        let schema = literal(&schema);
+        format!("SELECT {columns} FROM information_schema.TABLES WHERE TABLE_SCHEMA = {schema}{further}")
+    };
+    schemas.map(of).collect::<Vec<_>>().join(" UNION ALL ")
 }
 
 /// Views over these tables that the group does not list: they fail with 1356 while the tables are away, as far as the control account
