@@ -206,3 +206,25 @@ async fn what_a_dead_writer_did_moves_too() {
     assert_eq!(kept.authority.sql("SELECT n FROM d.my WHERE id = 1")[0][0], "11");
     assert_same(&kept);
 }
+
+/// An authority that was given up comes back, with a write whose proxy is gone: what that did is entered before the store is sealed,
+/// and comes over with all that it had alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dead_writer_did_is_taken_back() {
+    let mut kept = kept();
+    let mut c = kept.proxy.connect("d").await;
+    c.query_drop("INSERT INTO my (id, n, v) VALUES (1, 1, 'a'), (2, 2, 'b')").await.unwrap();
+    catch_up(&kept);
+    dies_in_a_write(&mut kept).await;
+    eventually("the store has done it", || !is_under_way(&kept));
+    let open = |kept: &Kept| kept.authority.sql("SELECT COUNT(*) FROM switchover.journal_open")[0][0].clone();
+    assert_eq!(open(&kept), "1");
+    kept.authority.stop();
+    kept.proxy.restart();
+    let given_up = ["flag", "analytics", "new", "--force", "--why", "it is dead"];
+    eventually("it is given up", || kept.proxy.cli(&given_up).ok);
+    kept.authority.restart();
+    let there = |kept: &Kept| kept.standby.sql("SELECT n FROM d.my WHERE id = 1")[0][0].clone();
+    eventually("what it did is on the other store", || there(&kept) == "11");
+    assert_eq!(open(&kept), "0");
+}
