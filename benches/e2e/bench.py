@@ -5,7 +5,7 @@ Two stages, because they answer two questions:
 - *free*: throughput and p95 as a user sees them, all CPUs for all. Only the ratios within a round mean anything.
 - *pinned*: server, proxy and load on one CPU, which makes CPU time per query comparable between runs.
 
-And *insight*: the proxy with and without figures of statements, and a twin of the one with them, which shows the noise. *shadow*: the proxy with a
+And *insight*: one proxy whose figures of statements are switched on and off while it serves, in many short windows ([insight.py]). *shadow*: the proxy with a
 sample of reads compared with another store, and without ([shadow.py]). And *standby*: the same tables in a group without a standby, and in groups with one, on two servers that log durably ([pair.py]).
 
 ProxySQL would make a third column where the distribution has it; Debian does not.
@@ -25,12 +25,13 @@ import threading
 import time
 
 import gauges
+import insight
 import load
 import pair
 import report
 import shadow
 from stage import ROOT, Stage, Trouble
-from turns import take_turns
+from turns import alternate, take_turns
 
 
 class Bench:
@@ -68,7 +69,7 @@ class Bench:
                         self.hold(stage)
                 if "flips" in wanted and "switchover" in stage.targets:
                     self.flips(stage)
-        if {"pinned", "connections", "fairness", "insight"} & set(wanted):
+        if {"pinned", "connections", "fairness"} & set(wanted):
             with self.stage(cpu=max(os.sched_getaffinity(0))) as stage:
                 load.prepare(stage)
                 if "pinned" in wanted:
@@ -77,8 +78,9 @@ class Bench:
                     self.among_idle(stage)
                 if "fairness" in wanted:
                     self.fairness(stage)
-                if "insight" in wanted and "switchover" in stage.targets:
-                    self.insight(stage)
+        if "insight" in wanted and not self.options.without_proxy:
+            with insight.Switched(max(os.sched_getaffinity(0)), self.options.binary) as stage:
+                self.insight(stage)
         if "shadow" in wanted and not self.options.without_proxy:
             with shadow.Shadowed(max(os.sched_getaffinity(0)), self.options.binary) as stage:
                 self.shadow(stage)
@@ -141,15 +143,12 @@ class Bench:
                     {"workload": workload, "threads": threads, "rounds": rows, "system_calls": calls})
 
     def insight(self, stage):
-        """CPU µs per query with figures of statements, without, and with again in a second process."""
-        stage.start_proxy("without", settings="insight: { statements: 0 }\n")
-        stage.start_proxy("twin")
-        for workload in ["point select, text", "point select, prepared", "read only"]:
+        """CPU µs per query of the threads that serve clients: with figures of statements, without, and with again."""
+        for workload in insight.WORKLOADS:
             for threads in self.threads[:2]:
                 self.say(f"insight: {workload}, {threads} threads")
-                targets = ["switchover", "without", "twin"]
-                rounds, _ = take_turns(stage, targets, workload, threads, 3 * self.rounds, self.seconds / 2)
-                rows = [{target: (window.cpu / window.queries * 1e6,) for target, window in row.items()} for row in rounds]
+                rounds = alternate(stage, "switchover", insight.WAYS, workload, threads, 5 * self.rounds, insight.SECONDS)
+                rows = [{way: (window.cpu / window.queries * 1e6,) for way, window in row.items()} for row in rounds]
                 self.figures["insight"].append({"workload": workload, "threads": threads, "rounds": rows})
 
     def shadow(self, stage):

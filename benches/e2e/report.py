@@ -3,6 +3,7 @@
 import math
 import os
 import platform
+import random
 import statistics
 
 median = statistics.median
@@ -119,27 +120,32 @@ def connections(bench):
 
 
 def insight(cells):
-    """What figures of statements cost, beside what two equal proxies differ by."""
-    rows = []
+    """What figures of statements cost, round by round, beside what the same setting differs from itself by."""
+    rows, costs, noises = [], [], []
     for cell in cells:
         rounds = cell["rounds"]
-        rows.append([cell["workload"], str(cell["threads"]),
-                     *(middle(rounds, target, 0, "{:.2f}") for target in ("switchover", "twin", "without")),
-                     shown(ratios(rounds, "switchover", "without")), shown(ratios(rounds, "twin", "without")),
-                     shown(ratios(rounds, "switchover", "twin"))])
-    head = ["workload", "threads", "with µs", "twin µs", "without µs", "with ÷ without", "twin ÷ without", "with ÷ twin"]
-    shape = table("CPU time of the proxy per query, with and without query insight; all on one CPU", head, rows)
-    every = [r for cell in cells for r in cell["rounds"]]
-    pooled = [math.log(math.sqrt(r["switchover"][0] * r["twin"][0]) / r["without"][0]) for r in every]
-    noise = [math.log(r["switchover"][0] / r["twin"][0]) for r in every]
-    return f"{shape}\nAll rounds together, geometric means: with ÷ without {interval(pooled)}, with ÷ twin {interval(noise)}\n"
+        # the two windows with figures together: a geometric mean has half of one's noise
+        costs.append([math.log(math.sqrt(r["with"][0] * r["again"][0]) / r["without"][0]) for r in rounds])
+        noises.append([math.log(r["again"][0] / r["with"][0]) for r in rounds])
+        rows.append([cell["workload"], str(cell["threads"]), str(len(rounds)),
+                     *(middle(rounds, way, 0, "{:.2f}") for way in ("with", "again", "without")),
+                     interval(costs[-1:]), interval(noises[-1:])])
+    rows.append(["all", "", str(sum(map(len, costs))), "", "", "", interval(costs), interval(noises)])
+    head = ["workload", "threads", "rounds", "with µs", "again µs", "without µs", "with ÷ without", "again ÷ with"]
+    return table("CPU time per query of the threads that serve clients, query insight switched on and off meanwhile; all on one CPU. Ratios: the median of "
+                 "the rounds, and its 95 % interval (bootstrap)", head, rows)
 
 
-def interval(logs):
-    """The mean of logarithms as a ratio, and its 95 % interval."""
-    mean = statistics.fmean(logs)
-    error = 1.96 * statistics.stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else math.inf
-    return f"{math.exp(mean):.3f} ({math.exp(mean - error):.3f}–{math.exp(mean + error):.3f})"
+def interval(cells, draws=2_000):
+    """The median of paired differences (logarithms, by cell) as a ratio, and its 95 % interval by the bootstrap within each cell.
+
+    The median, because what else runs on the machine meets some windows hard, and says nothing of the others.
+    """
+    dice = random.Random(1)
+    medians = sorted(median([value for cell in cells for value in dice.choices(cell, k=len(cell))]) for _ in range(draws))
+    low, high = medians[round(0.025 * draws)], medians[round(0.975 * draws) - 1]
+    middle_of_all = median([value for cell in cells for value in cell])
+    return f"{math.exp(middle_of_all):.3f} ({math.exp(low):.3f}–{math.exp(high):.3f})"
 
 
 def shadow(cells):

@@ -1,11 +1,14 @@
 """Loads that take turns: each target's clients stay logged in while the others' work, and the proxies work in short windows, one
-right after another. Noise of the machine that lasts longer than a window meets both.
+right after another. Noise of the machine that lasts longer than a window meets both. [alternate] has one load through one proxy whose
+setting changes between the windows: what two processes differ by (where their memory lies, which clients came first) is then no part
+of a difference.
 
 A load rests by SIGSTOP: what it asked for is answered meanwhile, so that counts and CPU time, read at rest, belong together.
 """
 
 import contextlib
 import dataclasses
+import itertools
 import signal
 import subprocess
 import time
@@ -16,6 +19,8 @@ from stage import Trouble
 
 # For the answers of the last statements to leave the proxy, after the clients have stopped.
 SETTLE = 0.05
+# For the first statements under another setting, which each session and each plan pays for once.
+WARM = 0.05
 
 
 @dataclasses.dataclass
@@ -42,6 +47,11 @@ class Load:
     def rest(self):
         self.process.send_signal(signal.SIGSTOP)
         time.sleep(SETTLE)
+
+    def warm(self):
+        self.process.send_signal(signal.SIGCONT)
+        time.sleep(WARM)
+        self.rest()
 
     def work(self, seconds):
         """A window of about so many seconds."""
@@ -72,6 +82,31 @@ class Load:
     def kill(self):
         self.process.kill()
         self.process.wait()
+
+
+def alternate(stage, target, ways, workload, threads, rounds, seconds):
+    """Windows of one load, each after `stage.switch(way)`, round by round: `[{way: Window}]`; the order of the ways goes through all that
+    there are, so that what grows or fades in a round meets each of them alike.
+    """
+    login = 0.5 + threads / 100
+    # (a switch, two questions and the warming take some 0.3 s: four times that on a busy machine)
+    window = seconds + 3 * SETTLE + WARM + 1.2
+    orders = list(itertools.permutations(ways))
+    running = Load(stage, target, workload, threads, round(login + rounds * len(ways) * window + 5))
+    try:
+        time.sleep(login)
+        running.rest()
+        rows = []
+        for number in range(rounds):
+            row = {}
+            for way in orders[number % len(orders)]:
+                stage.switch(way)
+                running.warm()
+                row[way] = running.work(seconds)
+            rows.append(row)
+        return rows
+    finally:
+        running.kill()
 
 
 def take_turns(stage, targets, workload, threads, rounds, seconds):

@@ -182,7 +182,7 @@ enum Command {
     Events {
         /// How many, the newest first.
         #[arg(long, value_name = "N", default_value_t = 20)]
-        limit: usize,
+        limit: u32,
         /// Only these: action, flip, step, config, health, standby, shadow.
         #[arg(long, value_name = "KIND")]
         kind: Option<String>,
@@ -199,7 +199,7 @@ enum Command {
         group: Option<String>,
         /// How many statements, those that differ first.
         #[arg(long, value_name = "N", default_value_t = 20)]
-        limit: usize,
+        limit: u32,
     },
     /// Prepare both stores of a group for a standby, and write down where its copy begins.
     Init {

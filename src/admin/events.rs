@@ -182,7 +182,7 @@ impl Events {
     /// The newest that fit, the newest first.
     #[must_use]
     pub fn newest(&self, query: &EventQuery) -> Vec<Event> {
-        let limit = if query.limit == 0 { USUAL } else { query.limit };
+        let limit = if query.limit == 0 { USUAL } else { usize::try_from(query.limit).unwrap_or(KEPT) };
         let fits = |e: &&Event| e.id > query.after && query.kind.as_ref().is_none_or(|kind| *kind == e.kind);
         self.lock().newest.iter().rev().filter(fits).take(limit).cloned().collect()
     }
@@ -298,7 +298,7 @@ mod tests {
         for n in 0..KEPT + 5 {
             events.add(Event::of_proxy(if n % 2 == 0 { "flip" } else { "health" }, "g", n.to_string()));
         }
-        let all = events.newest(&EventQuery { limit: usize::MAX, ..EventQuery::default() });
+        let all = events.newest(&EventQuery { limit: u32::MAX, ..EventQuery::default() });
         assert_eq!((all.len(), all[0].what.as_str()), (KEPT, "1004"));
         let query = EventQuery { after: 1_000, kind: Some("flip".into()), limit: 2 };
         let found: Vec<u64> = events.newest(&query).iter().map(|e| e.id).collect();

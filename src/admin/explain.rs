@@ -12,9 +12,8 @@ use crate::sql::dialect::{Dialect, Engine};
 
 /// A statement to explain, not to run.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
 pub struct ExplainRequest {
-    /// The statement.
+    /// The statement: there is no request without one.
     pub sql: String,
     /// The session's database.
     pub db: Option<String>,

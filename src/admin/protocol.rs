@@ -178,7 +178,7 @@ pub struct EventQuery {
     /// Only those with a higher id.
     pub after: u64,
     /// At most so many; 0 takes 100.
-    pub limit: usize,
+    pub limit: u32,
     /// Only those of this kind.
     pub kind: Option<String>,
 }

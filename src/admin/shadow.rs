@@ -19,7 +19,7 @@ pub struct ShadowRequest {
     /// Only of this group.
     pub group: Option<String>,
     /// At most so many statements, those that differ first; 0 takes 100.
-    pub limit: usize,
+    pub limit: u32,
 }
 
 /// Characters of a statement in the table.

@@ -133,12 +133,32 @@ fn rules_and_dashboards_ask_for_what_the_proxy_exports() {
             assert_eq!(count(open), count(close), "{place}: {expression}");
         }
     }
+    let asked: BTreeSet<String> = expressions().iter().flat_map(|(_, expression)| metrics(expression)).collect();
+    for name in exported.iter().filter(|name| name.starts_with("switchover_group_")) {
+        assert!(asked.contains(name), "nobody looks at {name}");
+    }
     for rule in yaml("prometheus/alerts.yml")["groups"][0]["rules"].as_array().unwrap() {
         let severity = rule["labels"]["severity"].as_str().unwrap();
         assert!(["page", "ticket", "info"].contains(&severity), "{rule}");
         assert!(rule["annotations"]["summary"].is_string() && rule["annotations"]["description"].is_string(), "{rule}");
         let tried = text("prometheus/alerts_test.yml").contains(rule["alert"].as_str().unwrap());
         assert!(tried, "alerts_test.yml does not try {}", rule["alert"]);
+    }
+}
+
+#[test]
+fn panels_have_a_place_of_their_own() {
+    let board: Value = serde_json::from_str(&text("grafana/switchover.json")).unwrap();
+    let (mut ids, mut places) = (BTreeSet::new(), BTreeMap::new());
+    for panel in board["panels"].as_array().unwrap() {
+        let title = panel["title"].as_str().unwrap();
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{title}: its id is another's");
+        let [x, y, w, h] = ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_u64().unwrap());
+        assert!(x + w <= 24, "{title}: beyond the edge");
+        for place in (y..y + h).flat_map(|row| (x..x + w).map(move |column| (row, column))) {
+            let other = places.insert(place, title);
+            assert!(other.is_none(), "{title} lies on {}", other.unwrap_or_default());
+        }
     }
 }
 

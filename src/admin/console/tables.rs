@@ -165,7 +165,7 @@ pub(crate) async fn rows(name: &str, actions: &Actions, actor: &Actor) -> Result
             }
         }
         "shadow" => {
-            let all = ShadowRequest { limit: usize::MAX, ..ShadowRequest::default() };
+            let all = ShadowRequest { limit: u32::MAX, ..ShadowRequest::default() };
             if let Reply::Shadow(report) = ask(Request::Shadow(all)).await? {
                 report.statements.iter().for_each(|s| relation.row(super::shadow::row(s)));
             }
@@ -191,7 +191,7 @@ pub(crate) async fn rows(name: &str, actions: &Actions, actor: &Actor) -> Result
             }
         }
         "events" => {
-            let all = EventQuery { limit: usize::MAX, ..EventQuery::default() };
+            let all = EventQuery { limit: u32::MAX, ..EventQuery::default() };
             if let Reply::Events(events) = ask(Request::Events(all)).await? {
                 events.into_iter().for_each(|e| relation.row(event(e)));
             }

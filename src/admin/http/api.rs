@@ -116,22 +116,8 @@ async fn pins(State(app): State<App>, asking: Asking) -> Outcome {
     Ok(Json(pins.collect::<Vec<Pin>>()).into_response())
 }
 
-/// Which events.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct WantedEvents {
-    after: u64,
-    limit: u32,
-    kind: Option<String>,
-}
-
-async fn events(State(app): State<App>, asking: Asking, Asked(wanted): Asked<WantedEvents>) -> Outcome {
-    let WantedEvents { after, limit, kind } = wanted;
-    app.perform(&asking, Request::Events(EventQuery { after, limit: most(limit), kind })).await
-}
-
-fn most(limit: u32) -> usize {
-    usize::try_from(limit).unwrap_or(usize::MAX)
+async fn events(State(app): State<App>, asking: Asking, Asked(wanted): Asked<EventQuery>) -> Outcome {
+    app.perform(&asking, Request::Events(wanted)).await
 }
 
 async fn samples(State(app): State<App>, _asking: Asking) -> Outcome {
@@ -151,31 +137,13 @@ async fn config_diff(State(app): State<App>, asking: Asking) -> Outcome {
     app.perform(&asking, Request::ConfigDiff).await
 }
 
-/// Which findings of shadow reads.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct WantedShadow {
-    group: Option<String>,
-    limit: u32,
+async fn shadow(State(app): State<App>, asking: Asking, Asked(mut wanted): Asked<ShadowRequest>) -> Outcome {
+    wanted.group = wanted.group.filter(|g| !g.is_empty());
+    app.perform(&asking, Request::Shadow(wanted)).await
 }
 
-async fn shadow(State(app): State<App>, asking: Asking, Asked(wanted): Asked<WantedShadow>) -> Outcome {
-    let group = wanted.group.filter(|g| !g.is_empty());
-    let request = ShadowRequest { group, limit: most(wanted.limit) };
-    app.perform(&asking, Request::Shadow(request)).await
-}
-
-/// Which statement, and whose.
-#[derive(Debug, Deserialize)]
-struct Explain {
-    sql: String,
-    db: Option<String>,
-    user: Option<String>,
-}
-
-async fn explain(State(app): State<App>, asking: Asking, Body(wanted): Body<Explain>) -> Outcome {
-    let Explain { sql, db, user } = wanted;
-    app.perform(&asking, Request::Explain(ExplainRequest { sql, db, user })).await
+async fn explain(State(app): State<App>, asking: Asking, Body(wanted): Body<ExplainRequest>) -> Outcome {
+    app.perform(&asking, Request::Explain(wanted)).await
 }
 
 /// Which statements. Fields that are empty ask for nothing.

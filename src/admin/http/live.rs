@@ -37,7 +37,7 @@ pub(super) async fn live(
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
     // followed first: what comes in between is there twice, and sent once
     let (samples, events) = (running.follow_samples(), running.events().follow());
-    let after = |after| EventQuery { after, limit: usize::MAX, kind: None };
+    let after = |after| EventQuery { after, limit: u32::MAX, kind: None };
     let newest = running.events().newest(&EventQuery { limit: 1, ..EventQuery::default() });
     let last = last.unwrap_or_else(|| newest.first().map_or(0, |e| e.id));
     let missed: VecDeque<Event> = running.events().newest(&after(last)).into_iter().rev().collect();
@@ -71,7 +71,7 @@ async fn next(mut l: Listening) -> Option<(Result<Message, Infallible>, Listenin
                 Ok(event) => l.missed.push_back(event),
                 // too slow: what is still known is sent
                 Err(broadcast::error::RecvError::Lagged(_)) => {
-                    let query = EventQuery { after: l.sent, limit: usize::MAX, kind: None };
+                    let query = EventQuery { after: l.sent, limit: u32::MAX, kind: None };
                     l.missed = l.app.actions.running().events().newest(&query).into_iter().rev().collect();
                 }
                 Err(broadcast::error::RecvError::Closed) => return None,

@@ -10,13 +10,13 @@ use crate::admin::events::Event;
 use crate::admin::live::{GroupSample, Sample, StoreSample};
 use crate::admin::log::LogLevel;
 use crate::admin::protocol::{
-    AuthorityStatus, ConfigChange, ConfigEntry, Explained, Flagged, FlipRecord, GroupStatus, Reloaded, SessionInfo,
-    StandbyStatus, Status, StoreStatus,
+    AuthorityStatus, Begun, ConfigChange, ConfigEntry, Explained, Flagged, FlipRecord, Found, GroupStatus, Reloaded,
+    SessionInfo, StandbyStatus, Status, StoreStatus,
 };
 use crate::admin::readiness::{Judged, Readiness};
 use crate::transfer::shadow::{GroupReport, Report, StatementReport};
 
-/// Method, path below `/api/v1`, what it does, the schema of its answer (`[X]` is a list), fields of its body: `x?` may be left out or
+/// Method, path below `/api/v1`, what it does, the schema of its answer (`[X]` is a list, `X|Y` either), fields of its body: `x?` may be left out or
 /// null, `x!` is true or false.
 pub(super) const ROUTES: [(&str, &str, &str, &str, &[&str]); 26] = [
     ("get", "/openapi.json", "This document", "", &[]),
@@ -48,7 +48,7 @@ pub(super) const ROUTES: [(&str, &str, &str, &str, &[&str]); 26] = [
         "post",
         "/groups/{group}/standby",
         "What a standby is told: to try again, to pass a transaction over, how it begins and ends",
-        "Standby",
+        "Standby|Begun",
         &["action", "transaction", "reason", "position?", "why?"],
     ),
 ];
@@ -163,6 +163,9 @@ fn responses(method: &str, path: &str, answer: &str) -> Value {
     };
     let code = if method == "post" && answer.is_empty() { "204" } else { "200" };
     all.insert(code.to_owned(), done);
+    if path == "/groups/{group}/standby" {
+        all.insert("204".to_owned(), json!({ "description": "it has ended" }));
+    }
     let not = |why: &str| json!({ "description": why, "content": content("Problem") });
     if !matches!(path, "/openapi.json") {
         all.insert("401".to_owned(), not("not logged in"));
@@ -197,7 +200,10 @@ fn content(schema: &str) -> Value {
     match (schema, schema.strip_prefix('[').and_then(|s| s.strip_suffix(']'))) {
         ("", _) => json!({}),
         (_, Some(item)) => json!({ "application/json": { "schema": { "type": "array", "items": of(item) } } }),
-        (name, None) => json!({ "application/json": { "schema": of(name) } }),
+        (name, None) => match name.split_once('|') {
+            Some((one, other)) => json!({ "application/json": { "schema": { "anyOf": [of(one), of(other)] } } }),
+            None => json!({ "application/json": { "schema": of(name) } }),
+        },
     }
 }
 
@@ -265,6 +271,7 @@ fn examples() -> Vec<(&'static str, Value)> {
         ("Status", value(serde_json::to_value(status))),
         ("Group", value(serde_json::to_value(group()))),
         ("Standby", value(serde_json::to_value(StandbyStatus::default()))),
+        ("Begun", value(serde_json::to_value(begun()))),
         ("Session", value(serde_json::to_value(session()))),
         ("Pin", value(serde_json::to_value(Pin::default()))),
         ("Event", value(serde_json::to_value(Event::default()))),
@@ -280,6 +287,11 @@ fn examples() -> Vec<(&'static str, Value)> {
         ("Log", value(serde_json::to_value(LogLevel::default()))),
         ("Flagged", value(serde_json::to_value(flagged))),
     ]
+}
+
+fn begun() -> Begun {
+    let found = || vec![Found::default()];
+    Begun { problems: found(), warnings: found(), done: vec![String::new()], ..Begun::default() }
 }
 
 fn digests() -> Digests {

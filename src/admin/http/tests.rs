@@ -238,6 +238,10 @@ async fn whatever_is_wrong_is_told_in_the_form_of_the_document() {
     for (method, path, body, status) in [
         ("POST", "/api/v1/login", "[null, null]", 422),
         ("POST", "/api/v1/login", "{}", 422),
+        ("POST", "/api/v1/login", "[\"ops\", \"ops-secret\"]", 422),
+        ("POST", "/api/v1/groups/a/resume", "[]", 422),
+        ("POST", "/api/v1/explain", "[\"SELECT 1\", null, null]", 422),
+        ("POST", "/api/v1/reload", "null", 422),
         ("POST", "/api/v1/sessions/ops/kill", "{}", 400),
         ("POST", "/api/v1/sessions/-1/kill", "{}", 400),
         ("POST", "/api/v1/jobs/nothing/abort", "{}", 404),

@@ -318,7 +318,7 @@ impl Findings {
 
     /// What was found, of one group or of all: the statements that differ first, at most so many (0 takes 100).
     #[must_use]
-    pub fn report(&self, group: Option<&str>, limit: usize) -> Report {
+    pub fn report(&self, group: Option<&str>, limit: u32) -> Report {
         let inner = self.lock();
         let wanted = |name: &str| group.is_none_or(|g| g == name);
         let groups = inner.groups.iter().filter(|(name, _)| wanted(name));
@@ -337,7 +337,7 @@ impl Findings {
             std::cmp::Reverse((v.real, v.failed, v.r#type + v.order, v.compared(), r.last_ms))
         };
         statements.sort_by_key(order);
-        let limit = if limit == 0 { USUAL } else { limit.min(MOST) };
+        let limit = if limit == 0 { USUAL } else { usize::try_from(limit).unwrap_or(MOST).min(MOST) };
         let shown = statements.into_iter().take(limit).map(|e| StatementReport {
             compared: e.report.verdicts.compared(),
             match_rate: e.report.verdicts.match_rate(),

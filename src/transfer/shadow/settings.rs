@@ -13,13 +13,14 @@ use crate::backend::{Backend, StoreHandle, control};
 
 /// Of a session's settings those that its reads are answered by (and that follow it to every store: `session::sync`). Time is in UTC,
 /// whatever the zones of the stores' hosts.
-const GLOBAL: [&str; 6] = [
+const GLOBAL: [&str; 7] = [
     "sql_mode",
     "group_concat_max_len",
     "div_precision_increment",
     "default_week_format",
     "lc_time_names",
     "sql_select_limit",
+    "sql_auto_is_null",
 ];
 /// What every session begins with.
 const FIRST: [&str; 2] = ["NAMES utf8mb4 COLLATE utf8mb4_general_ci", "SESSION time_zone = '+00:00'"];

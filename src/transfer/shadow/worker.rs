@@ -42,7 +42,7 @@ pub struct Handle {
 impl Handle {
     /// What it has found, see [`Findings::report`].
     #[must_use]
-    pub fn report(&self, group: Option<&str>, limit: usize) -> Report {
+    pub fn report(&self, group: Option<&str>, limit: u32) -> Report {
         self.findings.report(group, limit)
     }
 }

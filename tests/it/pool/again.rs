@@ -11,6 +11,8 @@ mod prepared;
 mod routing;
 #[path = "../regression/session_state.rs"]
 mod session_state;
+#[path = "../shadow/mod.rs"]
+mod shadow;
 #[path = "../state.rs"]
 mod state;
 #[path = "../transactions.rs"]

@@ -4,3 +4,4 @@ mod again;
 mod bounds;
 mod leases;
 mod login;
+mod shadow;

@@ -1,4 +1,5 @@
-//! A cutover is asked for at each surface in turn: the flip that comes of it says in the log of changes who asked, where and why.
+//! A cutover is asked for at each surface in turn: the flip that comes of it says in the log of changes who asked, where and why. And a
+//! standby ends and begins over HTTP as the API's document says.
 
 use std::net::TcpStream;
 use std::process::Command;
@@ -9,14 +10,19 @@ use super::admin;
 use crate::standby::Kept;
 use crate::support::{clients, eventually, ports};
 
-#[test]
-fn a_cutovers_flip_says_who_asked_for_it_and_where() {
+fn surfaces() -> (Kept, u16, u16) {
     let kept = Kept::start("CREATE TABLE t (id INT PRIMARY KEY, v INT)", &[]);
     let (console, http) = (ports::free(), ports::free());
     kept.proxy.edit_config(|text| text + &admin(console, http));
     eventually("both surfaces are served", || {
         [console, http].iter().all(|port| TcpStream::connect(("127.0.0.1", *port)).is_ok())
     });
+    (kept, console, http)
+}
+
+#[test]
+fn a_cutovers_flip_says_who_asked_for_it_and_where() {
+    let (kept, console, http) = surfaces();
     let file = kept.proxy.folder.join("routing.yaml.audit");
     let flips = || -> Vec<Value> {
         let text = std::fs::read_to_string(&file).unwrap_or_default();
@@ -50,4 +56,30 @@ fn a_cutovers_flip_says_who_asked_for_it_and_where() {
         assert_eq!((&flip["before"], &flip["after"]), (&from.into(), &to.into()), "{flip:#}");
         kept.retry();
     }
+}
+
+#[test]
+fn a_standby_ends_and_begins_over_http_as_the_document_says() {
+    let (_kept, _, http) = surfaces();
+    let at = |path: &str| format!("http://127.0.0.1:{http}/api/v1{path}");
+    let get = clients::run(&["curl", "-s", "-u", "ops:ops-secret", &at("/openapi.json")]).text();
+    let document: Value = serde_json::from_str(&get).unwrap();
+    let described = &document["paths"]["/api/v1/groups/{group}/standby"]["post"]["responses"];
+    let tell = |action: &str| -> (String, String) {
+        let (place, body) = (at("/groups/analytics/standby"), format!("{{\"action\": \"{action}\"}}"));
+        let said =
+            clients::run(&["curl", "-s", "-u", "ops:ops-secret", "-w", "\n%{http_code}", "--json", &body, &place]);
+        let text = said.stdout.trim_end().to_owned();
+        text.rsplit_once('\n').map(|(body, code)| (code.to_owned(), body.to_owned())).unwrap()
+    };
+    let (code, body) = tell("end");
+    assert_eq!((code.as_str(), body.as_str()), ("204", ""));
+    assert!(described[&code].is_object() && described[&code]["content"].is_null(), "{described}");
+    let (code, body) = tell("init");
+    let begun: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((code.as_str(), &begun["good"], &begun["group"]), ("200", &true.into(), &"analytics".into()), "{body}");
+    let either = described["200"]["content"]["application/json"]["schema"]["anyOf"].as_array().unwrap();
+    assert!(either.iter().any(|s| s["$ref"] == "#/components/schemas/Begun"), "{either:?}");
+    let fields = &document["components"]["schemas"]["Begun"]["properties"];
+    assert!(begun.as_object().unwrap().keys().all(|field| fields[field].is_object()), "{fields}");
 }

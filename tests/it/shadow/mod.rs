@@ -12,9 +12,9 @@ use serde_json::Value;
 use crate::support::proxy::pair_config;
 use crate::support::{Database, PrivateServer, Proxy, clients, eventually, ports, stores};
 
-struct Scene {
-    database: Database,
-    proxy: Proxy,
+pub struct Scene {
+    pub database: Database,
+    pub proxy: Proxy,
 }
 
 fn scene(sample: &str, tables: &[&str]) -> Scene {
@@ -26,18 +26,18 @@ fn scene(sample: &str, tables: &[&str]) -> Scene {
     Scene { database, proxy }
 }
 
-fn report(proxy: &Proxy) -> Value {
+pub fn report(proxy: &Proxy) -> Value {
     let output = proxy.cli(&["shadow", "--json"]);
     assert!(output.ok, "{}{}", output.stdout, output.stderr);
     serde_json::from_str(&output.stdout).unwrap()
 }
 
-fn count(proxy: &Proxy, what: &str) -> u64 {
+pub fn count(proxy: &Proxy, what: &str) -> u64 {
     report(proxy)["groups"][0][what].as_u64().unwrap()
 }
 
 /// Every verdict that is not 0, of the group.
-fn verdicts(proxy: &Proxy) -> Vec<(String, u64)> {
+pub fn verdicts(proxy: &Proxy) -> Vec<(String, u64)> {
     let group = report(proxy)["groups"][0].clone();
     let words = ["equal", "lag", "order", "type", "real", "failed", "too_large", "unreachable"];
     let all = words.iter().map(|w| ((*w).to_owned(), group[w].as_u64().unwrap()));
