@@ -155,8 +155,15 @@ impl Side {
     /// As the store's.
     pub async fn last_mark(&mut self, group: &str) -> Result<Position, PairError> {
         match self.store.config.change_log {
-            // behind the seal nothing of the group is written: any place from there on has it all
-            ChangeLog::Binlog => self.log_end().await,
+            // behind the seal nothing of the group is written: any place from there on has it all. A signal behind it makes the
+            // applier say at once that it has passed it, whatever else is written there meanwhile
+            ChangeLog::Binlog => {
+                let end = self.log_end().await?;
+                let name = literal(group);
+                self.execute(&format!("UPDATE switchover.groups SET changed = NOW(6) WHERE group_name = {name}"))
+                    .await?;
+                Ok(end)
+            }
             ChangeLog::Journal => {
                 signal(&mut self.backend, &mut Marking::default(), group).await.map_err(|e| self.unclear(e))
             }
