@@ -88,9 +88,10 @@ pub(crate) async fn write(port: u16, seed: u64, kinds: u64, over: Arc<AtomicBool
     while !over.load(Ordering::Relaxed) {
         let Some(c) = conn.as_mut() else {
             let opts = crate::support::mariadb::opts(port).db_name(Some("d"));
-            match Conn::new(opts).await {
-                Ok(c) => conn = Some(c),
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            // (a server that is killed before it takes a connection over leaves the client waiting for its greeting)
+            match tokio::time::timeout(Duration::from_secs(5), Conn::new(opts)).await {
+                Ok(Ok(c)) => conn = Some(c),
+                _ => tokio::time::sleep(Duration::from_millis(50)).await,
             }
             continue;
         };
