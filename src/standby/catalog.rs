@@ -42,7 +42,7 @@ pub struct Description {
     pub name: TableName,
     /// Whether it is sealed by `rename` at this moment: its place is another.
     pub sealed: bool,
-    /// Whether there is one at either place: nobody knows which is meant.
+    /// Whether there is one at either place: this is the one that is sealed, if the store is.
     pub twice: bool,
     /// Its engine.
     pub engine: String,
@@ -159,7 +159,13 @@ pub async fn read(backend: &mut Backend, tables: &dyn Tables) -> Result<Catalog,
     for table in found.into_values() {
         match catalog.entry(table.name.clone()) {
             Entry::Vacant(place) => drop(place.insert(table)),
-            Entry::Occupied(mut known) => known.get_mut().twice = true,
+            Entry::Occupied(mut known) => {
+                // the one that a seal has moved is the group's; who may not know that there is a seal asks for `twice`
+                if table.sealed {
+                    drop(known.insert(table));
+                }
+                known.get_mut().twice = true;
+            }
         }
     }
     Ok(catalog.into_iter().map(|(name, table)| (name, Arc::new(table))).collect())

@@ -461,7 +461,7 @@ async fn no_name_is_free_for_a_moment() {
 /// Where RENAME takes no views, they are made in place; where the account may make none, the seal goes without, and `init` says so.
 #[test]
 fn a_seal_goes_as_far_as_it_may() {
-    let kept = Kept::start_as(TABLES, &[], BOTH);
+    let mut kept = Kept::start_as(TABLES, &[], BOTH);
     let server = &kept.standby;
     let each = |sql: &str| {
         ["t", "sums"].iter().for_each(|table| drop(server.sql(&sql.replace("TABLE", &format!("d.{table}")))))
@@ -511,6 +511,14 @@ fn a_seal_goes_as_far_as_it_may() {
     eventually("it is told", || authority(&kept.proxy)["strays"].to_string().contains("new: somebody has made d.t"));
     assert_eq!(server.sql("SELECT id FROM d.t"), [["7"]]);
     assert!(!kept.proxy.cli(&["flag", "analytics", "new"]).ok);
+    // and the standby follows nevertheless, whoever begins to apply
+    kept.proxy.restart();
+    let insert = "INSERT INTO t (writer, n) VALUES (2, 1)";
+    assert!(clients::mariadb(kept.proxy.port, &["-Dd", "-e", insert]).ok);
+    eventually("it has that row", || {
+        server.sql("SELECT COUNT(*) FROM switchover_sealed_d.t WHERE writer = 2") == [["1"]]
+    });
+    assert_eq!(server.sql("SELECT id FROM d.t"), [["7"]]);
 }
 
 /// A proxy that was suspended while its tables moved: what would not hear of the seal, or could not be sent again, is routed by a look
