@@ -27,6 +27,7 @@ use super::rounds;
 use super::schema::literal;
 use super::settle::{self, Report};
 use super::watch::Shared;
+use super::worker;
 use crate::backend::StoreHandle;
 use crate::backend::connection::QueryError;
 use crate::backend::control::ControlError;
@@ -34,6 +35,8 @@ use crate::backend::login::LoginError;
 use crate::entry::Position;
 use crate::telemetry::without_values;
 
+/// Attempts at the decision, where locks are in its way.
+const TRIES: u32 = 5;
 /// The standby has applied what it holds when its marks have stood still for so long,
 const STILL: Duration = Duration::from_millis(250);
 /// or at the latest after this.
@@ -111,8 +114,25 @@ async fn stand_still(side: &mut Side, group: &str) -> Result<(), PairError> {
     Ok(())
 }
 
-/// The decision, with all that it needs later, in one transaction.
+/// The decision. An applier that stands in its way, of a proxy that is suspended say, is ended.
 async fn decide(side: &mut Side, group: &str, from: &str, seen: &Record, new: &Record) -> Result<bool, PairError> {
+    let mut tries = TRIES;
+    loop {
+        tries -= 1;
+        match try_decide(side, group, from, seen, new).await {
+            Err(PairError::Query(_, QueryError::Refused(e))) if tries > 0 && matches!(e.code, 1205 | 1213) => {
+                side.execute("ROLLBACK").await?;
+                if e.code == 1205 {
+                    worker::end_all(&mut side.backend, group).await.map_err(|e| side.failed(e))?;
+                }
+            }
+            other => return other,
+        }
+    }
+}
+
+/// The decision, with all that it needs later, in one transaction.
+async fn try_decide(side: &mut Side, group: &str, from: &str, seen: &Record, new: &Record) -> Result<bool, PairError> {
     let name = literal(group);
     side.be_brief().await?;
     side.execute("START TRANSACTION").await?;

@@ -4,7 +4,8 @@
 //! The lease keeps two appliers from working against each other; what keeps them from writing is the term in each mark: it
 //! changes in the transaction that takes the lease, so a round of the one before either committed by then, or never will.
 
-use super::schema::{PARTS, literal};
+use super::schema::{MARKS, literal};
+use super::worker;
 use crate::backend::Backend;
 use crate::backend::connection::QueryError;
 
@@ -35,13 +36,17 @@ pub async fn take(backend: &mut Backend, group: &str, holder: &str, last: Option
 
 async fn try_take(backend: &mut Backend, group: &str, holder: &str, last: Option<u64>) -> Result<Taken, QueryError> {
     let (name, holder_literal) = (literal(group), literal(holder));
-    let insert = format!("INSERT IGNORE INTO switchover.leases VALUES ({name}, 0, '', '1970-01-02')");
-    backend.execute(insert.as_bytes()).await?;
     let select = format!(
         "SELECT term, holder, TIMESTAMPDIFF(MICROSECOND, renewed, NOW(6)) > {EXPIRES} * 1000000 \
          FROM switchover.leases WHERE group_name = {name} FOR UPDATE"
     );
-    let rows = backend.query(select.as_bytes()).await?;
+    let mut rows = backend.query(select.as_bytes()).await?;
+    if rows.rows.is_empty() {
+        // (not before: the lock that it takes on a row that is there would have to grow, and is a deadlock with who else wants it)
+        let insert = format!("INSERT IGNORE INTO switchover.leases VALUES ({name}, 0, '', '1970-01-02')");
+        backend.execute(insert.as_bytes()).await?;
+        rows = backend.query(select.as_bytes()).await?;
+    }
     let text = |at| rows.first(at).map(|v| String::from_utf8_lossy(v).into_owned()).unwrap_or_default();
     let (term, other, expired) = (text(0), text(1), text(2) == "1");
     let term = term.parse::<u64>().unwrap_or(0);
@@ -54,8 +59,10 @@ async fn try_take(backend: &mut Backend, group: &str, holder: &str, last: Option
         "UPDATE switchover.leases SET term = {term}, holder = {holder_literal}, renewed = NOW(6) WHERE group_name = {name}"
     );
     backend.execute(update.as_bytes()).await?;
+    // (what it has open would keep the marks)
+    worker::end_all(backend, group).await?;
     // parts that have no row yet: those beyond the first, which `init` makes
-    for part in 1..PARTS {
+    for part in 1..MARKS {
         let insert = format!(
             "INSERT IGNORE INTO switchover.marks (group_name, part, term, authority, round, parts, base, position, ids, committed_at) \
              SELECT group_name, {part}, {term}, authority, -1, 1, '', '', '', 0 FROM switchover.marks WHERE group_name = {name} AND part = 0"

@@ -10,7 +10,8 @@
 //! ([`partition`]). A part is one transaction on the standby: the net effect of its transactions ([`merge`]), deletes before
 //! inserts, so that no order of unique keys can be in the way; and its mark ([`marks`]), by compare-and-set with the term of
 //! the lease. So a crash of anything, at any moment, leaves each part either whole with its mark, or not there. The start
-//! after a crash is the ordinary start: read the marks, go on from there.
+//! after a crash is the ordinary start: read the marks, go on from there. Where the log is ahead, the next round is executed while one is
+//! committed ([`underway`]).
 //!
 //! | invariant | held by | broken at by |
 //! |---|---|---|
@@ -62,8 +63,10 @@ pub mod statements;
 mod strays;
 pub mod tables;
 mod tenure;
+mod underway;
 pub mod watch;
 mod watcher;
+mod worker;
 
 #[cfg(test)]
 mod cutover_model;

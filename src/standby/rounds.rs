@@ -69,10 +69,8 @@ pub async fn connect(store: &Arc<StoreHandle>, group: &str) -> Result<Backend, C
 ///
 /// # Errors
 /// As the store's.
-pub async fn takes_events(backend: &mut Backend) -> Result<Option<u32>, QueryError> {
-    let version = backend.query(b"SELECT VERSION()").await?;
-    let version = String::from_utf8_lossy(version.first(0).unwrap_or_default()).to_lowercase();
-    if !version.contains("mariadb") {
+pub async fn takes_events(backend: &mut Backend, version: &str) -> Result<Option<u32>, QueryError> {
+    if !version.to_lowercase().contains("mariadb") {
         return Ok(None);
     }
     let try_it = async {
@@ -235,27 +233,25 @@ pub struct Part<'a> {
     pub plan: Result<&'a Plan, Misfit>,
     /// What its mark says of the round.
     pub stamp: &'a Stamp,
-    /// Its number.
-    pub number: usize,
     /// The ids that its mark holds.
     pub ids: &'a BTreeSet<String>,
     /// A statement that is to be in the same transaction.
     pub further: Option<&'a str>,
-    /// The statement by which the connection takes row events.
-    pub take: Option<u32>,
 }
 
-/// Applies one part: its transactions' net effect and its mark, in one transaction. How many rows that were.
+/// Does one part: its transactions' net effect and its mark, in the row `number`, in one transaction, which is left open. How
+/// many rows that were.
 ///
 /// # Errors
 /// [`Failed`].
-pub async fn apply(backend: &mut Backend, part: &Part<'_>) -> Result<u64, Failed> {
+pub async fn execute(backend: &mut Backend, number: usize, take: Option<u32>, part: &Part<'_>) -> Result<u64, Failed> {
     let plan = part.plan.clone()?;
+    let (mark, take) = (part.stamp.update(number, part.ids), take.filter(|_| plan.events));
     if !plan.events {
-        return whole(backend, part, &plan.statements).await;
+        return whole(backend, &mark, take, part, &plan.statements).await;
     }
     if is_strict(backend).await? {
-        match whole(backend, part, &plan.statements).await {
+        match whole(backend, &mark, take, part, &plan.statements).await {
             // statements say what it is, and may mend it: a type that the log has otherwise, a server that wants no events now
             Err(Failed::Misfit { what, .. }) => {
                 let what = without_values(&what);
@@ -264,30 +260,50 @@ pub async fn apply(backend: &mut Backend, part: &Part<'_>) -> Result<u64, Failed
             other => return other,
         }
     }
-    whole(backend, part, &without_events(part.transactions, part.catalog)?).await
+    whole(backend, &mark, None, part, &without_events(part.transactions, part.catalog)?).await
+}
+
+/// Commits what [`execute`] has done.
+///
+/// # Errors
+/// [`Failed`].
+pub async fn commit(backend: &mut Backend) -> Result<(), Failed> {
+    backend.execute(b"COMMIT").await.map(|_| ()).map_err(Failed::of)
 }
 
 /// All of it, or none.
-async fn whole(backend: &mut Backend, part: &Part<'_>, list: &[Statement]) -> Result<u64, Failed> {
-    let applied = within(backend, part, list).await;
-    match &applied {
+async fn whole(
+    backend: &mut Backend,
+    mark: &str,
+    take: Option<u32>,
+    part: &Part<'_>,
+    list: &[Statement],
+) -> Result<u64, Failed> {
+    let done = within(backend, mark, take, part, list).await;
+    match &done {
         // the connection may be gone: then the server rolls back by itself
         Err(Failed::Lost(_)) => {}
         Err(_) => drop(backend.execute(b"ROLLBACK").await),
         Ok(_) => {}
     }
-    applied
+    done
 }
 
-async fn within(backend: &mut Backend, part: &Part<'_>, list: &[Statement]) -> Result<u64, Failed> {
+async fn within(
+    backend: &mut Backend,
+    mark: &str,
+    take: Option<u32>,
+    part: &Part<'_>,
+    list: &[Statement],
+) -> Result<u64, Failed> {
     // the mark first: whoever was deposed learns it before it touches a row, and whoever deposes waits for this part's end
-    let mark = backend.execute(part.stamp.update(part.number, part.ids).as_bytes()).await.map_err(Failed::of)?;
+    let mark = backend.execute(mark.as_bytes()).await.map_err(Failed::of)?;
     if mark.affected_rows != 1 {
         return Err(Failed::Deposed);
     }
     let mut rows = 0;
     for statement in list {
-        let done = match (statement.does, part.take) {
+        let done = match (statement.does, take) {
             (Does::Events, Some(take)) => events(backend, take, &statement.sql).await,
             _ => backend.execute(&statement.sql).await,
         };
@@ -308,7 +324,6 @@ async fn within(backend: &mut Backend, part: &Part<'_>, list: &[Statement]) -> R
     if let Some(further) = part.further {
         backend.execute(further.as_bytes()).await.map_err(Failed::of)?;
     }
-    backend.execute(b"COMMIT").await.map_err(Failed::of)?;
     Ok(rows)
 }
 

@@ -1,7 +1,7 @@
 //! The schema `switchover`, which both stores of a group with a standby have: what its tables hold, and the SQL that makes it.
 //!
 //! - `leases`: who applies a group, and under which term. Only the holder of the newest term can write a mark.
-//! - `marks`: what is applied. One row per part of a group; see [`super::marks`].
+//! - `marks`: what is applied. Rows for the parts of two rounds of a group; see [`super::marks`].
 //! - `skipped`: transactions that an operator passed over, and why.
 //! - `settlings`, `settling_log`: what an authority that failed had and its standby had not, until that is settled, whole;
 //!   on the store that took over. See [`super::settle`].
@@ -25,8 +25,11 @@ pub const ARIA: &str = "ENGINE = Aria TRANSACTIONAL = 0";
 /// See [`ARIA`].
 pub const INSTEAD_OF_ARIA: [&str; 2] = ["ENGINE = MyISAM", "ENGINE = InnoDB"];
 
-/// Parts that a round has at the most: rows of `marks` that a group has.
+/// Parts that a round has at the most.
 pub const PARTS: usize = 4;
+
+/// Rows of `marks` that a group has: those of a round, and those of the one that is executed while it is committed.
+pub const MARKS: usize = 2 * PARTS;
 
 /// The statements that make it; running them again changes nothing.
 pub const STATEMENTS: [&str; 14] = [

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::catalog::testing::{catalog, shape};
 use super::marks::{Mark, Resume, ids_of, resume};
 use super::partition::split;
+use super::schema::PARTS;
 use crate::entry::position::Gtid;
 use crate::entry::{Change, Position, Row, RowChange, Transaction, Value};
 
@@ -72,7 +73,7 @@ fn log(dice: &mut Dice, length: u64) -> Vec<Transaction> {
 fn live(dice: &mut Dice, standby: &mut Standby, term: u64, log: &[Transaction], crash: u64) {
     let marks: Vec<Mark> = standby.marks.values().cloned().collect();
     let Resume { mut round, mut position, mut applied } = resume(&marks).unwrap();
-    let mut commits = 0;
+    let (mut commits, mut lane) = (0, 0);
     loop {
         let done = position.behind(&log.last().unwrap().after).unwrap();
         let from = log.len() - usize::try_from(done).unwrap();
@@ -97,7 +98,7 @@ fn live(dice: &mut Dice, standby: &mut Standby, term: u64, log: &[Transaction], 
             applied = behind;
             continue;
         }
-        let parts = split(&batch, &catalog(), if alone { 1 } else { 4 });
+        let parts = split(&batch, &catalog(), if alone { 1 } else { PARTS });
         let mut order: Vec<usize> = (0..parts.len()).collect();
         for n in (1..order.len()).rev() {
             order.swap(n, usize::try_from(dice.roll(n as u64 + 1)).unwrap());
@@ -110,7 +111,7 @@ fn live(dice: &mut Dice, standby: &mut Standby, term: u64, log: &[Transaction], 
             let of: Vec<&Transaction> = parts[part].iter().map(|n| &batch[*n]).collect();
             let ids = ids_of(parts.len(), &of, &behind);
             let (base, position) = (position.clone(), end.clone());
-            let mark = Mark { part, round: round + 1, parts: parts.len(), base, position, ids };
+            let mark = Mark { part: lane * PARTS + part, round: round + 1, parts: parts.len(), base, position, ids };
             if !standby.commit(term, mark, &of) {
                 return;
             }
@@ -118,6 +119,8 @@ fn live(dice: &mut Dice, standby: &mut Standby, term: u64, log: &[Transaction], 
         round += 1;
         position = end;
         applied = behind;
+        // where the log is ahead, the next one has the other connections
+        lane = if dice.roll(3) == 0 { 0 } else { 1 - lane };
     }
 }
 

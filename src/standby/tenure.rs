@@ -1,6 +1,7 @@
 //! From taking the lease to losing it, or the standby, or the log: round after round on the same connections.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,10 +13,12 @@ use super::applier::{Applier, End, Skip};
 use super::batch::{Batch, Plan, ROUND_TRANSACTIONS, Ready, Supply};
 use super::catalog::Catalog;
 use super::lease;
-use super::marks::{self, Resume};
+use super::marks::Resume;
 use super::reader::Reader;
-use super::rounds::{self, Failed, Part, Stamp};
+use super::rounds::{Failed, Part, Stamp};
 use super::schema::{PARTS, literal};
+use super::underway::Underway;
+use super::worker::Worker;
 use crate::backend::control::{self, ControlError};
 use crate::backend::{Backend, StoreHandle};
 use crate::changes::journal::{intent, purge};
@@ -38,8 +41,10 @@ pub(super) struct Tenure {
     term: u64,
     pub(super) resume: Resume,
     pub(super) catalog: Arc<Catalog>,
-    /// Connections, each with the statement by which it takes row events.
-    workers: Vec<(Backend, Option<u32>)>,
+    standby: Arc<StoreHandle>,
+    group: String,
+    /// Connections for two rounds; the second ones from when they are needed.
+    lanes: [Vec<Worker>; 2],
     beats: u32,
     beat: Instant,
     /// A position without changes that is not written yet.
@@ -59,16 +64,10 @@ impl Tenure {
         term: u64,
         resume: Resume,
     ) -> Result<Tenure, ControlError> {
-        let mut workers = Vec::with_capacity(PARTS);
-        for _ in 0..PARTS {
-            let mut worker = rounds::connect(standby, group).await?;
-            let take = rounds::takes_events(&mut worker).await;
-            let take = take.map_err(|e| ControlError::Query(standby.name().to_owned(), e))?;
-            workers.push((worker, take));
-        }
-        let (catalog, beat) = (Arc::default(), Instant::now());
+        let lanes = [connect(standby, group, 0).await?, Vec::new()];
+        let (catalog, beat, standby, group) = (Arc::default(), Instant::now(), Arc::clone(standby), group.to_owned());
         let (beats, carried, latest, tidying) = (0, None, None, None);
-        Ok(Tenure { own, term, resume, catalog, workers, beats, beat, carried, latest, tidying })
+        Ok(Tenure { own, term, resume, catalog, standby, group, lanes, beats, beat, carried, latest, tidying })
     }
 
     /// Round after round, until trouble.
@@ -78,15 +77,14 @@ impl Tenure {
         reader: Reader,
     ) -> Result<std::convert::Infallible, End> {
         let mut supply = Supply::new(reader);
-        let mut next = None;
+        let (mut next, mut before) = (None, None);
         loop {
             let ready = match next.take() {
                 Some(ready) => ready,
                 None => self.gather(applier, &mut supply).await,
             };
             let making = self.make_next(applier, &ready, &mut supply);
-            let settled = self.settle(applier, &ready).await;
-            self.behind(applier, ready.batch, settled).await?;
+            before = self.settle(applier, before.take(), ready, making.is_some()).await?;
             if let Some(making) = making {
                 // (its transactions are read, so the round after it cannot go on without it)
                 next = Some(making.await.map_err(|e| End::Lost(format!("a round was not made: {e}")))?);
@@ -100,7 +98,7 @@ impl Tenure {
     }
 
     fn takes_events(&self) -> bool {
-        self.workers.iter().all(|(_, take)| take.is_some())
+        self.lanes.iter().flatten().all(Worker::takes_events)
     }
 
     /// What the log has; after a beat without anything, nothing.
@@ -125,53 +123,102 @@ impl Tenure {
         Some(tokio::task::spawn_blocking(move || Ready::new(batch, none, &catalog, PARTS, events)))
     }
 
-    /// What follows a round, applied or not.
-    async fn behind(&mut self, applier: &mut Applier, batch: Batch, settled: Result<(), End>) -> Result<(), End> {
-        if let Err(end) = settled {
-            // what an operator decides on is met at this position, and at no other
-            if matches!(end, End::Stop(_)) {
-                self.write_position(applier).await?;
+    /// Applies a round, while the one `before` it is committed. Where there is more, it is given back when it is executed, to be
+    /// committed while the next one is.
+    async fn settle(
+        &mut self,
+        applier: &mut Applier,
+        before: Option<Underway>,
+        ready: Ready,
+        more: bool,
+    ) -> Result<Option<Underway>, End> {
+        if ready.batch.transactions.is_empty() {
+            if let Some(before) = before {
+                self.end(applier, before).await?;
             }
-            return Err(end);
+            self.pass(applier, &ready);
+            self.follow(applier, &ready.batch).await?;
+            return Ok(None);
         }
+        let mut round = self.start(applier, before.as_ref(), ready).await?;
+        if let Some(before) = before {
+            self.end(applier, before).await?;
+        }
+        round.may_commit();
+        if more && round.executed().await {
+            return Ok(Some(round));
+        }
+        self.end(applier, round).await?;
+        Ok(None)
+    }
+
+    /// Begins a round, by connections that the one before it does not use.
+    async fn start(&mut self, applier: &Applier, before: Option<&Underway>, ready: Ready) -> Result<Underway, End> {
+        let (lane, from) = before.map_or((0, &self.resume), |before| (1 - before.lane, &before.behind));
+        let committed_at = ready.batch.transactions.last().map_or(0, |t| t.committed_at);
+        let position = ready.batch.position.clone().unwrap_or_else(|| from.position.clone());
+        let stamp = self.stamp(applier, from, ready.parts.len(), position, committed_at);
+        let mut workers = self.lanes.get_mut(lane).map(std::mem::take).unwrap_or_default();
+        if workers.is_empty() {
+            let connected = connect(&self.standby, &self.group, lane).await;
+            workers = connected.map_err(|e| End::Lost(e.to_string()))?;
+        }
+        Ok(Underway::begin(ready, &self.catalog, stamp, lane, workers))
+    }
+
+    /// A position without anything to apply.
+    fn pass(&mut self, applier: &Applier, ready: &Ready) {
+        let Some(position) = ready.batch.position.clone() else { return };
+        applier.state.at(&position);
+        self.resume.position = position.clone();
+        self.resume.applied = ready.applied.clone();
+        self.carried = Some(position);
+    }
+
+    /// Waits for a round's end, and moves the position behind it.
+    async fn end(&mut self, applier: &mut Applier, round: Underway) -> Result<(), End> {
+        let (ready, behind, lane) = (Rc::clone(&round.ready), round.behind.clone(), round.lane);
+        let (done, workers) = round.end().await;
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            *lane = workers;
+        }
+        let transactions = &ready.batch.transactions;
+        match done {
+            Ok(rows) => {
+                applier.careful = applier.careful.saturating_sub(transactions.len());
+                applier.state.transactions.fetch_add(transactions.len() as u64, Ordering::Relaxed);
+                applier.state.rows.fetch_add(rows, Ordering::Relaxed);
+                self.latest = transactions.last().map(|t| t.committed_at);
+                applier.state.at(&behind.position);
+                self.resume = behind;
+                self.carried = None;
+                self.follow(applier, &ready.batch).await
+            }
+            Err(failed) => {
+                let end = self.failed(applier, &ready.batch, failed);
+                // what an operator decides on is met at this position, and at no other
+                if matches!(end, End::Stop(_)) {
+                    self.write_position(applier).await?;
+                }
+                Err(end)
+            }
+        }
+    }
+
+    /// What follows a round.
+    async fn follow(&mut self, applier: &mut Applier, batch: &Batch) -> Result<(), End> {
         if batch.signal {
             self.write_position(applier).await?;
         }
         self.keep(applier, batch.transactions.is_empty()).await?;
-        match batch.end {
+        match &batch.end {
             None => Ok(()),
             Some(LogError::Lost(why)) => Err(End::Lost(format!("{}: {why}", applier.settings.authority.name()))),
             Some(LogError::Stop(stop)) => {
                 // everything before it is applied: its place in the order is now
                 self.write_position(applier).await?;
-                Err(End::Stop(*stop))
+                Err(End::Stop((**stop).clone()))
             }
-        }
-    }
-
-    /// Applies a batch, and moves the position behind it.
-    async fn settle(&mut self, applier: &mut Applier, ready: &Ready) -> Result<(), End> {
-        let (batch, applied) = (&ready.batch, ready.applied.clone());
-        let Some(position) = batch.position.clone() else { return Ok(()) };
-        if batch.transactions.is_empty() {
-            applier.state.at(&position);
-            self.resume.position = position.clone();
-            self.resume.applied = applied;
-            self.carried = Some(position);
-            return Ok(());
-        }
-        match self.round(applier, ready, position.clone()).await {
-            Ok(rows) => {
-                applier.careful = applier.careful.saturating_sub(batch.transactions.len());
-                applier.state.transactions.fetch_add(batch.transactions.len() as u64, Ordering::Relaxed);
-                applier.state.rows.fetch_add(rows, Ordering::Relaxed);
-                self.latest = batch.transactions.last().map(|t| t.committed_at);
-                applier.state.at(&position);
-                self.resume = Resume { round: self.resume.round + 1, position, applied };
-                self.carried = None;
-                Ok(())
-            }
-            Err(failed) => Err(self.failed(applier, batch, failed)),
         }
     }
 
@@ -202,48 +249,17 @@ impl Tenure {
         }
     }
 
-    fn stamp(&self, applier: &Applier, parts: usize, position: Position, committed_at: u32) -> Stamp {
+    fn stamp(&self, applier: &Applier, from: &Resume, parts: usize, position: Position, committed_at: u32) -> Stamp {
         Stamp {
             group: applier.settings.group.clone(),
             term: self.term,
             authority: applier.settings.authority.name().to_owned(),
-            round: self.resume.round + 1,
+            round: from.round + 1,
             parts,
-            base: self.resume.position.clone(),
+            base: from.position.clone(),
             position,
             committed_at,
         }
-    }
-
-    async fn round(&mut self, applier: &Applier, ready: &Ready, position: Position) -> Result<u64, Failed> {
-        let committed_at = ready.batch.transactions.last().map_or(0, |t| t.committed_at);
-        let stamp = self.stamp(applier, ready.parts.len(), position, committed_at);
-        let mut tasks = Vec::with_capacity(ready.parts.len());
-        for ((number, work), (backend, take)) in ready.parts.iter().enumerate().zip(&mut self.workers) {
-            let (of, plan) = (ready.of(work), work.plan.as_ref().map_err(Clone::clone));
-            let ids = marks::ids_of(ready.parts.len(), &of, &ready.applied);
-            let (catalog, stamp, take) = (&*self.catalog, &stamp, *take);
-            tasks.push(async move {
-                let part = Part { catalog, transactions: &of, plan, stamp, number, ids: &ids, further: None, take };
-                rounds::apply(backend, &part).await
-            });
-        }
-        let mut rows = 0;
-        let mut failed = None;
-        for outcome in join_all(tasks).await {
-            match outcome {
-                Ok(n) => rows += n,
-                // the worst of several says what to do: a lost connection leaves more open than a lock wait
-                Err(e) => {
-                    failed = Some(match failed.take() {
-                        Some(Failed::Lost(why)) => Failed::Lost(why),
-                        Some(Failed::Deposed) => Failed::Deposed,
-                        _ => e,
-                    })
-                }
-            }
-        }
-        failed.map_or(Ok(rows), Err)
     }
 
     /// Once a second: the lease, the lag, and a position that moved without changes.
@@ -257,8 +273,8 @@ impl Tenure {
             return Err(Failed::Deposed.into());
         }
         // the standby ends sessions that are silent for long, so that a suspended proxy does not keep its locks
-        for (worker, _) in &mut self.workers {
-            worker.execute(b"DO 0").await?;
+        for worker in self.lanes.iter_mut().flatten() {
+            worker.backend.execute(b"DO 0").await?;
         }
         if self.carried.is_some() && self.beats.is_multiple_of(POSITION_BEATS) {
             self.write_position(applier).await?;
@@ -290,13 +306,11 @@ impl Tenure {
     }
 
     async fn mark_alone(&mut self, applier: &Applier, position: Position, further: Option<&str>) -> Result<(), End> {
-        let stamp = self.stamp(applier, 1, position.clone(), self.latest.unwrap_or(0));
-        let ids = self.resume.applied.clone();
-        let Some((worker, _)) = self.workers.first_mut() else { return Ok(()) };
-        let (catalog, plan) = (&*self.catalog, Plan::default());
-        let (transactions, plan, number, take) = (&[][..], Ok(&plan), 0, None);
-        let part = Part { catalog, transactions, plan, stamp: &stamp, number, ids: &ids, further, take };
-        rounds::apply(worker, &part).await?;
+        let stamp = &self.stamp(applier, &self.resume, 1, position.clone(), self.latest.unwrap_or(0));
+        let Some(worker) = self.lanes.iter_mut().flatten().next() else { return Ok(()) };
+        let (transactions, plan, ids) = (&[][..], Plan::default(), &self.resume.applied);
+        let part = Part { catalog: &self.catalog, transactions, plan: Ok(&plan), stamp, ids, further };
+        worker.apply(&part).await?;
         applier.state.at(&position);
         self.resume.round += 1;
         self.resume.position = position;
@@ -366,21 +380,11 @@ async fn lag(authority: &Arc<StoreHandle>, done: &Position) -> Option<u64> {
     done.behind(&all.parse().ok()?)
 }
 
-/// Runs them all to their ends, on this thread.
-async fn join_all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
-    let mut futures: Vec<_> = futures.into_iter().map(|f| (Box::pin(f), None)).collect();
-    std::future::poll_fn(|cx| {
-        let mut pending = false;
-        for (future, output) in &mut futures {
-            if output.is_none() {
-                match future.as_mut().poll(cx) {
-                    std::task::Poll::Ready(value) => *output = Some(value),
-                    std::task::Poll::Pending => pending = true,
-                }
-            }
-        }
-        if pending { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
-    })
-    .await;
-    futures.into_iter().filter_map(|(_, output)| output).collect()
+/// The connections of one round.
+async fn connect(standby: &Arc<StoreHandle>, group: &str, lane: usize) -> Result<Vec<Worker>, ControlError> {
+    let mut workers = Vec::with_capacity(PARTS);
+    for part in 0..PARTS {
+        workers.push(Worker::connect(standby, group, lane * PARTS + part).await?);
+    }
+    Ok(workers)
 }
