@@ -152,7 +152,7 @@ fn marks(kept: &Kept, (file, offset): (&str, &str)) -> usize {
 async fn marks_are_few() {
     let (kept, second) = two();
     // (how many depends on how evenly a busy machine goes)
-    for (proxy, from, most) in [(&kept.proxy, 0, 30), (&second, 1_000, 60)] {
+    for (proxy, from, most) in [(&kept.proxy, 0, 60), (&second, 1_000, 85)] {
         let now = kept.authority.sql("SHOW MASTER STATUS")[0].clone();
         write(&kept, proxy.port, insert, from..from + 100).await;
         let marks = marks(&kept, (&now[0], &now[1]));
@@ -175,13 +175,13 @@ async fn others_keep_no_acknowledgement() {
     for (proxy, from) in [(&kept.proxy, 0), (&second, 1_000)] {
         let behind = |id| format!("{}; INSERT INTO other.o VALUES ()", insert(id));
         let took = write(&kept, proxy.port, behind, from..from + 10).await;
-        assert!(took < Duration::from_secs(3), "10 writes with another behind each took {took:?}");
+        assert!(took < Duration::from_secs(8), "10 writes with another behind each took {took:?}");
     }
     let over = Arc::new(AtomicBool::new(false));
     let others = tokio::spawn(others(kept.authority.port, Arc::clone(&over)));
     for (proxy, from) in [(&kept.proxy, 100), (&second, 1_100)] {
         let took = write(&kept, proxy.port, insert, from..from + 30).await;
-        assert!(took < Duration::from_secs(6), "30 writes among those of others took {took:?}");
+        assert!(took < Duration::from_secs(15), "30 writes among those of others took {took:?}");
     }
     over.store(true, Ordering::Relaxed);
     others.await.unwrap();
