@@ -82,8 +82,9 @@ for part; do
       packages mariadb-server-core mariadb-client
       ;;
     test)
-      # mariadb-server brings the metadata_lock_info plugin: the oracle for table names
-      packages mariadb-server mariadb-client mydumper php-cli php-mysql gcc pkg-config libmariadb-dev util-linux
+      # mariadb-server brings the metadata_lock_info plugin: the oracle for table names; mariadb-test the dialog_examples plugin: a
+      # login of several questions
+      packages mariadb-server mariadb-client mariadb-test mydumper php-cli php-mysql gcc pkg-config libmariadb-dev util-linux
       command_or_package chromium chromium
       command_or_package chromedriver chromium-driver
       command_or_package node nodejs
