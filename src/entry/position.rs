@@ -132,16 +132,27 @@ impl Position {
         Ok(position)
     }
 
-    /// How many transactions `other` is ahead of this, where both are GTIDs or both of a journal: by their numbers, whosever they are.
+    /// How many transactions `other` is ahead of this, where both are of one kind: by their numbers, whosever they are. Of files of
+    /// one server, 1 for any: how many they are the places do not say.
     #[must_use]
     pub fn behind(&self, other: &Position) -> Option<u64> {
         if let (Position::Journal { id: done, .. }, Position::Journal { id: all, .. }) = (self, other) {
             return Some(all.saturating_sub(*done));
         }
+        if let (Position::File { file: done, offset }, Position::File { file: all, offset: end }) = (self, other) {
+            let ((name, number), (same, last)) = (numbered(done)?, numbered(all)?);
+            return (name == same).then(|| u64::from((number, offset) < (last, end)));
+        }
         let (Position::Gtids(done), Position::Gtids(all)) = (self, other) else { return None };
         let of = |domain| done.iter().find(|g| g.domain == domain).map_or(0, |g| g.sequence);
         Some(all.iter().map(|g| g.sequence.saturating_sub(of(g.domain))).sum())
     }
+}
+
+/// The name that a server's binlogs have in common, and the number of this one.
+fn numbered(file: &str) -> Option<(&str, u64)> {
+    let (name, number) = file.rsplit_once('.')?;
+    Some((name, number.parse().ok()?))
 }
 
 impl fmt::Display for Position {
@@ -198,6 +209,11 @@ mod tests {
         assert_eq!(p.behind(&"0-1-10,7-1-1,9-1-2".parse().unwrap()), Some(6));
         assert_eq!(p.behind(&"b.000001:4".parse().unwrap()), None);
         assert_eq!("".parse(), Ok(Position::Gtids(Vec::new())));
+        let behind = |done: &str, all: &str| done.parse::<Position>().unwrap().behind(&all.parse().unwrap());
+        assert_eq!(behind("b.000009:50", "b.000010:4"), Some(1));
+        assert_eq!(behind("b.1000000:4", "b.999999:50"), Some(0));
+        assert_eq!(behind("b.000009:50", "b.000009:50"), Some(0));
+        assert_eq!(behind("b.000009:50", "c.000009:50"), None);
         let at = |id| Position::Journal { id, uuid: Uuid::default() };
         assert_eq!((at(3).behind(&at(10)), at(3).behind(&"0-1-10".parse().unwrap())), (Some(7), None));
         let highest = Position::highest("0-2-50,0-1-100,0-3-7,5-1-4,\n4-1-1").unwrap();

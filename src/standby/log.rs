@@ -6,10 +6,15 @@
 use super::pair::{PairError, Side};
 use super::schema::literal;
 use crate::backend::Backend;
-use crate::backend::connection::QueryError;
+use crate::backend::connection::{QueryError, Rows};
 use crate::changes::journal::{self, Entry, Ids, Kind, Secret, intent, schema};
 use crate::config::model::ChangeLog;
 use crate::entry::{Position, Uuid};
+
+/// The store's error: it has no such variable.
+const NO_SUCH_VARIABLE: u16 = 1193;
+/// The store's error: it does not know a statement.
+const NO_SUCH_WORDS: u16 = 1064;
 
 /// Why nothing is known of a log.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +27,7 @@ pub enum EndError {
     Unclear(String),
 }
 
-fn text(rows: &crate::backend::connection::Rows, at: usize) -> String {
+fn text(rows: &Rows, at: usize) -> String {
     rows.first(at).map(|v| String::from_utf8_lossy(v).into_owned()).unwrap_or_default()
 }
 
@@ -32,10 +37,10 @@ fn text(rows: &crate::backend::connection::Rows, at: usize) -> String {
 /// [`EndError`].
 pub async fn end(backend: &mut Backend, kind: ChangeLog) -> Result<Position, EndError> {
     match kind {
-        ChangeLog::Binlog => {
-            let found = text(&backend.query(b"SELECT @@gtid_binlog_pos").await?, 0);
-            found.parse().map_err(|_| EndError::Unclear(found))
-        }
+        ChangeLog::Binlog => match gtids(backend, "SELECT @@gtid_binlog_pos").await? {
+            Some(rows) => parsed(text(&rows, 0)),
+            None => file_end(backend).await,
+        },
         ChangeLog::Journal => {
             let rows =
                 backend.query(b"SELECT id, LOWER(HEX(uuid)) FROM switchover.journal ORDER BY id DESC LIMIT 1").await?;
@@ -53,13 +58,39 @@ pub async fn end(backend: &mut Backend, kind: ChangeLog) -> Result<Position, End
 /// # Errors
 /// [`EndError`].
 pub async fn end_of_open(backend: &mut Backend, group: &str, authority: &str) -> Result<Option<Position>, EndError> {
-    let sql = format!("SELECT @@GLOBAL.gtid_binlog_state, ({})", is_open(group, authority));
-    let found = backend.query(sql.as_bytes()).await?;
+    let open = is_open(group, authority);
+    let Some(found) = gtids(backend, &format!("SELECT @@GLOBAL.gtid_binlog_state, ({open})")).await? else {
+        let end = file_end(backend).await?;
+        return Ok((text(&backend.query(open.as_bytes()).await?, 0) == "1").then_some(end));
+    };
     if text(&found, 1) != "1" {
         return Ok(None);
     }
     let state = text(&found, 0);
     Position::highest(&state).map(Some).map_err(|_| EndError::Unclear(state))
+}
+
+/// The answer of a server with MariaDB's GTIDs; nothing from another.
+async fn gtids(backend: &mut Backend, sql: &str) -> Result<Option<Rows>, QueryError> {
+    match backend.query(sql.as_bytes()).await {
+        Ok(rows) => Ok(Some(rows)),
+        Err(QueryError::Refused(e)) if e.code == NO_SUCH_VARIABLE => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Where a binlog ends, by file and offset (MySQL).
+async fn file_end(backend: &mut Backend) -> Result<Position, EndError> {
+    let rows = match backend.query(b"SHOW MASTER STATUS").await {
+        // (the words of MySQL 8.4)
+        Err(QueryError::Refused(e)) if e.code == NO_SUCH_WORDS => backend.query(b"SHOW BINARY LOG STATUS").await?,
+        other => other?,
+    };
+    parsed(format!("{}:{}", text(&rows, 0), text(&rows, 1)))
+}
+
+fn parsed(found: String) -> Result<Position, EndError> {
+    found.parse().map_err(|_| EndError::Unclear(found))
 }
 
 /// Whether a store says of itself that it serves the group: 1.
@@ -106,8 +137,11 @@ pub async fn mark(
     if backend.execute(sql.as_bytes()).await?.affected_rows != 1 {
         return Ok(None);
     }
-    let found = text(&backend.query(b"SELECT @@last_gtid").await?, 0);
-    found.parse().map(Some).map_err(|_| EndError::Unclear(found))
+    let place = match gtids(backend, "SELECT @@last_gtid").await? {
+        Some(rows) => parsed(text(&rows, 0)),
+        None => file_end(backend).await,
+    };
+    place.map(Some)
 }
 
 /// Enters a signal in a journal: everything that is committed by now is before it.

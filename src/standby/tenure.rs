@@ -13,6 +13,7 @@ use super::applier::{Applier, End, Skip};
 use super::batch::{Batch, Plan, ROUND_TRANSACTIONS, Ready, Supply};
 use super::catalog::Catalog;
 use super::lease;
+use super::log;
 use super::marks::Resume;
 use super::reader::Reader;
 use super::rounds::{Failed, Part, Stamp};
@@ -23,7 +24,8 @@ use crate::backend::control::{self, ControlError};
 use crate::backend::{Backend, StoreHandle};
 use crate::changes::journal::{intent, purge};
 use crate::changes::{LogError, Stop};
-use crate::entry::{Position, Uuid};
+use crate::config::model::ChangeLog;
+use crate::entry::Position;
 use crate::telemetry::without_values;
 
 /// How often the lease is renewed, the lag measured and a position without changes written.
@@ -368,16 +370,10 @@ async fn tidy(authority: Arc<StoreHandle>, group: String, applied: u64) {
 /// How many transactions the authority's log is ahead.
 async fn lag(authority: &Arc<StoreHandle>, done: &Position) -> Option<u64> {
     let mut backend = control::connect(authority, BEAT).await.ok()?;
-    let journal = matches!(done, Position::Journal { .. });
-    let newest =
-        if journal { "SELECT COALESCE(MAX(id), 0) FROM switchover.journal" } else { "SELECT @@gtid_binlog_pos" };
-    let rows = tokio::time::timeout(BEAT, backend.query(newest.as_bytes())).await.ok()?.ok()?;
+    let kind = if matches!(done, Position::Journal { .. }) { ChangeLog::Journal } else { ChangeLog::Binlog };
+    let end = tokio::time::timeout(BEAT, log::end(&mut backend, kind)).await.ok()?.ok()?;
     let _ = backend.send(crate::wire::command::COM_QUIT, &[]).await;
-    let all = String::from_utf8_lossy(rows.first(0)?).into_owned();
-    if journal {
-        return done.behind(&Position::Journal { id: all.parse().ok()?, uuid: Uuid::default() });
-    }
-    done.behind(&all.parse().ok()?)
+    done.behind(&end)
 }
 
 /// The connections of one round.

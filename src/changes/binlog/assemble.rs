@@ -42,7 +42,8 @@ enum Mapped {
 /// The state machine.
 pub struct Assembler {
     tables: Box<dyn Tables>,
-    checksums: bool,
+    /// Whether events have one, once that is known.
+    checksums: Option<bool>,
     /// Events are counted by GTIDs; else by file and offset.
     by_gtid: bool,
     position: Position,
@@ -72,7 +73,7 @@ impl Assembler {
         let file = if let Position::File { file, .. } = &from { file.clone() } else { String::new() };
         Assembler {
             tables,
-            checksums: false,
+            checksums: None,
             by_gtid: matches!(from, Position::Gtids(_)),
             position: from,
             file,
@@ -119,7 +120,7 @@ impl Assembler {
             return self.rows(event, sort).map(|()| None);
         }
         match event.code {
-            code::FORMAT_DESCRIPTION => self.checksums = event::has_checksums(event.body)?,
+            code::FORMAT_DESCRIPTION => self.checksums = Some(event::has_checksums(event.body)?),
             code::ROTATE => self.rotate(event)?,
             code::GTID => self.begin(event)?,
             code::MYSQL_GTID | code::ANONYMOUS_GTID => self.begin_mysql(event)?,

@@ -66,11 +66,12 @@ pub mod code {
     pub const DELETE_ROWS_COMPRESSED: u8 = 171;
 }
 
-/// Reads an event; `checksums` says whether its last four bytes are a CRC32.
+/// Reads an event; `checksums` says whether its last four bytes are a CRC32. Where that is not known yet (the rotation that a server
+/// makes up before its format description), they are one if they fit: not every server puts one there.
 ///
 /// # Errors
 /// [`Malformed`] where it ends early or its checksum is another.
-pub fn read(bytes: &[u8], checksums: bool) -> Result<Event<'_>, Malformed> {
+pub fn read(bytes: &[u8], checksums: Option<bool>) -> Result<Event<'_>, Malformed> {
     let mut r = Reader::new(bytes);
     let timestamp = r.u32()?;
     let code = r.u8()?;
@@ -83,14 +84,15 @@ pub fn read(bytes: &[u8], checksums: bool) -> Result<Event<'_>, Malformed> {
     }
     let mut body = r.rest();
     // a format description always carries one: its own body says of which kind
-    if checksums && code != code::FORMAT_DESCRIPTION {
+    if checksums != Some(false) && code != code::FORMAT_DESCRIPTION {
         let (covered, sum) = bytes.split_last_chunk::<4>().ok_or(Malformed("an event without its checksum"))?;
         let mut crc = flate2::Crc::new();
         crc.update(covered);
-        if crc.sum() != u32::from_le_bytes(*sum) {
+        if crc.sum() == u32::from_le_bytes(*sum) {
+            body = body.get(..body.len().saturating_sub(4)).unwrap_or_default();
+        } else if checksums == Some(true) {
             return Err(Malformed("an event whose checksum is another: the network or the disk changed it"));
         }
-        body = body.get(..body.len().saturating_sub(4)).unwrap_or_default();
     }
     Ok(Event { timestamp, code, server, next, flags, body })
 }
@@ -135,18 +137,29 @@ mod tests {
         bytes
     }
 
+    /// What a server makes up before it says whether there are checksums.
+    #[test]
+    fn a_checksum_is_told_from_a_name() {
+        let name = b"\x04\0\0\0\0\0\0\0binlog.000001";
+        let summed = event(code::ROTATE, name);
+        assert_eq!(read(&summed, None).unwrap().body, name);
+        let mut bare = summed[..summed.len() - 4].to_vec();
+        bare[9] -= 4;
+        assert_eq!(read(&bare, None).unwrap().body, name);
+    }
+
     #[test]
     fn a_flipped_bit_is_noticed() {
         let good = event(code::XID, &[1, 2, 3, 4, 5, 6, 7, 8]);
-        assert_eq!(read(&good, true).unwrap().body, [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(read(&good, Some(true)).unwrap().body, [1, 2, 3, 4, 5, 6, 7, 8]);
         for bit in 0..good.len() * 8 {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
             // (an event that calls itself a format description has its checksum looked at by nobody)
-            assert!(read(&bad, true).is_err() || bad[4] == code::FORMAT_DESCRIPTION, "bit {bit}");
+            assert!(read(&bad, Some(true)).is_err() || bad[4] == code::FORMAT_DESCRIPTION, "bit {bit}");
         }
         for cut in 0..good.len() {
-            assert!(read(&good[..cut], true).is_err());
+            assert!(read(&good[..cut], Some(true)).is_err());
         }
     }
 }

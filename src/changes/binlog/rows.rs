@@ -238,7 +238,7 @@ mod tests {
                 let _ = read(&body, sort, &types);
             }
             let _ = super::super::table_map::read(&body);
-            let _ = super::super::event::read(&body, true);
+            let _ = super::super::event::read(&body, Some(true));
             let _ = super::super::event::has_checksums(&body);
         }
     }

@@ -308,7 +308,7 @@ mod tests {
         let (mut rest, mut out) = (&bytes[..], Vec::new());
         while !rest.is_empty() {
             let length = usize::try_from(u32::from_le_bytes(rest[9..13].try_into().unwrap())).unwrap();
-            let event = event::read(&rest[..length], false).unwrap();
+            let event = event::read(&rest[..length], Some(false)).unwrap();
             out.push((event.code, event.body.to_vec()));
             rest = &rest[length..];
         }
