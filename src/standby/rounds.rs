@@ -305,12 +305,7 @@ async fn whole(
 }
 
 /// Does one statement of a part; how many rows that were.
-async fn one(
-    backend: &mut Backend,
-    take: Option<u32>,
-    part: &Part<'_>,
-    statement: &Statement,
-) -> Result<u64, Failed> {
+async fn one(backend: &mut Backend, take: Option<u32>, part: &Part<'_>, statement: &Statement) -> Result<u64, Failed> {
     let done = match (statement.does, take) {
         (Does::Events, Some(take)) => events(backend, take, &statement.sql).await,
         _ => backend.execute(&statement.sql).await,
