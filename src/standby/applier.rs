@@ -21,7 +21,7 @@ use tokio::time::sleep;
 
 use super::catalog::{self, Catalog};
 use super::lease::{self, Taken};
-use super::marks;
+use super::marks::{self, Resume};
 use super::reader::Reader;
 use super::rounds::{self, Failed};
 use super::state::{Phase, State};
@@ -268,8 +268,16 @@ impl Applier {
         self.may_apply(&mut own).await?;
         let marks = rounds::read_marks(&mut own, &self.settings.group).await?;
         let resume = marks::resume(&marks).map_err(|e| End::Again(Phase::Waiting(e.to_string())))?;
-        let mut tenure =
-            Tenure::begin(&self.settings.standby, &self.settings.group, own, term, resume).await.map_err(waiting)?;
+        let group = self.settings.group.clone();
+        tokio::select! {
+            kept = lease::keep(own, &group, term) => Err(kept.map_or_else(End::from, |()| Failed::Deposed.into())),
+            ended = self.tenure(term, resume) => ended,
+        }
+    }
+
+    /// What is done while the lease is held.
+    async fn tenure(&mut self, term: u64, resume: Resume) -> Result<std::convert::Infallible, End> {
+        let mut tenure = Tenure::begin(self, term, resume).await.map_err(|e| End::Lost(e.to_string()))?;
         if let Some(skip) = self.skip.take()
             && let Err(end) = tenure.pass_over(self, &skip).await
         {

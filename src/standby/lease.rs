@@ -4,6 +4,8 @@
 //! The lease keeps two appliers from working against each other; what keeps them from writing is the term in each mark: it
 //! changes in the transaction that takes the lease, so a round of the one before either committed by then, or never will.
 
+use std::time::Duration;
+
 use super::schema::{MARKS, literal};
 use super::worker;
 use crate::backend::Backend;
@@ -11,6 +13,9 @@ use crate::backend::connection::QueryError;
 
 /// So long after its last renewal a lease may be taken, seconds.
 pub const EXPIRES: u64 = 5;
+
+/// How often it is renewed.
+const RENEWED: Duration = Duration::from_secs(1);
 
 /// The outcome of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,18 +78,24 @@ async fn try_take(backend: &mut Backend, group: &str, holder: &str, last: Option
     Ok(Taken::Ours(term))
 }
 
-/// Says that the holder is alive; false where the lease is another's by now.
+/// Says once a second that the holder is alive, whatever its rounds wait for meanwhile: a transaction of many rows must not look
+/// like a proxy that has stopped. Ends where the lease is another's by now.
 ///
 /// # Errors
 /// As the store's.
-pub async fn renew(backend: &mut Backend, group: &str, term: u64) -> Result<bool, QueryError> {
+pub async fn keep(mut backend: Backend, group: &str, term: u64) -> Result<(), QueryError> {
     let sql = format!(
         "UPDATE switchover.leases SET renewed = NOW(6) WHERE group_name = {} AND term = {term}",
         literal(group)
     );
-    let ok = backend.execute(sql.as_bytes()).await?;
-    backend.execute(b"COMMIT").await?;
-    Ok(ok.affected_rows == 1)
+    loop {
+        tokio::time::sleep(RENEWED).await;
+        let ok = backend.execute(sql.as_bytes()).await?;
+        backend.execute(b"COMMIT").await?;
+        if ok.affected_rows != 1 {
+            return Ok(());
+        }
+    }
 }
 
 /// Gives it back, so that another need not wait; whoever has the term.

@@ -129,12 +129,8 @@ pub async fn mark(
         }
         return signal(backend, marking, group).await.map(Some);
     }
-    let sql = format!(
-        "UPDATE switchover.groups SET changed = NOW(6) WHERE group_name = {} AND state = 'open' AND authority = {}",
-        literal(group),
-        literal(authority)
-    );
-    if backend.execute(sql.as_bytes()).await?.affected_rows != 1 {
+    let open = format!(" AND state = 'open' AND authority = {}", literal(authority));
+    if backend.execute(touch(group, &open).as_bytes()).await?.affected_rows != 1 {
         return Ok(None);
     }
     let place = match gtids(backend, "SELECT @@last_gtid").await? {
@@ -142,6 +138,11 @@ pub async fn mark(
         None => file_end(backend).await,
     };
     place.map(Some)
+}
+
+/// A change of the group's own row, `further` conditions met: in a binlog, the signal by which an applier writes its position down.
+fn touch(group: &str, further: &str) -> String {
+    format!("UPDATE switchover.groups SET changed = NOW(6) WHERE group_name = {}{further}", literal(group))
 }
 
 /// Enters a signal in a journal: everything that is committed by now is before it.
@@ -193,9 +194,7 @@ impl Side {
             // applier say at once that it has passed it, whatever else is written there meanwhile
             ChangeLog::Binlog => {
                 let end = self.log_end().await?;
-                let name = literal(group);
-                self.execute(&format!("UPDATE switchover.groups SET changed = NOW(6) WHERE group_name = {name}"))
-                    .await?;
+                self.execute(&touch(group, "")).await?;
                 Ok(end)
             }
             ChangeLog::Journal => {

@@ -246,7 +246,7 @@ pub struct Part<'a> {
 /// [`Failed`].
 pub async fn execute(backend: &mut Backend, number: usize, take: Option<u32>, part: &Part<'_>) -> Result<u64, Failed> {
     let plan = part.plan.clone()?;
-    let (mark, take) = (part.stamp.update(number, part.ids), take.filter(|_| plan.events));
+    let mark = part.stamp.update(number, part.ids);
     if !plan.events {
         return whole(backend, &mark, take, part, &plan.statements).await;
     }
@@ -279,7 +279,22 @@ async fn whole(
     part: &Part<'_>,
     list: &[Statement],
 ) -> Result<u64, Failed> {
-    let done = within(backend, mark, take, part, list).await;
+    let within = async {
+        // the mark first: whoever was deposed learns it before it touches a row, and whoever deposes waits for this part's end
+        let mark = backend.execute(mark.as_bytes()).await.map_err(Failed::of)?;
+        if mark.affected_rows != 1 {
+            return Err(Failed::Deposed);
+        }
+        let mut rows = 0;
+        for statement in list {
+            rows += one(backend, take, part, statement).await?;
+        }
+        if let Some(further) = part.further {
+            backend.execute(further.as_bytes()).await.map_err(Failed::of)?;
+        }
+        Ok(rows)
+    };
+    let done = within.await;
     match &done {
         // the connection may be gone: then the server rolls back by itself
         Err(Failed::Lost(_)) => {}
@@ -289,42 +304,24 @@ async fn whole(
     done
 }
 
-async fn within(
-    backend: &mut Backend,
-    mark: &str,
-    take: Option<u32>,
-    part: &Part<'_>,
-    list: &[Statement],
-) -> Result<u64, Failed> {
-    // the mark first: whoever was deposed learns it before it touches a row, and whoever deposes waits for this part's end
-    let mark = backend.execute(mark.as_bytes()).await.map_err(Failed::of)?;
-    if mark.affected_rows != 1 {
-        return Err(Failed::Deposed);
+/// Does one statement of a part; how many rows that were.
+async fn one(backend: &mut Backend, take: Option<u32>, part: &Part<'_>, statement: &Statement) -> Result<u64, Failed> {
+    let done = match (statement.does, take) {
+        (Does::Events, Some(take)) => events(backend, take, &statement.sql).await,
+        _ => backend.execute(&statement.sql).await,
+    };
+    let ok = match done {
+        Ok(ok) => ok,
+        Err(QueryError::Refused(e)) if e.code == 1146 => return Err(gone(backend, part, e, statement).await),
+        Err(e) => return Err(explained(e, statement)),
+    };
+    if statement.does == Does::Events {
+        return Ok(statement.rows.unwrap_or(0));
     }
-    let mut rows = 0;
-    for statement in list {
-        let done = match (statement.does, take) {
-            (Does::Events, Some(take)) => events(backend, take, &statement.sql).await,
-            _ => backend.execute(&statement.sql).await,
-        };
-        let ok = match done {
-            Ok(ok) => ok,
-            Err(QueryError::Refused(e)) if e.code == 1146 => return Err(gone(backend, part, e, statement).await),
-            Err(e) => return Err(explained(e, statement)),
-        };
-        if statement.does == Does::Events {
-            rows += statement.rows.unwrap_or(0);
-            continue;
-        }
-        if statement.rows.is_some_and(|n| n != ok.affected_rows) || ok.warnings != statement.warnings {
-            return Err(difference(backend, statement, ok.affected_rows, ok.warnings).await);
-        }
-        rows += ok.affected_rows;
+    if statement.rows.is_some_and(|n| n != ok.affected_rows) || ok.warnings != statement.warnings {
+        return Err(difference(backend, statement, ok.affected_rows, ok.warnings).await);
     }
-    if let Some(further) = part.further {
-        backend.execute(further.as_bytes()).await.map_err(Failed::of)?;
-    }
-    Ok(rows)
+    Ok(ok.affected_rows)
 }
 
 /// Applies row events. (Only those that the server says it has taken: else the variable might hold others.)

@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::aside::Aside;
 use super::catalog::Catalog;
+use super::pair::LIMIT;
 use super::schema::literal;
 use super::seal_lock::is_held;
 use super::seal_rename::{self, Places};
@@ -245,17 +246,21 @@ impl Sealer<'_> {
         Ok(())
     }
 
-    /// Runs DDL once, for as long as it may stand in front of others.
-    pub(super) async fn briefly(&mut self, sql: &str) -> Result<Brief, QueryError> {
-        is_held(self.row).await?;
-        let thread = self.backend.thread_id;
-        let outcome = {
-            let mut running = std::pin::pin!(self.backend.execute(sql.as_bytes()));
+    /// Runs DDL once, for as long as it may stand in front of others. OceanBase's waits in nobody's way, and one that is killed at the
+    /// wrong moment answers after a minute and a half only: there it may wait until `deadline`, while the row is ours.
+    pub(super) async fn briefly(&mut self, sql: &str, deadline: Instant) -> Result<Brief, QueryError> {
+        let Sealer { store, backend, row, .. } = self;
+        is_held(row).await?;
+        let thread = backend.thread_id;
+        let mut running = std::pin::pin!(backend.execute(sql.as_bytes()));
+        let outcome = loop {
             match timeout(QUEUED, &mut running).await {
-                Ok(outcome) => outcome,
+                Ok(outcome) => break outcome,
+                Err(_) if row.is_some() && Instant::now() < deadline && is_held(row).await.is_ok() => {}
                 Err(_) => {
-                    control::kill(self.store, thread, true, Duration::from_secs(1)).await;
-                    running.await
+                    control::kill(store, thread, true, Duration::from_secs(1)).await;
+                    let lost = |_| Err(QueryError::Io(std::io::ErrorKind::TimedOut.into()));
+                    break timeout(LIMIT, running).await.unwrap_or_else(lost);
                 }
             }
         };
@@ -279,7 +284,7 @@ impl Sealer<'_> {
     /// Runs DDL that waits in front of others for a moment at a time.
     async fn patiently(&mut self, sql: &str, table: &TableName, deadline: Instant) -> Result<(), SealError> {
         loop {
-            match self.briefly(sql).await {
+            match self.briefly(sql, deadline).await {
                 Ok(Brief::Done) => return Ok(()),
                 Ok(Brief::Waits) => Self::pause(|| table.to_string(), deadline).await?,
                 // there is one already (OceanBase: 5734); there is none any more; nor a table

@@ -377,7 +377,7 @@ impl Sealer<'_> {
     /// One attempt; whether it is done: if not, the next look says where everything is.
     async fn rename(&mut self, list: Vec<Move>, deadline: Instant) -> Result<bool, SealError> {
         let tables = names(&list);
-        match self.briefly(&renaming(list.into_iter())).await {
+        match self.briefly(&renaming(list.into_iter()), deadline).await {
             Ok(Brief::Done) => return Ok(true),
             // somebody else has moved one; somebody uses one
             Err(QueryError::Refused(e)) if matches!(e.code, 1146 | 1050) => {}

@@ -9,10 +9,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::applier::{Applier, End, Skip};
+use super::applier::{Applier, End, Settings, Skip};
 use super::batch::{Batch, Plan, ROUND_TRANSACTIONS, Ready, Supply};
 use super::catalog::Catalog;
-use super::lease;
 use super::log;
 use super::marks::Resume;
 use super::reader::Reader;
@@ -20,15 +19,15 @@ use super::rounds::{Failed, Part, Stamp};
 use super::schema::{PARTS, literal};
 use super::underway::Underway;
 use super::worker::Worker;
+use crate::backend::StoreHandle;
 use crate::backend::control::{self, ControlError};
-use crate::backend::{Backend, StoreHandle};
 use crate::changes::journal::{intent, purge};
 use crate::changes::{LogError, Stop};
 use crate::config::model::ChangeLog;
 use crate::entry::Position;
 use crate::telemetry::without_values;
 
-/// How often the lease is renewed, the lag measured and a position without changes written.
+/// How often the lag is measured, and a position without changes looked at.
 pub(super) const BEAT: Duration = Duration::from_secs(1);
 /// Beats between two writes of a position alone.
 const POSITION_BEATS: u32 = 5;
@@ -39,12 +38,9 @@ const CAREFUL: usize = ROUND_TRANSACTIONS;
 
 /// Everything that lives from connecting to the next trouble.
 pub(super) struct Tenure {
-    own: Backend,
     term: u64,
     pub(super) resume: Resume,
     pub(super) catalog: Arc<Catalog>,
-    standby: Arc<StoreHandle>,
-    group: String,
     /// Connections for two rounds; the second ones from when they are needed.
     lanes: [Vec<Worker>; 2],
     beats: u32,
@@ -59,17 +55,11 @@ pub(super) struct Tenure {
 
 impl Tenure {
     /// Connects what applies parts; nothing is known of the tables yet.
-    pub(super) async fn begin(
-        standby: &Arc<StoreHandle>,
-        group: &str,
-        own: Backend,
-        term: u64,
-        resume: Resume,
-    ) -> Result<Tenure, ControlError> {
-        let lanes = [connect(standby, group, 0).await?, Vec::new()];
-        let (catalog, beat, standby, group) = (Arc::default(), Instant::now(), Arc::clone(standby), group.to_owned());
+    pub(super) async fn begin(applier: &Applier, term: u64, resume: Resume) -> Result<Tenure, ControlError> {
+        let lanes = [connect(applier, 0).await?, Vec::new()];
+        let (catalog, beat) = (Arc::default(), Instant::now());
         let (beats, carried, latest, tidying) = (0, None, None, None);
-        Ok(Tenure { own, term, resume, catalog, standby, group, lanes, beats, beat, carried, latest, tidying })
+        Ok(Tenure { term, resume, catalog, lanes, beats, beat, carried, latest, tidying })
     }
 
     /// Round after round, until trouble.
@@ -162,8 +152,7 @@ impl Tenure {
         let stamp = self.stamp(applier, from, ready.parts.len(), position, committed_at);
         let mut workers = self.lanes.get_mut(lane).map(std::mem::take).unwrap_or_default();
         if workers.is_empty() {
-            let connected = connect(&self.standby, &self.group, lane).await;
-            workers = connected.map_err(|e| End::Lost(e.to_string()))?;
+            workers = connect(applier, lane).await.map_err(|e| End::Lost(e.to_string()))?;
         }
         Ok(Underway::begin(ready, &self.catalog, stamp, lane, workers))
     }
@@ -264,16 +253,13 @@ impl Tenure {
         }
     }
 
-    /// Once a second: the lease, the lag, and a position that moved without changes.
+    /// Once a second: the lag, and a position that moved without changes.
     async fn keep(&mut self, applier: &Applier, quiet: bool) -> Result<(), End> {
         if self.beat.elapsed() < BEAT {
             return Ok(());
         }
         self.beat = Instant::now();
         self.beats += 1;
-        if !lease::renew(&mut self.own, &applier.settings.group, self.term).await? {
-            return Err(Failed::Deposed.into());
-        }
         // the standby ends sessions that are silent for long, so that a suspended proxy does not keep its locks
         for worker in self.lanes.iter_mut().flatten() {
             worker.backend.execute(b"DO 0").await?;
@@ -376,10 +362,8 @@ async fn lag(authority: &Arc<StoreHandle>, done: &Position) -> Option<u64> {
 }
 
 /// The connections of one round.
-async fn connect(standby: &Arc<StoreHandle>, group: &str, lane: usize) -> Result<Vec<Worker>, ControlError> {
-    let mut workers = Vec::with_capacity(PARTS);
-    for part in 0..PARTS {
-        workers.push(Worker::connect(standby, group, lane * PARTS + part).await?);
-    }
-    Ok(workers)
+async fn connect(applier: &Applier, lane: usize) -> Result<Vec<Worker>, ControlError> {
+    let Settings { standby, group, .. } = &applier.settings;
+    let parts = (0..PARTS).map(|part| Worker::connect(standby, group, lane * PARTS + part));
+    futures_util::future::try_join_all(parts).await
 }

@@ -45,7 +45,11 @@ async fn what_a_suspended_proxy_has_open_is_ended() {
     eventually("the second is idle", || second.status()["groups"][0]["standby"]["state"] == "idle");
     kept.authority.sql_in("d", "INSERT INTO t VALUES (1, 0)");
     kept.catch_up();
-    let count = |sql: &str| kept.standby.sql(sql)[0][0].parse::<u64>().unwrap();
+    let count = |sql: &str| {
+        // (these tables are read anew only where nobody has read them for a tenth of a second)
+        std::thread::sleep(Duration::from_millis(150));
+        kept.standby.sql(sql)[0][0].parse::<u64>().unwrap()
+    };
     let waits = || count("SELECT COUNT(*) FROM information_schema.INNODB_LOCK_WAITS");
     let mut other = mysql_async::Conn::new(kept.standby.opts()).await.unwrap();
     other.query_drop("BEGIN").await.unwrap();
@@ -55,8 +59,6 @@ async fn what_a_suspended_proxy_has_open_is_ended() {
     kept.proxy.signal(rustix::process::Signal::STOP);
     other.query_drop("ROLLBACK").await.unwrap();
     eventually("it has the row, and nobody commits", || {
-        // (these tables are read anew only where nobody has read them for a tenth of a second)
-        std::thread::sleep(Duration::from_millis(150));
         waits() == 0 && count("SELECT COUNT(*) FROM information_schema.INNODB_TRX WHERE trx_rows_modified > 1") == 1
     });
     let kills = kept.standby.status("Com_kill");
@@ -68,4 +70,33 @@ async fn what_a_suspended_proxy_has_open_is_ended() {
     eventually("the second has applied that", || kept.standby.sql("SELECT n FROM d.t")[0][0] == "3");
     kept.assert_same();
     kept.proxy.kill();
+}
+
+/// A transaction that takes longer than a lease lasts is no reason to take it over: the two would end each other's work for ever.
+#[tokio::test]
+async fn a_long_round_keeps_its_lease() {
+    let kept = Kept::start("CREATE TABLE t (id INT PRIMARY KEY, n INT)", &[]);
+    let second = Proxy::start(|port| config(port, &kept.authority, &kept.standby));
+    eventually("the second is idle", || second.status()["groups"][0]["standby"]["state"] == "idle");
+    kept.authority.sql_in("d", "INSERT INTO t VALUES (1, 0), (2, 0), (3, 0)");
+    kept.catch_up();
+    let term = || kept.standby.sql("SELECT term FROM switchover.leases")[0][0].clone();
+    let before = term();
+    // each row is waited for less long than a lock is waited for, all of them longer than a lease lasts
+    let mut rows = Vec::new();
+    for id in 1..=3 {
+        let mut conn = mysql_async::Conn::new(kept.standby.opts()).await.unwrap();
+        conn.query_drop("BEGIN").await.unwrap();
+        conn.query_drop(format!("SELECT * FROM d.t WHERE id = {id} FOR UPDATE")).await.unwrap();
+        rows.push(conn);
+    }
+    kept.authority.sql_in("d", "UPDATE t SET n = n + 1");
+    for mut row in rows {
+        tokio::time::sleep(Duration::from_millis(3500)).await;
+        row.query_drop("ROLLBACK").await.unwrap();
+    }
+    kept.catch_up();
+    kept.assert_same();
+    assert_eq!(term(), before, "{}\n{}", kept.proxy.log(), second.log());
+    assert_eq!(kept.show()["state"], "applying");
 }
