@@ -245,7 +245,7 @@ impl Cutover<'_> {
             return Err(refused(what, "wait for its end: `switchover status`".to_owned()));
         }
         let Verdict::Settled { authority, epoch } = verdict else {
-            let what = format!("the rows of switchover.groups do not agree: {verdict:?}");
+            let what = format!("the rows of switchover.groups do not agree: {verdict}");
             let mend = format!(
                 "if the group has no rows yet: switchover init {group}; else the proxies settle it: `switchover status`"
             );
