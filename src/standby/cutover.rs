@@ -122,6 +122,8 @@ enum Failed {
     Late(String),
     /// Another proxy has taken it over: it ends it.
     TakenOver,
+    /// Another was quicker to write its intent down: of this one there is nothing.
+    Other,
 }
 
 impl From<PairError> for Failed {
@@ -408,7 +410,7 @@ impl Cutover<'_> {
             text(&self.wish.reason),
             text(&skipped.join("\n")),
         );
-        if old.execute(&insert).await? == 1 { Ok(()) } else { Err(Failed::TakenOver) }
+        if old.execute(&insert).await? == 1 { Ok(()) } else { Err(Failed::Other) }
     }
 
     /// Every proxy that lives holds, and has nothing in flight.
@@ -477,6 +479,10 @@ impl Cutover<'_> {
             Failed::TakenOver => {
                 let why = "another proxy has taken it over".to_owned();
                 return CutoverError::Open { step, why };
+            }
+            Failed::Other => {
+                let what = format!("another cutover of {} is under way", pair.group);
+                return CutoverError::Refused(vec![(what, "wait for its end: `switchover status`".to_owned())]);
             }
         };
         let settings = &self.shared.settings;
