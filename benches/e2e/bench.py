@@ -153,7 +153,7 @@ class Bench:
                 self.figures["insight"].append({"workload": workload, "threads": threads, "rounds": rows})
 
     def shadow(self, stage):
-        """CPU µs per query of the threads that serve clients, queries a second, and µs that one client waited (p50, p95): with 1 % and
+        """CPU µs per query of the threads that serve clients, queries a second, and µs that one client waited (p50, p95): with 5 % and
         all of the reads compared, without, and without again.
         """
         for workload in shadow.WORKLOADS:
