@@ -93,7 +93,7 @@ pub async fn end_of_open(
     let open = serves.question();
     let state = format!("SELECT @@GLOBAL.gtid_binlog_state, ({open})");
     let Some(found) = gtids(backend, &state, Some(done)).await? else {
-        let end = status_end(backend, Some(done)).await?;
+        let end = other_end(backend, Some(done)).await?;
         return Ok((text(&backend.query(open.as_bytes()).await?, 0) == "1").then_some(end));
     };
     if text(&found, 1) != "1" {
@@ -106,7 +106,7 @@ pub async fn end_of_open(
 async fn binlog_end(backend: &mut Backend, gtid: &str, done: Option<&Position>) -> Result<Position, EndError> {
     match gtids(backend, gtid, done).await? {
         Some(rows) => parsed(text(&rows, 0)),
-        None => status_end(backend, done).await,
+        None => other_end(backend, done).await,
     }
 }
 
@@ -122,23 +122,32 @@ async fn gtids(backend: &mut Backend, sql: &str, done: Option<&Position>) -> Res
     }
 }
 
-/// Where a server's binlog ends, by file and offset; by MySQL's GTIDs, where each transaction has one, and nobody counts otherwise.
-async fn status_end(backend: &mut Backend, done: Option<&Position>) -> Result<Position, EndError> {
+/// Where the binlog of a server without MariaDB's GTIDs ends, or for who counts without them: by MySQL's, where each transaction has
+/// one, else by file and offset.
+async fn other_end(backend: &mut Backend, done: Option<&Position>) -> Result<Position, EndError> {
+    let by_file = matches!(done, Some(Position::File { .. }));
+    if !by_file && let Some(set) = executed(backend).await? {
+        return set.parse().map(Position::Set).map_err(|_| EndError::Unclear(set));
+    }
+    if done.is_some() && !by_file {
+        return Err(EndError::Unclear("no GTID of a transaction (gtid_mode)".to_owned()));
+    }
     let rows = match backend.query(b"SHOW MASTER STATUS").await {
         // (the words of MySQL 8.4)
         Err(QueryError::Refused(e)) if e.code == NO_SUCH_WORDS => backend.query(b"SHOW BINARY LOG STATUS").await?,
         other => other?,
     };
-    // file, offset, two lists of databases, the set; which is there too where GTIDs were switched off
-    let set = text(&rows, 4);
-    let by_set = match done {
-        Some(done) => matches!(done, Position::Set(_)),
-        None => !set.is_empty() && text(&backend.query(b"SELECT @@GLOBAL.gtid_mode").await?, 0) == "ON",
-    };
-    if by_set {
-        return set.parse().map(Position::Set).map_err(|_| EndError::Unclear(set));
-    }
     parsed(format!("{}:{}", text(&rows, 0), text(&rows, 1)))
+}
+
+/// The GTIDs that a MySQL has in its log, where each transaction has one.
+async fn executed(backend: &mut Backend) -> Result<Option<String>, QueryError> {
+    match backend.query(b"SELECT @@GLOBAL.gtid_mode, @@GLOBAL.gtid_executed").await {
+        // (they stay there when GTIDs are switched off)
+        Ok(rows) => Ok(Some(text(&rows, 1)).filter(|set| text(&rows, 0) == "ON" && !set.is_empty())),
+        Err(QueryError::Refused(e)) if e.code == NO_SUCH_VARIABLE => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
 fn parsed(found: String) -> Result<Position, EndError> {
