@@ -4,8 +4,8 @@
 //! nothing of it is open. The gate closes, and then the passes that are out are waited for: the order of the two steps on both
 //! sides (pass, then look; close, then count) is what leaves no statement unseen. Reads outside transactions take none.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -20,6 +20,8 @@ use crate::config::model::{Ack, Fallback, Keeping};
 pub const SEALED: &str = "switchover: sealed: ";
 /// How the names of the triggers begin that a sealed store has.
 pub const SEAL_TRIGGERS: &str = "switchover_seal_";
+/// For how long the longest wait is told: longer than figures are asked for apart.
+const NEWEST: Duration = Duration::from_secs(60);
 
 /// The gate of one group.
 #[derive(Debug)]
@@ -40,8 +42,8 @@ pub struct Gate {
     /// Statements that waited, since the start, and for how long in all, microseconds.
     waited: AtomicU64,
     waited_micros: AtomicU64,
-    /// The longest wait since it was asked for last, microseconds.
-    longest_micros: AtomicU64,
+    /// The longest of the newest waits, microseconds, and when it ended.
+    longest: Mutex<Option<(Instant, u64)>>,
     /// Acknowledgements that the standby is waited for with.
     acks: Acks,
     /// Times that the authority answered its watcher.
@@ -76,7 +78,7 @@ impl Gate {
             waiting: AtomicU64::new(0),
             waited: AtomicU64::new(0),
             waited_micros: AtomicU64::new(0),
-            longest_micros: AtomicU64::new(0),
+            longest: Mutex::new(None),
             acks: Acks::new(),
             proofs: AtomicU64::new(0),
             asks_standby: AtomicBool::new(false),
@@ -251,7 +253,10 @@ impl Gate {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.waited.fetch_add(1, Ordering::Relaxed);
         self.waited_micros.fetch_add(micros, Ordering::Relaxed);
-        self.longest_micros.fetch_max(micros, Ordering::Relaxed);
+        let (now, mut longest) = (Instant::now(), self.longest.lock().unwrap_or_else(PoisonError::into_inner));
+        if longest.is_none_or(|(at, most)| micros >= most || now.duration_since(at) > NEWEST) {
+            *longest = Some((now, micros));
+        }
     }
 
     /// Statements that waited, and their waits together in microseconds.
@@ -260,10 +265,11 @@ impl Gate {
         (self.waited.load(Ordering::Relaxed), self.waited_micros.load(Ordering::Relaxed))
     }
 
-    /// The longest wait since this was asked last, microseconds.
+    /// The longest wait that ended in the last minute, microseconds; a shorter and newer one is not remembered behind it.
     #[must_use]
     pub fn longest_wait(&self) -> u64 {
-        self.longest_micros.swap(0, Ordering::Relaxed)
+        let longest = *self.longest.lock().unwrap_or_else(PoisonError::into_inner);
+        longest.filter(|(at, _)| at.elapsed() <= NEWEST).map_or(0, |(_, micros)| micros)
     }
 }
 
@@ -376,6 +382,21 @@ mod tests {
         assert!(waiting.await.unwrap());
         assert_eq!(gate.waiting(), 0);
         assert!(gate.enter().is_some());
+    }
+
+    #[test]
+    fn the_longest_wait_is_told_for_a_minute() {
+        let gate = Gate::new("g");
+        assert_eq!(gate.longest_wait(), 0);
+        for millis in [7, 30, 9] {
+            gate.has_waited(Duration::from_millis(millis));
+        }
+        assert_eq!((gate.longest_wait(), gate.waits()), (30_000, (3, 46_000)));
+        let before = Instant::now().checked_sub(NEWEST + Duration::from_millis(1));
+        *gate.longest.lock().unwrap() = before.map(|at| (at, 30_000));
+        assert_eq!(gate.longest_wait(), 0);
+        gate.has_waited(Duration::from_millis(8));
+        assert_eq!(gate.longest_wait(), 8_000);
     }
 
     #[test]

@@ -260,6 +260,7 @@ impl Authorities {
             passes: gate.passes(),
             waits,
             waited_us,
+            longest_wait_us: gate.longest_wait(),
             seals: gate.seals(),
             health: view.health.into_iter().map(|(s, h)| (s, format!("{h:?}").to_lowercase())).collect(),
             acks: match (shared.settings.keeping.ack, gate.acks().standby()) {

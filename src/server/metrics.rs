@@ -5,9 +5,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_util::MetricKindMask;
 
 use super::running::Proxy;
 use crate::admin::protocol::{GroupStatus, Status, StoreStatus};
@@ -18,6 +20,9 @@ use crate::session::{Figures, Sort, StoreFigures};
 const LATENCY: &str = "switchover_query_seconds";
 /// Latency classes that have a bucket: from 16 µs to 67 s.
 const BUCKETS: std::ops::RangeInclusive<i32> = 4..=26;
+/// For how long figures stay of what is not there any more: of a standby that has ended, an alert would go on. (All that is there is
+/// set anew by each scrape, so that this is no more than what two scrapes at once may differ by.)
+const GONE: Duration = Duration::from_secs(5);
 
 /// What is exported, and what of the latencies was exported already.
 pub(super) struct Exporter {
@@ -29,7 +34,8 @@ impl Exporter {
     /// Installs the recorder of this process; a second one in the same process has figures of its own, which nobody records.
     pub(super) fn install() -> Exporter {
         let bounds: Vec<f64> = BUCKETS.map(|n| f64::powi(2.0, n) / 1e6).collect();
-        let builder = PrometheusBuilder::new();
+        let builder =
+            PrometheusBuilder::new().idle_timeout(MetricKindMask::COUNTER | MetricKindMask::GAUGE, Some(GONE));
         let builder = builder
             .set_buckets_for_metric(Matcher::Full(LATENCY.to_owned()), &bounds)
             .unwrap_or_else(|_| PrometheusBuilder::new());
@@ -127,17 +133,21 @@ fn group(g: &GroupStatus, stores: &[StoreStatus]) {
         gauge!("switchover_standby_stopped", "group" => name()).set(yes(standby.state == "stopped"));
         counter!("switchover_standby_transactions_total", "group" => name()).absolute(standby.transactions);
         counter!("switchover_standby_rows_total", "group" => name()).absolute(standby.rows);
+        counter!("switchover_standby_repeats_total", "group" => name()).absolute(standby.repeats);
+        counter!("switchover_standby_reconnects_total", "group" => name()).absolute(standby.reconnects);
     }
     let Some(authority) = &g.authority else { return };
     gauge!("switchover_group_held", "group" => name()).set(yes(authority.held));
     counter!("switchover_group_held_statements_total", "group" => name()).absolute(authority.waits);
     // (a counter of the facade is whole: seconds with a fraction are a gauge, which Prometheus takes a rate of as well)
     gauge!("switchover_group_held_seconds_total", "group" => name()).set(number(authority.waited_us) / 1e6);
+    gauge!("switchover_group_held_longest_seconds", "group" => name()).set(number(authority.longest_wait_us) / 1e6);
     counter!("switchover_seal_refusals_total", "group" => name()).absolute(authority.seals);
     let degraded = matches!(authority.acks.as_str(), "degraded" | "refused");
     gauge!("switchover_acks_degraded", "group" => name()).set(yes(degraded));
     counter!("switchover_acknowledged_alone_total", "group" => name()).absolute(authority.acknowledged_alone);
     gauge!("switchover_authority_settled", "group" => name()).set(yes(authority.settled));
+    gauge!("switchover_authority_epoch", "group" => name()).set(number(authority.epoch));
 }
 
 fn shadows(proxy: &Proxy) {
@@ -174,6 +184,10 @@ fn describe() {
     describe_gauge!("switchover_group_held", "1 while writes to the group wait");
     describe_counter!("switchover_group_held_statements_total", "statements that have waited at the group's gate");
     describe_gauge!("switchover_group_held_seconds_total", "how long they have waited in all");
+    describe_gauge!(
+        "switchover_group_held_longest_seconds",
+        "the longest of these waits that ended in the last minute"
+    );
     describe_counter!("switchover_seal_refusals_total", "statements of this proxy that a sealed store refused");
     describe_counter!("switchover_shadow_reads_total", "shadow reads that were compared, by how that ended");
     describe_counter!("switchover_shadow_dropped_total", "shadow reads that found the queue full");
@@ -188,7 +202,10 @@ fn describe() {
     describe_gauge!("switchover_standby_stopped", "1 while the standby is stopped by a transaction");
     describe_counter!("switchover_standby_transactions_total", "transactions that this proxy has applied");
     describe_counter!("switchover_standby_rows_total", "rows that this proxy has applied");
+    describe_counter!("switchover_standby_repeats_total", "rounds of the standby that were done again");
+    describe_counter!("switchover_standby_reconnects_total", "times that the standby has connected again");
     describe_gauge!("switchover_acks_degraded", "1 while writes are acknowledged without the standby, or refused");
     describe_counter!("switchover_acknowledged_alone_total", "writes acknowledged by the authority alone");
     describe_gauge!("switchover_authority_settled", "0 while the rows of both stores disagree on the authority");
+    describe_gauge!("switchover_authority_epoch", "grows with each change of the group's authority");
 }

@@ -218,6 +218,7 @@ impl Session {
             }
             let begun = *waits.get_or_insert_with(Instant::now);
             if !gate.opened(begun + limit).await {
+                gate.has_waited(begun.elapsed());
                 let text = format!(
                     "switchover: group {} is held for a change of its authority, for more than {} ms; nothing was done: try again",
                     gate.group(),

@@ -380,21 +380,3 @@ async fn without(shared: &Shared) -> Standby {
     };
     if timeout(AGAIN * 4, asked).await.ok().flatten() == Some(true) { Standby::Degraded } else { Standby::Away }
 }
-
-/// A group's figures for its metrics.
-pub(super) fn publish(shared: &Shared) {
-    let (gate, view) = (&shared.settings.gate, shared.view());
-    let labels = || [("group", shared.settings.group.clone())];
-    let (waits, micros) = gate.waits();
-    #[expect(clippy::cast_precision_loss, reason = "microseconds and epochs are far below 2^53")]
-    let seconds = |micros: u64| micros as f64 / 1e6;
-    metrics::counter!("switchover_held_statements_total", &labels()).absolute(waits);
-    metrics::gauge!("switchover_held_seconds", &labels()).set(seconds(micros));
-    metrics::gauge!("switchover_held_longest_seconds", &labels()).set(seconds(gate.longest_wait()));
-    metrics::counter!("switchover_seal_refusals_total", &labels()).absolute(gate.seals());
-    metrics::counter!("switchover_acknowledged_alone_total", &labels()).absolute(gate.acks().alone());
-    let alone = if gate.acks().standby() == Standby::Follows { 0.0 } else { 1.0 };
-    metrics::gauge!("switchover_acks_without_standby", &labels()).set(alone);
-    metrics::gauge!("switchover_authority_epoch", &labels()).set(seconds(view.epoch) * 1e6);
-    metrics::gauge!("switchover_authority_settled", &labels()).set(if view.settled { 1.0 } else { 0.0 });
-}

@@ -197,7 +197,6 @@ impl Applier {
                 }
                 End::Stop(stop) => {
                     self.state.enter(&group, Phase::Stopped(stop.clone()));
-                    self.state.publish(&group);
                     match self.wait(&stop).await {
                         Some(skip) => self.skip = skip,
                         None => return,

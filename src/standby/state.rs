@@ -1,6 +1,6 @@
-//! What the applier of a group is doing, for `status`, `switchover standby show` and metrics.
+//! What the applier of a group is doing, for `status`, `switchover standby show` and the metrics.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::backend::StoreHandle;
@@ -127,20 +127,5 @@ impl State {
             let (from, to, position) = (Arc::clone(from), Arc::clone(to), position.clone());
             gate.acks().apply(Some(Applied { from, to, position }));
         }
-    }
-
-    pub(super) fn publish(&self, group: &str) {
-        let labels = || [("group", group.to_owned())];
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        metrics::counter!("switchover_standby_transactions_total", &labels()).absolute(read(&self.transactions));
-        metrics::counter!("switchover_standby_rows_total", &labels()).absolute(read(&self.rows));
-        metrics::counter!("switchover_standby_repeats_total", &labels()).absolute(read(&self.repeats));
-        metrics::counter!("switchover_standby_reconnects_total", &labels()).absolute(read(&self.reconnects));
-        #[expect(clippy::cast_precision_loss, reason = "a lag is far below 2^53")]
-        let gauge = |counter: &AtomicU64| read(counter) as f64;
-        metrics::gauge!("switchover_standby_lag_entries", &labels()).set(gauge(&self.lag_entries));
-        metrics::gauge!("switchover_standby_lag_seconds", &labels()).set(gauge(&self.lag_seconds));
-        let stopped = matches!(self.phase(), Phase::Stopped(_));
-        metrics::gauge!("switchover_standby_stopped", &labels()).set(if stopped { 1.0 } else { 0.0 });
     }
 }

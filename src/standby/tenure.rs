@@ -283,7 +283,6 @@ impl Tenure {
         };
         applier.state.lag_entries.store(entries, Ordering::Relaxed);
         applier.state.lag_seconds.store(seconds, Ordering::Relaxed);
-        applier.state.publish(&applier.settings.group);
         Ok(())
     }
 

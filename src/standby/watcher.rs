@@ -65,8 +65,6 @@ pub(super) struct Watcher {
     seen: [Seen; 2],
     /// Whom this proxy routes by.
     authority: String,
-    /// When its figures were published last.
-    published: Option<Instant>,
     /// The cutover for which it said that nothing is in flight.
     drained: String,
     /// Since when rows are not settled, and nobody conducts.
@@ -93,7 +91,6 @@ impl Watcher {
             follow,
             seen: [Seen::default(), Seen::default()],
             authority,
-            published: None,
             drained: String::new(),
             unsettled: None,
             seals: 0,
@@ -279,10 +276,6 @@ impl Watcher {
             if let Some(beat) = &seen.beat {
                 beat.say(sql.clone(), if auto && at == serving { PROOF } else { ALIVE });
             }
-        }
-        if self.published.is_none_or(|at| at.elapsed() >= ALIVE) {
-            self.published = Some(Instant::now());
-            super::acks::publish(&self.shared);
         }
     }
 

@@ -314,3 +314,19 @@ fn strangers_at_the_console_cost_little_and_break_nothing() {
     assert!(scene.client("ops", "ops-secret", "SHOW STORES").ok);
     assert!(!scene.proxy.log().contains("panicked"), "{}", scene.proxy.log());
 }
+
+#[test]
+fn figures_of_what_is_gone_leave_the_metrics() {
+    let scene = scene();
+    let of_group = || {
+        let (_, metrics) = scene.http("GET", "/metrics", "nobody", "");
+        assert!(metrics.contains("switchover_up 1") && metrics.contains("switchover_flips_total 0"), "{metrics}");
+        metrics.contains("switchover_group_paused{group=\"analytics\"} 0")
+    };
+    assert!(of_group());
+    std::thread::sleep(Duration::from_secs(6));
+    assert!(of_group(), "nobody has asked meanwhile, and it is there");
+    let text = std::fs::read_to_string(&scene.proxy.config_path).unwrap();
+    std::fs::write(&scene.proxy.config_path, text.replace("analytics:", "renamed:")).unwrap();
+    eventually("the group has another name", || !of_group());
+}

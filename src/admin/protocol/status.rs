@@ -140,6 +140,8 @@ pub struct AuthorityStatus {
     pub waits: u64,
     /// For how long in all, microseconds.
     pub waited_us: u64,
+    /// The longest of these waits that ended in the last minute, microseconds.
+    pub longest_wait_us: u64,
     /// Statements that a sealed store refused to this proxy since the start.
     pub seals: u64,
     /// Stores that cannot be asked, and why.
