@@ -9,21 +9,21 @@
 #   make chaos    the tests that load and break servers, in their long form
 
 # One profile for all of it, so that nothing is compiled twice; what is shipped and measured has its own.
-PROFILE := --release
+PROFILE := quick
 SECONDS ?= 60
 
 .PHONY: demo test lint bench dist fuzz chaos build
 
 build:
-	cargo build $(PROFILE)
+	cargo build --profile $(PROFILE)
 
 demo:
 	@tools/install.sh demo
-	cargo run $(PROFILE) --quiet -- demo $(ARGS)
+	cargo run --profile $(PROFILE) --quiet -- demo $(ARGS)
 
 lint:
 	cargo fmt --check
-	cargo clippy $(PROFILE) --quiet --all-targets -- -D warnings
+	cargo clippy --profile $(PROFILE) --quiet --all-targets -- -D warnings
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --log-level error check bans licenses sources; else echo "cargo-deny is not installed: dependencies not checked"; fi
 
 # A failed test says where and what; backtraces would bury it.
@@ -31,9 +31,9 @@ test chaos: export RUST_BACKTRACE := 0
 test:
 	@tools/install.sh test
 	@$(MAKE) --no-print-directory lint
-	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc $(PROFILE) --quiet --no-deps --document-private-items
-	cargo test $(PROFILE) --quiet --doc
-	cargo nextest run $(PROFILE); status=$$?; tools/stop-stores.sh; exit $$status
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --profile $(PROFILE) --quiet --no-deps --document-private-items
+	cargo test --profile $(PROFILE) --quiet --doc
+	cargo nextest run --cargo-profile $(PROFILE); status=$$?; tools/stop-stores.sh; exit $$status
 
 dist:
 	cargo build --profile dist
@@ -50,4 +50,4 @@ fuzz:
 
 chaos:
 	@tools/install.sh test
-	SWITCHOVER_LONG=1 cargo nextest run $(PROFILE) --profile long -E 'binary(it) & test(/^(load|chaos|takeover|pool::bounds|standby::cutover|standby::cutover_deaths|standby::deaths|standby::fallback|standby::journal|standby::journal_cutover|standby::recorded|standby::rename|standby::workload)::/)'; status=$$?; tools/stop-stores.sh; exit $$status
+	SWITCHOVER_LONG=1 cargo nextest run --cargo-profile $(PROFILE) --profile long -E 'binary(it) & test(/^(load|chaos|takeover|pool::bounds|standby::cutover|standby::cutover_deaths|standby::deaths|standby::fallback|standby::journal|standby::journal_cutover|standby::recorded|standby::rename|standby::workload)::/)'; status=$$?; tools/stop-stores.sh; exit $$status

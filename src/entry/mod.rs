@@ -9,8 +9,9 @@
 //! | [`value`] | one column's value, exactly as the authority stored it |
 //! | [`mod@column`] | what a column is on the standby, and how a value is written for it as an SQL literal |
 //! | [`codec`] | a transaction as bytes, to be kept in a table |
-//! | [`position`] | where in the log a transaction ends: MariaDB GTIDs, file and offset, or a journal's entry |
-//! | [`place`] where a table is while its store is sealed by `rename` |
+//! | [`position`] | where in the log a transaction ends: GTIDs, file and offset, or a journal's entry |
+//! | [`gtid_set`] | MySQL's sets of GTIDs |
+//! | [`place`] | where a table is while its store is sealed by `rename` |
 //! | [`temporal`], [`decimal`] | MySQL's packed dates, times and decimals as text |
 //!
 //! Exactness is the invariant (DESIGN.md 3): a value that is read from the log, written as a literal and stored again is the
@@ -19,6 +20,7 @@
 pub mod codec;
 pub mod column;
 pub mod decimal;
+pub mod gtid_set;
 pub mod place;
 pub mod position;
 pub mod temporal;
@@ -27,6 +29,7 @@ pub mod value;
 use std::sync::Arc;
 
 pub use column::{Column, Kind};
+pub use gtid_set::GtidSet;
 pub use position::{Gtid, Position, Uuid};
 pub use value::Value;
 

@@ -1,10 +1,12 @@
-//! Where a change log goes on: the GTIDs of MariaDB that are done, one per domain, a file and an offset, or a journal's entry.
+//! Where a change log goes on: the GTIDs that are done, MariaDB's, one per domain, or MySQL's set of them; a file and an offset; or a
+//! journal's entry.
 //!
 //! Its text is what stands in `switchover.marks`, what `switchover init --from` takes, and what `status` shows.
 
 use std::fmt;
 use std::str::FromStr;
 
+use super::gtid_set::{self, GtidSet};
 use crate::wire::hex::hex;
 
 /// A MariaDB GTID: `domain-server-sequence`.
@@ -44,6 +46,8 @@ impl FromStr for Gtid {
 pub enum Position {
     /// MariaDB: the newest GTID that is done, per domain, in the order of domains.
     Gtids(Vec<Gtid>),
+    /// MySQL: which GTIDs are done. (An empty one has the text of MariaDB's.)
+    Set(GtidSet),
     /// A binlog file and the offset of its next event, bytes.
     File {
         /// The file's name.
@@ -96,8 +100,8 @@ const JOURNAL: &str = "journal/";
 /// Text that is no position.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no position: write GTIDs as 0-1-100 (several with commas), a binlog's name and offset as binlog.000001:4, or an entry \
-     of a journal as journal/ID/UUID"
+    "{0:?} is no position: write GTIDs as 0-1-100 (several with commas), MySQL's as UUID:1-100, a binlog's name and offset as \
+     binlog.000001:4, or an entry of a journal as journal/ID/UUID"
 )]
 pub struct NoPosition(pub String);
 
@@ -143,6 +147,9 @@ impl Position {
             let ((name, number), (same, last)) = (numbered(done)?, numbered(all)?);
             return (name == same).then(|| u64::from((number, offset) < (last, end)));
         }
+        if let (Position::Set(done), Position::Set(all)) = (self, other) {
+            return Some(done.lacks(all));
+        }
         let (Position::Gtids(done), Position::Gtids(all)) = (self, other) else { return None };
         let of = |domain| done.iter().find(|g| g.domain == domain).map_or(0, |g| g.sequence);
         Some(all.iter().map(|g| g.sequence.saturating_sub(of(g.domain))).sum())
@@ -167,6 +174,7 @@ impl fmt::Display for Position {
                 }
                 Ok(())
             }
+            Position::Set(set) => write!(f, "{set}"),
             Position::File { file, offset } => write!(f, "{file}:{offset}"),
             Position::Journal { id, uuid } => write!(f, "{JOURNAL}{id}/{uuid}"),
         }
@@ -180,6 +188,9 @@ impl FromStr for Position {
         if let Some((id, uuid)) = text.strip_prefix(JOURNAL).and_then(|rest| rest.split_once('/')) {
             let id = id.parse().map_err(|_| NoPosition(text.to_owned()))?;
             return Ok(Position::Journal { id, uuid: uuid.parse()? });
+        }
+        if gtid_set::is_one(text) {
+            return text.parse().map(Position::Set);
         }
         if let Some((file, offset)) = text.rsplit_once(':')
             && let (false, Ok(offset)) = (file.is_empty(), offset.parse())
@@ -214,12 +225,25 @@ mod tests {
         assert_eq!(behind("b.1000000:4", "b.999999:50"), Some(0));
         assert_eq!(behind("b.000009:50", "b.000009:50"), Some(0));
         assert_eq!(behind("b.000009:50", "c.000009:50"), None);
+        let uuid = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+        assert_eq!(behind(&format!("{uuid}:1-5"), &format!("{uuid}:1-7")), Some(2));
+        assert_eq!(behind("b.000009:50", &format!("{uuid}:1-7")), None);
         let at = |id| Position::Journal { id, uuid: Uuid::default() };
         assert_eq!((at(3).behind(&at(10)), at(3).behind(&"0-1-10".parse().unwrap())), (Some(7), None));
         let highest = Position::highest("0-2-50,0-1-100,0-3-7,5-1-4,\n4-1-1").unwrap();
         assert_eq!(highest.to_string(), "0-1-100,4-1-1,5-1-4");
         assert_eq!((Position::highest(""), Position::highest("0-1").is_err()), ("".parse(), true));
-        for text in ["0-1", "0-1-2-3", "a-b-c", ":4", "x", "0-1-99999999999999999999", "journal/1/ab", "journal/x/00"] {
+        for text in [
+            "0-1",
+            "0-1-2-3",
+            "a-b-c",
+            ":4",
+            "x",
+            "0-1-99999999999999999999",
+            "journal/1/ab",
+            "journal/x/00",
+            "3e11fa47-71ca-11e1-9e33-c80aa9429562:x",
+        ] {
             assert!(text.parse::<Position>().is_err(), "{text}");
         }
     }
@@ -231,7 +255,9 @@ mod tests {
             for (domain, server, sequence) in gtids {
                 position.pass(Gtid { domain, server, sequence });
             }
-            for p in [position, Position::File { file, offset }, Position::Journal { id: offset, uuid: Uuid(uuid) }] {
+            let mut set = GtidSet::default();
+            set.add(Uuid(uuid), offset >> 1 | 1);
+            for p in [position, Position::Set(set), Position::File { file, offset }, Position::Journal { id: offset, uuid: Uuid(uuid) }] {
                 prop_assert_eq!(p.to_string().parse::<Position>(), Ok(p));
             }
         }

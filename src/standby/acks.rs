@@ -23,7 +23,9 @@
 //! proxy applies. Both are behind the standby's COMMIT, under the lease's term. So the authority's row decides nothing: a
 //! fallback ends the term in the transaction that notes how far the marks are, and what was passed until then is on the store that
 //! takes over; behind it nobody passes a transaction of the group any more, whatever is written to the old authority, open or not.
-//! That row is read with the place, in one statement, so that a store that serves no more is left at once.
+//! That row is read with the place, in one statement, so that a store that serves no more is left at once; and its epoch: a proxy that
+//! slept through a fallback, the return of the old authority and a cutover back finds the same store open, behind another history.
+//! Whoever waited meanwhile is told that nobody knows ([`Acks::give_up`]).
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -122,19 +124,22 @@ pub(super) async fn confirm(shared: Arc<Shared>) {
 
 /// Place after place, until the authority is another one.
 async fn follow(shared: &Shared, failing: &Cell<Option<Instant>>) -> Result<(), PairError> {
-    let authority = shared.view().authority;
+    let view = shared.view();
+    let (authority, epoch) = (view.authority, view.followed);
     let unknown = || PairError::Unclear(format!("the authority {authority} is none of both stores"));
     let stores = &shared.settings.stores;
     let from = stores.iter().find(|s| s.name() == authority).ok_or_else(unknown)?;
     let to = stores.iter().find(|s| s.name() != authority).ok_or_else(unknown)?;
     let limit = shared.settings.keeping.ack_timeout.max(LEAST);
     let connect = async { Ok((control::connect(from, LIMIT).await?, Connected(control::connect(to, LIMIT).await?))) };
-    let (there, standby) = within(limit, connect).await?;
+    let (there, mut standby) = within(limit, connect).await?;
+    // (places are counted as the standby counts)
+    let done = within(limit, standby.position(&shared.settings.group)).await?;
     let (acks, hurry, marking) = (shared.settings.gate.acks(), Hurry::default(), Cell::new(None));
-    let following = Following { shared, acks, from, to, limit, failing, hurry, marking };
+    let following = Following { shared, acks, from, to, epoch, limit, failing, hurry, marking };
     let (sender, receiver) = mpsc::channel(1);
     tokio::select! {
-        ended = following.find_places(there, &sender) => ended,
+        ended = following.find_places(there, &done, &sender) => ended,
         ended = following.pass_places(standby, receiver) => ended,
     }
 }
@@ -153,6 +158,8 @@ struct Following<'s> {
     acks: &'s Acks,
     from: &'s Arc<StoreHandle>,
     to: &'s Arc<StoreHandle>,
+    /// The epoch that this proxy routes by.
+    epoch: u64,
     limit: Duration,
     /// Since when the standby does not follow, or is not known to.
     failing: &'s Cell<Option<Instant>>,
@@ -174,7 +181,12 @@ impl Following<'_> {
     }
 
     /// Finds a place whenever somebody has asked since the newest, and where it is to be seen whether the standby follows; one at once.
-    async fn find_places(&self, mut there: Backend, sender: &mpsc::Sender<Asked>) -> Result<(), PairError> {
+    async fn find_places(
+        &self,
+        mut there: Backend,
+        done: &Position,
+        sender: &mpsc::Sender<Asked>,
+    ) -> Result<(), PairError> {
         let (mut how, mut newest) = (log::Marking::default(), None);
         loop {
             if newest == Some(self.acks.asked()) {
@@ -183,7 +195,8 @@ impl Following<'_> {
                     _ = timeout(AGAIN, self.acks.wanted()) => {}
                 }
             }
-            if self.shared.view().authority != self.from.name() {
+            let view = self.shared.view();
+            if view.authority != self.from.name() || view.followed != self.epoch {
                 return Ok(());
             }
             let (number, at, marked) = (self.acks.asked(), Instant::now(), self.is_marked());
@@ -193,7 +206,7 @@ impl Following<'_> {
                 continue;
             }
             self.hurry.wanted.set(false);
-            let place = within(self.limit, self.place(marked, &mut there, &mut how)).await?;
+            let place = within(self.limit, self.place(marked, &mut there, &mut how, done)).await?;
             newest = Some(number);
             if sender.send(Asked { number, place, marked, at }).await.is_err() {
                 return Ok(());
@@ -210,17 +223,24 @@ impl Following<'_> {
             || self.marking.get().is_some_and(|until| Instant::now() < until)
     }
 
-    async fn place(&self, marked: bool, there: &mut Backend, how: &mut log::Marking) -> Result<Position, PairError> {
-        let (group, authority) = (self.group(), self.from.name());
+    async fn place(
+        &self,
+        marked: bool,
+        there: &mut Backend,
+        how: &mut log::Marking,
+        done: &Position,
+    ) -> Result<Position, PairError> {
+        let authority = self.from.name();
+        let serves = log::Serves { group: self.group(), authority, epoch: self.epoch };
         let found = match marked {
-            true => log::mark(there, how, self.from.config.change_log, group, authority).await,
-            false => log::end_of_open(there, group, authority).await,
+            true => log::mark(there, how, self.from.config.change_log, serves, done).await,
+            false => log::end_of_open(there, serves, done).await,
         };
         let found = found.map_err(|e| match e {
             log::EndError::Query(e) => PairError::Query(authority.to_owned(), e),
             other => PairError::Unclear(format!("{authority}: {other}")),
         })?;
-        found.ok_or_else(|| PairError::Unclear(format!("{authority} is not open")))
+        found.ok_or_else(|| PairError::Unclear(format!("{authority} is not open in epoch {}", self.epoch)))
     }
 
     /// Settles what the standby has passed.

@@ -210,7 +210,6 @@ impl Cutover<'_> {
         let opened =
             super::fallback::open(self.shared, from.name(), to, &why).await.map_err(|e| open(e.to_string()))?;
         let Some(opened) = opened else { return Err(open(format!("{} is no standby", to.name()))) };
-        settings.gate.acks().give_up();
         settings.gate.acks().set_standby(crate::routing::gate::Standby::Degraded);
         self.report.from = from.name().to_owned();
         self.report.epoch = opened.epoch;
@@ -275,7 +274,8 @@ impl Cutover<'_> {
                 format!("see `switchover standby show {group}`; a stopped one: `switchover standby retry {group}`");
             problems.push((what, mend));
         }
-        let behind = behind(&old.log_end().await?, &applied(new, &group).await?);
+        let done = applied(new, &group).await?;
+        let behind = done.behind(&old.log_end(Some(&done)).await?);
         if behind.is_none_or(|n| n > MAX_LAG) {
             let by = behind.map_or("by an unknown number".to_owned(), |n| format!("by {n}"));
             let what = format!("{} is behind {by} of transactions", new.name());
@@ -359,10 +359,9 @@ impl Cutover<'_> {
         }
         self.done(format!("{from} refuses writes"));
         self.step = "catch up";
-        let marker = old.last_mark(&group).await?;
-        let (old, new) = pair.side(from)?;
+        let marker = old.last_mark(&group, &applied(new, &group).await?).await?;
         let deadline = Instant::now() + patience;
-        while behind(&marker, &applied(new, &group).await?) != Some(0) {
+        while applied(new, &group).await?.behind(&marker) != Some(0) {
             if Instant::now() >= deadline {
                 return Err(Failed::Late(format!("{} has not applied everything up to {marker}", new.name())));
             }
@@ -370,7 +369,7 @@ impl Cutover<'_> {
         }
         self.done(format!("{} has everything up to {marker}", new.name()));
         self.step = "reverse start";
-        let start = new.log_end().await?;
+        let start = new.log_end(None).await?;
         if !begin_reverse(old, &group, &sealed, &start).await? {
             return Err(Failed::TakenOver);
         }
@@ -547,10 +546,6 @@ pub(super) async fn applied(side: &mut super::pair::Side, group: &str) -> Result
     let failed = |why: String| PairError::Unclear(format!("switchover.marks of store {}: {why}", side.store.name()));
     let marks = rounds::read_marks(&mut side.backend, group).await.map_err(|e| failed(e.to_string()))?;
     marks::resume(&marks).map(|r| r.position).map_err(|e| failed(e.to_string()))
-}
-
-fn behind(all: &Position, done: &Position) -> Option<u64> {
-    done.behind(all)
 }
 
 /// Writes down, on the store that was the authority, where it begins to follow: while its row is as this cutover has sealed it.

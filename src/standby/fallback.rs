@@ -148,7 +148,7 @@ async fn try_decide(side: &mut Side, group: &str, from: &str, seen: &Record, new
     let marks: Vec<marks::Mark> =
         rows.rows.iter().map(|r| rounds::mark_of(r)).collect::<Result<_, _>>().map_err(unclear)?;
     let resume = marks::resume(&marks).map_err(unclear)?;
-    let opened = side.log_end().await?;
+    let opened = side.log_end(None).await?;
     let sql = format!(
         "REPLACE INTO switchover.fallbacks VALUES ({name}, {}, {}, {}, {}, {}, NOW(6), 'open')",
         new.epoch,

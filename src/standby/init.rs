@@ -4,7 +4,6 @@
 //! Where it begins is exact: without `--from`, both stores are read in one consistent snapshot whose place in the log the
 //! authority itself says (RULES.md 40), and must hold the same rows. A copy that was loaded from a dump says its position.
 
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use super::pair::{Pair, PairError};
 use super::record::{self, Record, Standing};
 use super::schema::{self, ARIA, INSTEAD_OF_ARIA, STATEMENTS, literal};
 use super::seal_rename;
+use super::snapshot;
 use super::tables::GroupTables;
 use crate::backend::connection::QueryError;
 use crate::backend::control::{self, ControlError};
@@ -292,7 +292,7 @@ async fn binlog_settings(store: &mut Store, report: &mut Report) -> Result<(), I
     if !["REPLICATION SLAVE", "ALL PRIVILEGES ON *.*"].iter().any(|right| grants.contains(right)) {
         let account = store.one("SELECT CURRENT_USER()").await?;
         let mend =
-            format!("on {name}: GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO {}", account_literal(&account));
+            format!("on {name}: GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {}", account_literal(&account));
         report.problems.push((format!("{name} does not give its log to the control account {account}"), mend));
     }
     Ok(())
@@ -408,14 +408,9 @@ async fn begin(
             report.done.push(format!("{}: the copy has begun already, and is at {at}", standby.name));
             return Ok(());
         }
-        (Some(from), _) => exact(authority, from).await?,
+        (Some(from), _) => snapshot::exact(authority, from).await?,
         (None, _) => {
-            let position = if authority.log == ChangeLog::Journal {
-                let mut locker = Store::connect(&request.authority).await?;
-                journal_start::snapshot(authority, &mut locker, catalog, report).await?
-            } else {
-                snapshot(authority, report).await?
-            };
+            let position = snapshot::open(authority, &request.authority, catalog, report).await?;
             let Some(position) = position else { return Ok(()) };
             if !same_rows(authority, standby, catalog, report).await? {
                 return Ok(());
@@ -447,39 +442,6 @@ pub(super) fn first_mark(group: &str, authority: &str, position: &Position) -> [
              UNIX_TIMESTAMP() FROM switchover.leases WHERE group_name = {group}"
         ),
     ]
-}
-
-/// A file and an offset as GTIDs, where the server can say it: those outlive the file's name.
-async fn exact(authority: &mut Store, from: &Position) -> Result<Position, InitError> {
-    let Position::File { file, offset } = from else { return Ok(from.clone()) };
-    let sql = format!("SELECT BINLOG_GTID_POS({}, {offset}) IS NULL, BINLOG_GTID_POS({0}, {offset})", literal(file));
-    let found = match authority.run(&sql).await {
-        Ok(rows) => {
-            rows.first().filter(|row| row.first().is_some_and(|null| null == "0")).and_then(|row| row.get(1).cloned())
-        }
-        Err(InitError::Store { error: QueryError::Refused(_), .. }) => None,
-        Err(other) => return Err(other),
-    };
-    Ok(found.and_then(|text| Position::from_str(&text).ok()).unwrap_or_else(|| from.clone()))
-}
-
-/// Opens the snapshot in which the authority is read, and says its place in the authority's log.
-async fn snapshot(authority: &mut Store, report: &mut Report) -> Result<Option<Position>, InitError> {
-    authority.run("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
-    authority.run("START TRANSACTION WITH CONSISTENT SNAPSHOT").await?;
-    let status = authority.run("SHOW STATUS LIKE 'binlog_snapshot_%'").await?;
-    let value = |name: &str| {
-        let row = status.iter().find(|row| row.first().is_some_and(|n| n.eq_ignore_ascii_case(name)));
-        row.and_then(|row| row.get(1)).cloned().unwrap_or_default()
-    };
-    let (file, offset) = (value("Binlog_snapshot_file"), value("Binlog_snapshot_position"));
-    let Ok(offset) = offset.parse::<u64>() else {
-        let what = format!("{} does not say the place of a snapshot in its log", authority.name);
-        let mend = "load the standby from a dump that says its position (mariadb-dump --single-transaction --master-data=1), then `switchover init GROUP --from POSITION`";
-        report.problems.push((what, mend.to_owned()));
-        return Ok(None);
-    };
-    exact(authority, &Position::File { file, offset }).await.map(Some)
 }
 
 /// Compares both stores, the authority as it is in the snapshot that is open: whether they hold the same.

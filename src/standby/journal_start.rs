@@ -1,23 +1,13 @@
-//! `switchover init` on an authority without a binlog: makes the journal, looks at what it rests on, and says where a copy begins.
-//!
-//! Where it begins is exact: while all tables of the group are locked against writers for a moment, none of their transactions
-//! is open, so every entry of theirs is there (RULES.md 39); a consistent snapshot taken then holds what the entries say, and no more.
-
-use std::time::Duration;
+//! `switchover init` on an authority without a binlog: makes the journal, and looks at what it rests on.
 
 use super::catalog::Catalog;
 use super::check::Problem;
 use super::init::{InitError, Report, Store};
-use super::log::{self, EndError};
 use crate::backend::connection::QueryError;
 use crate::changes::journal::entry::put_hex;
 use crate::changes::journal::schema::{self, HAS_GATE, HAS_SEQUENCE, READ_SECRET, SEQUENCE, STATEMENTS};
 use crate::changes::journal::table::{Table, TableError};
 use crate::config::model::ChangeLog;
-use crate::entry::Position;
-
-/// How often the tables are tried, each time for a second: a lock that waits longer stalls every writer (RULES.md 35).
-const ATTEMPTS: u32 = 20;
 
 /// RULES.md 30: what a commit promises.
 pub(super) async fn settings(store: &mut Store, report: &mut Report) -> Result<(), InitError> {
@@ -132,45 +122,4 @@ pub(super) async fn tables(store: &mut Store, catalog: &Catalog) -> Result<Vec<P
         }
     }
     Ok(problems)
-}
-
-/// Opens the snapshot in which the authority is read, and says which entry it is at; none where its tables stay in use.
-pub(super) async fn snapshot(
-    authority: &mut Store,
-    locker: &mut Store,
-    catalog: &Catalog,
-    report: &mut Report,
-) -> Result<Option<Position>, InitError> {
-    let list: Vec<String> = catalog.keys().map(|name| format!("{} READ", name.quoted())).collect();
-    let lock = format!("LOCK TABLES {}", list.join(", "));
-    locker.run("SET lock_wait_timeout = 1").await?;
-    for attempt in 1..=ATTEMPTS {
-        match locker.run(&lock).await {
-            Ok(_) => break,
-            Err(InitError::Store { error: QueryError::Refused(e), .. }) if e.code == 1205 && attempt < ATTEMPTS => {
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-            Err(InitError::Store { error: QueryError::Refused(e), .. }) => {
-                let what = format!("the group's tables on {} cannot be locked for a moment: {e}", authority.name);
-                let mend =
-                    "end the transactions that use them (SHOW PROCESSLIST), then `switchover init` again".to_owned();
-                report.problems.push((what, mend));
-                return Ok(None);
-            }
-            Err(other) => return Err(other),
-        }
-    }
-    authority.run("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
-    authority.run("START TRANSACTION WITH CONSISTENT SNAPSHOT").await?;
-    let newest = log::end(&mut authority.backend, ChangeLog::Journal).await;
-    locker.run("UNLOCK TABLES").await?;
-    match newest {
-        Ok(position) => Ok(Some(position)),
-        Err(EndError::Query(error)) => Err(InitError::Store { store: authority.name.clone(), error }),
-        Err(unclear) => {
-            let mend = "the journal is not a proxy's: drop its table, then `switchover init` again".to_owned();
-            report.problems.push((format!("{}: {unclear}", authority.name), mend));
-            Ok(None)
-        }
-    }
 }

@@ -31,16 +31,20 @@ fn text(rows: &Rows, at: usize) -> String {
     rows.first(at).map(|v| String::from_utf8_lossy(v).into_owned()).unwrap_or_default()
 }
 
-/// Where the log ends now. Of a journal: its newest entry that is committed.
+/// The kind of log that a place is in.
+#[must_use]
+pub fn kind(place: &Position) -> ChangeLog {
+    if matches!(place, Position::Journal { .. }) { ChangeLog::Journal } else { ChangeLog::Binlog }
+}
+
+/// Where the log ends now, as who is at `done` counts, or else by what the log counts best. Of a journal: its newest entry that is
+/// committed.
 ///
 /// # Errors
 /// [`EndError`].
-pub async fn end(backend: &mut Backend, kind: ChangeLog) -> Result<Position, EndError> {
+pub async fn end(backend: &mut Backend, kind: ChangeLog, done: Option<&Position>) -> Result<Position, EndError> {
     match kind {
-        ChangeLog::Binlog => match gtids(backend, "SELECT @@gtid_binlog_pos").await? {
-            Some(rows) => parsed(text(&rows, 0)),
-            None => file_end(backend).await,
-        },
+        ChangeLog::Binlog => binlog_end(backend, "SELECT @@gtid_binlog_pos", done).await,
         ChangeLog::Journal => {
             let rows =
                 backend.query(b"SELECT id, LOWER(HEX(uuid)) FROM switchover.journal ORDER BY id DESC LIMIT 1").await?;
@@ -52,15 +56,44 @@ pub async fn end(backend: &mut Backend, kind: ChangeLog) -> Result<Position, End
     }
 }
 
+/// By which row a store serves a group: another epoch's authority of the same name has another history behind it.
+#[derive(Debug, Clone, Copy)]
+pub struct Serves<'a> {
+    /// The group.
+    pub group: &'a str,
+    /// The authority, which the store is.
+    pub authority: &'a str,
+    /// Since this epoch.
+    pub epoch: u64,
+}
+
+impl Serves<'_> {
+    /// The condition that the row is this one, for `switchover.groups`.
+    fn condition(self) -> String {
+        let (group, authority, epoch) = (literal(self.group), literal(self.authority), self.epoch);
+        format!("group_name = {group} AND state = 'open' AND authority = {authority} AND epoch = {epoch}")
+    }
+
+    /// Whether it is: 1.
+    fn question(self) -> String {
+        format!("SELECT COUNT(*) FROM switchover.groups WHERE {}", self.condition())
+    }
+}
+
 /// A place in the binlog of a store that is open as the authority, behind every commit that it has answered by now; nothing, where
 /// it is not. Nothing is written for it.
 ///
 /// # Errors
 /// [`EndError`].
-pub async fn end_of_open(backend: &mut Backend, group: &str, authority: &str) -> Result<Option<Position>, EndError> {
-    let open = is_open(group, authority);
-    let Some(found) = gtids(backend, &format!("SELECT @@GLOBAL.gtid_binlog_state, ({open})")).await? else {
-        let end = file_end(backend).await?;
+pub async fn end_of_open(
+    backend: &mut Backend,
+    serves: Serves<'_>,
+    done: &Position,
+) -> Result<Option<Position>, EndError> {
+    let open = serves.question();
+    let state = format!("SELECT @@GLOBAL.gtid_binlog_state, ({open})");
+    let Some(found) = gtids(backend, &state, Some(done)).await? else {
+        let end = other_end(backend, Some(done)).await?;
         return Ok((text(&backend.query(open.as_bytes()).await?, 0) == "1").then_some(end));
     };
     if text(&found, 1) != "1" {
@@ -70,8 +103,18 @@ pub async fn end_of_open(backend: &mut Backend, group: &str, authority: &str) ->
     Position::highest(&state).map(Some).map_err(|_| EndError::Unclear(state))
 }
 
-/// The answer of a server with MariaDB's GTIDs; nothing from another.
-async fn gtids(backend: &mut Backend, sql: &str) -> Result<Option<Rows>, QueryError> {
+async fn binlog_end(backend: &mut Backend, gtid: &str, done: Option<&Position>) -> Result<Position, EndError> {
+    match gtids(backend, gtid, done).await? {
+        Some(rows) => parsed(text(&rows, 0)),
+        None => other_end(backend, done).await,
+    }
+}
+
+/// What a server with MariaDB's GTIDs answers to who counts in them; nothing from another, or for another.
+async fn gtids(backend: &mut Backend, sql: &str, done: Option<&Position>) -> Result<Option<Rows>, QueryError> {
+    if done.is_some_and(|done| !matches!(done, Position::Gtids(_))) {
+        return Ok(None);
+    }
     match backend.query(sql.as_bytes()).await {
         Ok(rows) => Ok(Some(rows)),
         Err(QueryError::Refused(e)) if e.code == NO_SUCH_VARIABLE => Ok(None),
@@ -79,8 +122,16 @@ async fn gtids(backend: &mut Backend, sql: &str) -> Result<Option<Rows>, QueryEr
     }
 }
 
-/// Where a binlog ends, by file and offset (MySQL).
-async fn file_end(backend: &mut Backend) -> Result<Position, EndError> {
+/// Where the binlog of a server without MariaDB's GTIDs ends, or for who counts without them: by MySQL's, where each transaction has
+/// one, else by file and offset.
+async fn other_end(backend: &mut Backend, done: Option<&Position>) -> Result<Position, EndError> {
+    let by_file = matches!(done, Some(Position::File { .. }));
+    if !by_file && let Some(set) = executed(backend).await? {
+        return set.parse().map(Position::Set).map_err(|_| EndError::Unclear(set));
+    }
+    if done.is_some() && !by_file {
+        return Err(EndError::Unclear("no GTID of a transaction (gtid_mode)".to_owned()));
+    }
     let rows = match backend.query(b"SHOW MASTER STATUS").await {
         // (the words of MySQL 8.4)
         Err(QueryError::Refused(e)) if e.code == NO_SUCH_WORDS => backend.query(b"SHOW BINARY LOG STATUS").await?,
@@ -89,17 +140,18 @@ async fn file_end(backend: &mut Backend) -> Result<Position, EndError> {
     parsed(format!("{}:{}", text(&rows, 0), text(&rows, 1)))
 }
 
-fn parsed(found: String) -> Result<Position, EndError> {
-    found.parse().map_err(|_| EndError::Unclear(found))
+/// The GTIDs that a MySQL has in its log, where each transaction has one.
+async fn executed(backend: &mut Backend) -> Result<Option<String>, QueryError> {
+    match backend.query(b"SELECT @@GLOBAL.gtid_mode, @@GLOBAL.gtid_executed").await {
+        // (they stay there when GTIDs are switched off)
+        Ok(rows) => Ok(Some(text(&rows, 1)).filter(|set| text(&rows, 0) == "ON" && !set.is_empty())),
+        Err(QueryError::Refused(e)) if e.code == NO_SUCH_VARIABLE => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
-/// Whether a store says of itself that it serves the group: 1.
-fn is_open(group: &str, authority: &str) -> String {
-    format!(
-        "SELECT COUNT(*) FROM switchover.groups WHERE group_name = {} AND state = 'open' AND authority = {}",
-        literal(group),
-        literal(authority)
-    )
+fn parsed(found: String) -> Result<Position, EndError> {
+    found.parse().map_err(|_| EndError::Unclear(found))
 }
 
 fn position(id: &str, uuid: &str) -> Result<Position, EndError> {
@@ -120,29 +172,24 @@ pub async fn mark(
     backend: &mut Backend,
     marking: &mut Marking,
     kind: ChangeLog,
-    group: &str,
-    authority: &str,
+    serves: Serves<'_>,
+    done: &Position,
 ) -> Result<Option<Position>, EndError> {
     if kind == ChangeLog::Journal {
-        if text(&backend.query(is_open(group, authority).as_bytes()).await?, 0) != "1" {
+        if text(&backend.query(serves.question().as_bytes()).await?, 0) != "1" {
             return Ok(None);
         }
-        return signal(backend, marking, group).await.map(Some);
+        return signal(backend, marking, serves.group).await.map(Some);
     }
-    let open = format!(" AND state = 'open' AND authority = {}", literal(authority));
-    if backend.execute(touch(group, &open).as_bytes()).await?.affected_rows != 1 {
+    if backend.execute(touch(&serves.condition()).as_bytes()).await?.affected_rows != 1 {
         return Ok(None);
     }
-    let place = match gtids(backend, "SELECT @@last_gtid").await? {
-        Some(rows) => parsed(text(&rows, 0)),
-        None => file_end(backend).await,
-    };
-    place.map(Some)
+    binlog_end(backend, "SELECT @@last_gtid", Some(done)).await.map(Some)
 }
 
-/// A change of the group's own row, `further` conditions met: in a binlog, the signal by which an applier writes its position down.
-fn touch(group: &str, further: &str) -> String {
-    format!("UPDATE switchover.groups SET changed = NOW(6) WHERE group_name = {}{further}", literal(group))
+/// A change of the group's own row: in a binlog, the signal by which an applier writes its position down.
+fn touch(condition: &str) -> String {
+    format!("UPDATE switchover.groups SET changed = NOW(6) WHERE {condition}")
 }
 
 /// Enters a signal in a journal: everything that is committed by now is before it.
@@ -175,26 +222,26 @@ async fn signal(backend: &mut Backend, marking: &mut Marking, group: &str) -> Re
 }
 
 impl Side {
-    /// Where the store's log ends now.
+    /// Where the store's log ends now; see [`end`].
     ///
     /// # Errors
     /// As the store's.
-    pub async fn log_end(&mut self) -> Result<Position, PairError> {
-        let found = end(&mut self.backend, self.store.config.change_log).await;
+    pub async fn log_end(&mut self, done: Option<&Position>) -> Result<Position, PairError> {
+        let found = end(&mut self.backend, self.store.config.change_log, done).await;
         found.map_err(|e| self.unclear(e))
     }
 
-    /// A place in the log of a store that is sealed, behind all that was written there.
+    /// A place in the log of a store that is sealed, behind all that was written there, as who is at `done` counts.
     ///
     /// # Errors
     /// As the store's.
-    pub async fn last_mark(&mut self, group: &str) -> Result<Position, PairError> {
+    pub async fn last_mark(&mut self, group: &str, done: &Position) -> Result<Position, PairError> {
         match self.store.config.change_log {
             // behind the seal nothing of the group is written: any place from there on has it all. A signal behind it makes the
             // applier say at once that it has passed it, whatever else is written there meanwhile
             ChangeLog::Binlog => {
-                let end = self.log_end().await?;
-                self.execute(&touch(group, "")).await?;
+                let end = self.log_end(Some(done)).await?;
+                self.execute(&touch(&format!("group_name = {}", literal(group)))).await?;
                 Ok(end)
             }
             ChangeLog::Journal => {

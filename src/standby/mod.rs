@@ -58,6 +58,7 @@ pub mod seal;
 mod seal_lock;
 mod seal_rename;
 pub mod settle;
+mod snapshot;
 pub mod state;
 pub mod statements;
 mod strays;

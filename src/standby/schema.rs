@@ -15,7 +15,8 @@
 //! - `refused`: who was refused by the seal. It is no transactional table, where the store has such: what a trigger writes there
 //!   outlives its own refusal. Elsewhere nobody is written down.
 //!
-//! Words that every engine knows: MariaDB, MySQL, and what presents itself as MySQL (OceanBase knows no character set but utf8mb4 and binary).
+//! Words that every engine knows: MariaDB, MySQL, and what presents itself as MySQL (OceanBase knows no character set but utf8mb4 and
+//! binary). No column of a key has more than 767 bytes, as MySQL 5.6 wants it, no key of `refused` more than MyISAM's 1000.
 
 /// Its name.
 pub const SCHEMA: &str = "switchover";
@@ -79,7 +80,7 @@ pub const STATEMENTS: [&str; 14] = [
 ) ENGINE = InnoDB",
     "CREATE TABLE IF NOT EXISTS switchover.left_behind (
   group_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
-  transaction_id VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+  transaction_id VARBINARY(255) NOT NULL,
   number INT UNSIGNED NOT NULL,
   settling CHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
   place INT UNSIGNED NOT NULL,
@@ -124,7 +125,7 @@ pub const STATEMENTS: [&str; 14] = [
 ) ENGINE = InnoDB",
     "CREATE TABLE IF NOT EXISTS switchover.proxies (
   group_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
-  proxy VARCHAR(512) NOT NULL,
+  proxy VARBINARY(512) NOT NULL,
   cutover VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
   renewed DATETIME(6) NOT NULL,
   PRIMARY KEY (group_name, proxy)
@@ -144,8 +145,8 @@ pub const STATEMENTS: [&str; 14] = [
 ) ENGINE = InnoDB",
     "CREATE TABLE IF NOT EXISTS switchover.refused (
   group_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
-  table_name VARCHAR(130) NOT NULL,
-  account VARCHAR(200) NOT NULL,
+  table_name VARBINARY(390) NOT NULL,
+  account VARBINARY(300) NOT NULL,
   times BIGINT UNSIGNED NOT NULL,
   statement TEXT,
   first_at DATETIME(6) NOT NULL,
@@ -158,9 +159,6 @@ pub const STATEMENTS: [&str; 14] = [
 pub fn tables() -> impl Iterator<Item = &'static str> {
     STATEMENTS.iter().filter_map(|sql| sql.strip_prefix("CREATE TABLE IF NOT EXISTS switchover.")?.split(' ').next())
 }
-
-/// What the control account needs on a store that is an authority: its log, and the schema.
-pub const AUTHORITY_RIGHTS: [&str; 2] = ["REPLICATION SLAVE, BINLOG MONITOR", "SELECT, INSERT, UPDATE, DELETE, CREATE"];
 
 /// A string literal for the connections of this layer, whose sql_mode has backslash escapes.
 #[must_use]

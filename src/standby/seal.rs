@@ -130,7 +130,7 @@ fn creation(group: &str, table: &TableName, kind: &str, token: &str, counted: bo
     let count = format!(
         "DECLARE text LONGTEXT; \
          SET text = (SELECT LEFT(INFO, 4000) FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()); \
-         INSERT INTO switchover.refused VALUES ({}, {}, USER(), 1, text, NOW(6), NOW(6)) \
+         INSERT INTO switchover.refused VALUES ({}, {}, LEFT(USER(), 100), 1, text, NOW(6), NOW(6)) \
          ON DUPLICATE KEY UPDATE times = times + 1, statement = COALESCE(text, statement), last_at = NOW(6); ",
         literal(group),
         literal(&format!("{}.{}", table.database, table.name)),
@@ -157,12 +157,21 @@ pub fn refusal(group: &str) -> String {
 /// What the gate of a journal says, whatever the group.
 pub const JOURNAL_REFUSAL: &str = "switchover: sealed: this store does not serve the group whose journal it is";
 
-/// Whether what a trigger writes to `switchover.refused` outlives its own refusal there.
+/// Whether what a trigger writes to `switchover.refused` outlives its own refusal there; and whether it may write there at all: a
+/// MySQL that wants GTIDs to be consistent refuses every statement that could write a table without transactions too (1785).
 async fn counts(backend: &mut Backend) -> Result<bool, QueryError> {
     let sql =
         b"SELECT ENGINE FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'switchover' AND TABLE_NAME = 'refused'";
     let rows = backend.query(sql).await?;
-    Ok(rows.first(0).is_some_and(|e| e.eq_ignore_ascii_case(b"aria") || e.eq_ignore_ascii_case(b"myisam")))
+    if !rows.first(0).is_some_and(|e| e.eq_ignore_ascii_case(b"aria") || e.eq_ignore_ascii_case(b"myisam")) {
+        return Ok(false);
+    }
+    match backend.query(b"SELECT @@GLOBAL.enforce_gtid_consistency IN ('0', 'OFF')").await {
+        Ok(rows) => Ok(rows.first(0) == Some(b"1")),
+        // (MariaDB has no such variable)
+        Err(QueryError::Refused(_)) => Ok(true),
+        Err(e) => Err(e),
+    }
 }
 
 /// A store of which a seal is put on or taken off: one connection, and its handle to break a wait off.

@@ -23,7 +23,6 @@ use crate::backend::StoreHandle;
 use crate::backend::control::{self, ControlError};
 use crate::changes::journal::{intent, purge};
 use crate::changes::{LogError, Stop};
-use crate::config::model::ChangeLog;
 use crate::entry::Position;
 use crate::telemetry::without_values;
 
@@ -355,8 +354,7 @@ async fn tidy(authority: Arc<StoreHandle>, group: String, applied: u64) {
 /// How many transactions the authority's log is ahead.
 async fn lag(authority: &Arc<StoreHandle>, done: &Position) -> Option<u64> {
     let mut backend = control::connect(authority, BEAT).await.ok()?;
-    let kind = if matches!(done, Position::Journal { .. }) { ChangeLog::Journal } else { ChangeLog::Binlog };
-    let end = tokio::time::timeout(BEAT, log::end(&mut backend, kind)).await.ok()?.ok()?;
+    let end = tokio::time::timeout(BEAT, log::end(&mut backend, log::kind(done), Some(done))).await.ok()?.ok()?;
     let _ = backend.send(crate::wire::command::COM_QUIT, &[]).await;
     done.behind(&end)
 }

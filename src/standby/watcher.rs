@@ -220,6 +220,12 @@ impl Watcher {
     }
 
     async fn settled(&mut self, authority: &str, epoch: u64) {
+        let followed = self.shared.view().followed;
+        if followed != 0 && followed != epoch {
+            // before a cutover nobody here waits any more for an acknowledgement (`drained`): who does has slept through it, or
+            // waits for an authority that was given up
+            self.shared.settings.gate.acks().give_up();
+        }
         if self.authority != authority {
             // before anything is written there: the next cutover waits for this proxy
             self.say_alive().await;
@@ -393,7 +399,6 @@ impl Watcher {
         match fallback::open(&self.shared, &self.authority, to, why).await {
             Ok(Some(opened)) => {
                 let from = self.authority.clone();
-                settings.gate.acks().give_up();
                 // nobody can take over from the new authority before the old one is settled
                 settings.gate.acks().set_standby(Standby::Degraded);
                 self.settled(&opened.authority, opened.epoch).await;
@@ -443,7 +448,6 @@ impl Watcher {
         let other = self.seen.get(1 - serving.min(1))?.rows.as_ref()?.record.as_ref()?;
         let newer = other.epoch > self.shared.view().followed && other.standing == record::Standing::Open;
         if newer {
-            self.shared.settings.gate.acks().give_up();
             self.shared.settings.gate.acks().set_standby(Standby::Degraded);
         }
         newer.then(|| Verdict::Settled { authority: other.authority.clone(), epoch: other.epoch })

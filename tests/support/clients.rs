@@ -78,6 +78,11 @@ pub fn python_package(name: &str) -> PathBuf {
     found.find(|path| path.is_dir()).unwrap_or_else(|| panic!("{name} is not installed: tools/clients.sh"))
 }
 
+/// The folder of an installed Node package.
+pub fn node_package(name: &str) -> PathBuf {
+    folder().join("node/node_modules").join(name)
+}
+
 /// Runs a Node script (CommonJS) with `mysql2` and `PORT`, `DB` in its environment.
 pub fn node(script: &str, port: u16, database: &str) -> Output {
     let mut command = Command::new("node");

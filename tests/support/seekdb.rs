@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
+use super::other::Other;
 use super::place::Folder;
 use super::{clients, full_disk, ports, spawn};
 
 /// A running one: killed with the value.
 pub struct Seekdb {
-    /// On 127.0.0.1.
-    pub port: u16,
+    port: u16,
     child: Child,
     folder: Folder,
 }
@@ -36,30 +36,13 @@ impl Seekdb {
         seekdb
     }
 
-    /// Runs one statement as root; its rows as text, a line each.
-    pub fn sql(&self, text: &str) -> Vec<Vec<String>> {
-        self.try_sql(text).unwrap_or_else(|error| panic!("{text}: {error}"))
-    }
-
-    /// [`Seekdb::sql`], for what may fail.
+    /// [`Other::sql`], for what may fail.
     pub fn try_sql(&self, text: &str) -> Result<Vec<Vec<String>>, String> {
         let done = clients::mariadb(self.port, &["-uroot", "--password=", "-e", text]);
         if !done.ok {
             return Err(format!("{}\n{}", done.stderr, self.log()));
         }
         Ok(done.stdout.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect())
-    }
-
-    /// `kill -9`.
-    pub fn kill(&mut self) {
-        spawn::signal(&self.child, rustix::process::Signal::KILL);
-        self.child.wait().unwrap();
-    }
-
-    /// Starts it again, after a kill, with what it has kept.
-    pub fn restart(&mut self) {
-        self.child = spawn(self.folder.path(), self.port);
-        self.wait_until_up();
     }
 
     fn wait_until_up(&self) {
@@ -72,6 +55,26 @@ impl Seekdb {
 
     fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Other for Seekdb {
+    fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn sql(&self, text: &str) -> Vec<Vec<String>> {
+        self.try_sql(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    fn kill(&mut self) {
+        spawn::signal(&self.child, rustix::process::Signal::KILL);
+        self.child.wait().unwrap();
+    }
+
+    fn restart(&mut self) {
+        self.child = spawn(self.folder.path(), self.port);
+        self.wait_until_up();
     }
 }
 

@@ -17,7 +17,7 @@ use super::query::{self, Meaning};
 use super::rows::{self, RowsError};
 use super::table_map;
 use crate::changes::{Interest, Item, LogError, Stop, Tables};
-use crate::entry::{Change, Gtid, Position, RowChange, Shape, TableName, Transaction};
+use crate::entry::{Change, Gtid, Position, RowChange, Shape, TableName, Transaction, Uuid, gtid_set};
 use crate::wire::codec::{Malformed, Reader};
 
 /// Memory that one transaction may take: a larger one stops the group rather than the process.
@@ -39,6 +39,13 @@ enum Mapped {
     Other,
 }
 
+/// A transaction's name.
+#[derive(Debug, Clone, Copy)]
+enum Named {
+    MariaDb(Gtid),
+    MySql(Uuid, u64),
+}
+
 /// The state machine.
 pub struct Assembler {
     tables: Box<dyn Tables>,
@@ -49,9 +56,7 @@ pub struct Assembler {
     position: Position,
     /// The file that is being read.
     file: String,
-    gtid: Option<Gtid>,
-    /// MySQL's name of the transaction.
-    named: Option<String>,
+    named: Option<Named>,
     /// Rows follow until XID or COMMIT; else each statement is a transaction of its own.
     inside: bool,
     prepared: bool,
@@ -74,10 +79,9 @@ impl Assembler {
         Assembler {
             tables,
             checksums: None,
-            by_gtid: matches!(from, Position::Gtids(_)),
+            by_gtid: !matches!(from, Position::File { .. }),
             position: from,
             file,
-            gtid: None,
             named: None,
             inside: false,
             prepared: false,
@@ -172,7 +176,7 @@ impl Assembler {
             r.u64()?;
         }
         self.reset();
-        self.gtid = Some(Gtid { domain, server: event.server, sequence });
+        self.named = Some(Named::MariaDb(Gtid { domain, server: event.server, sequence }));
         self.inside = flags & (FL_STANDALONE | FL_COMPLETED_XA) == 0;
         self.prepared = flags & FL_PREPARED_XA != 0;
         Ok(())
@@ -184,8 +188,8 @@ impl Assembler {
         if event.code == code::MYSQL_GTID {
             let mut r = Reader::new(event.body);
             r.u8()?;
-            let source = crate::wire::hex::hex(r.bytes(16)?);
-            self.named = Some(format!("{source}:{}", r.u64()?));
+            let source = Uuid::read(r.bytes(16)?).unwrap_or_default();
+            self.named = Some(Named::MySql(source, r.u64()?));
         }
         Ok(())
     }
@@ -299,7 +303,6 @@ impl Assembler {
         let changes = std::mem::take(&mut self.changes);
         let (bytes, marked, signalled) = (self.bytes, self.marked, self.signalled);
         self.reset();
-        self.gtid = None;
         self.named = None;
         if changes.is_empty() || marked {
             self.passed += 1;
@@ -343,28 +346,32 @@ impl Assembler {
 
     /// A BEGIN without a GTID before it starts afresh; with one, the GTID did.
     fn reset_unless_named(&mut self) {
-        if self.gtid.is_none() && self.named.is_none() {
+        if self.named.is_none() {
             self.reset();
         }
     }
 
     /// The name of the transaction that `event` is part of.
     fn id(&self, event: &Event<'_>) -> String {
-        match (&self.gtid, &self.named) {
-            (Some(gtid), _) => gtid.to_string(),
-            (None, Some(name)) => name.clone(),
-            (None, None) => format!("{}:{}", self.file, event.next),
+        match self.named {
+            Some(Named::MariaDb(gtid)) => gtid.to_string(),
+            Some(Named::MySql(source, number)) => gtid_set::gtid(source, number),
+            None => format!("{}:{}", self.file, event.next),
         }
     }
 
     /// Moves a position behind the transaction that ends with `event`; false where the end is not known yet.
     fn end_position(&self, event: &Event<'_>, position: &mut Position) -> bool {
-        match (position, self.gtid) {
-            (position @ Position::Gtids(_), Some(gtid)) => {
+        match (position, self.named) {
+            (position @ Position::Gtids(_), Some(Named::MariaDb(gtid))) => {
                 position.pass(gtid);
                 true
             }
-            (Position::Gtids(_), None) | (Position::Journal { .. }, _) => false,
+            (Position::Set(set), Some(Named::MySql(source, number))) => {
+                set.add(source, number);
+                true
+            }
+            (Position::Gtids(_) | Position::Set(_) | Position::Journal { .. }, _) => false,
             (Position::File { file, offset }, _) => {
                 self.file.clone_into(file);
                 *offset = u64::from(event.next);

@@ -1,7 +1,7 @@
 //! The binlog of a MariaDB (or MySQL) server, as a replica reads it.
 //!
 //! ```text
-//! connect ─► @slave_connect_state, COM_BINLOG_DUMP ─► events ─► whole transactions ─► Item
+//! connect ─► COM_BINLOG_DUMP (@slave_connect_state), or MySQL's COM_BINLOG_DUMP_GTID ─► events ─► whole transactions ─► Item
 //!    ▲ lost, silent, restarted: from the position after the last whole transaction │
 //!    └─────────────────────────────────────────────────────────────────────────────┘
 //! ```
@@ -33,10 +33,13 @@ use tokio::time::timeout;
 use self::assemble::Assembler;
 use super::{Item, LogError, Stop, Tables};
 use crate::backend::{Backend, StoreHandle, control};
-use crate::entry::Position;
+use crate::entry::{GtidSet, Position};
 use crate::wire::ErrPacket;
 
 const COM_BINLOG_DUMP: u8 = 0x12;
+const COM_BINLOG_DUMP_GTID: u8 = 0x1E;
+/// Its flag: a set of GTIDs follows.
+const THROUGH_GTID: u16 = 4;
 /// The server says that it is there this often, nanoseconds.
 const HEARTBEAT: &str = "1000000000";
 /// So long without a word, the connection counts as lost.
@@ -68,18 +71,21 @@ impl Log {
             "SET @master_binlog_checksum = @@global.binlog_checksum".to_owned(),
             format!("SET @master_heartbeat_period = {HEARTBEAT}"),
         ];
-        let (file, offset) = match &from {
+        let (command, dump) = match &from {
             Position::Gtids(_) => {
                 statements.push("SET @mariadb_slave_capability = 4".to_owned());
                 statements.push(format!("SET @slave_connect_state = '{from}'"));
                 // a GTID that the server never wrote is an error rather than a wait
                 statements.push("SET @slave_gtid_strict_mode = 1".to_owned());
-                (String::new(), 4)
+                (COM_BINLOG_DUMP, dump_at("", 4, server_id))
             }
             Position::File { file, offset } => {
                 statements.push("SET @mariadb_slave_capability = 4".to_owned());
-                (file.clone(), *offset)
+                let offset = u32::try_from(*offset);
+                let offset = offset.map_err(|_| LogError::Lost(format!("{from}: an offset beyond 4 GiB")))?;
+                (COM_BINLOG_DUMP, dump_at(file, offset, server_id))
             }
+            Position::Set(set) => (COM_BINLOG_DUMP_GTID, dump_behind(set, server_id)),
             Position::Journal { .. } => {
                 let what = format!("the copy is at {from}, which is no place in a binlog");
                 let remedy = "load the standby again, then `switchover init GROUP`".to_owned();
@@ -94,13 +100,7 @@ impl Log {
                 Err(_) => return Err(LogError::Lost("it does not answer".to_owned())),
             }
         }
-        let offset = u32::try_from(offset).map_err(|_| LogError::Lost(format!("{from}: an offset beyond 4 GiB")))?;
-        let mut dump = Vec::with_capacity(10 + file.len());
-        dump.extend(offset.to_le_bytes());
-        dump.extend(0u16.to_le_bytes());
-        dump.extend(server_id.to_le_bytes());
-        dump.extend(file.bytes());
-        backend.send(COM_BINLOG_DUMP, &dump).await?;
+        backend.send(command, &dump).await?;
         Ok(Log { backend, assembler: Assembler::new(from, tables) })
     }
 
@@ -137,9 +137,9 @@ impl Log {
             1236 => (
                 format!("{store} cannot continue its log behind {}: {text}", self.assembler.position()),
                 format!(
-                    "the standby cannot catch up from this log any more: load it again (mariadb-dump --single-transaction \
-                     --gtid --master-data=1), then `switchover init GROUP --from POSITION`\nlet {store} keep its binlogs for \
-                     longer: SET GLOBAL expire_logs_days = 7"
+                    "the standby cannot catch up from this log any more: load it again ({}), then `switchover init GROUP --from \
+                     POSITION`\nlet {store} keep its binlogs for longer: SET GLOBAL expire_logs_days = 7",
+                    dump(self.assembler.position())
                 ),
             ),
             // ER_SPECIFIC_ACCESS_DENIED_ERROR and friends
@@ -152,4 +152,35 @@ impl Log {
         let stop = Stop { transaction: String::new(), what, remedy, after: None };
         LogError::Stop(Box::new(stop))
     }
+}
+
+/// The command that dumps an authority, by how its log counts.
+fn dump(position: &Position) -> &'static str {
+    match position {
+        Position::Set(_) => "mysqldump --single-transaction: its GTID_PURGED is the position",
+        Position::File { .. } => "mysqldump --single-transaction --master-data=1",
+        Position::Gtids(_) | Position::Journal { .. } => "mariadb-dump --single-transaction --gtid --master-data=1",
+    }
+}
+
+/// What `COM_BINLOG_DUMP` carries.
+fn dump_at(file: &str, offset: u32, server_id: u32) -> Vec<u8> {
+    let mut dump = offset.to_le_bytes().to_vec();
+    dump.extend(0u16.to_le_bytes());
+    dump.extend(server_id.to_le_bytes());
+    dump.extend(file.bytes());
+    dump
+}
+
+/// What `COM_BINLOG_DUMP_GTID` carries: whatever is not in the set is to be sent, from wherever that is.
+fn dump_behind(set: &GtidSet, server_id: u32) -> Vec<u8> {
+    let set = set.encode();
+    let mut dump = THROUGH_GTID.to_le_bytes().to_vec();
+    dump.extend(server_id.to_le_bytes());
+    // (no file, from its first event)
+    dump.extend(0u32.to_le_bytes());
+    dump.extend(4u64.to_le_bytes());
+    dump.extend(u32::try_from(set.len()).unwrap_or(u32::MAX).to_le_bytes());
+    dump.extend(set);
+    dump
 }

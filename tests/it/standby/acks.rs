@@ -187,3 +187,47 @@ async fn others_keep_no_acknowledgement() {
     others.await.unwrap();
     assert_eq!((alone(&kept.proxy), alone(&second)), (0, 0));
 }
+
+/// A proxy sleeps through a fallback, the return of the old authority and a cutover back to it. The write that it waits for was left
+/// behind, and the same store serves again, followed by the same standby: it is not acknowledged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_slept_through_a_fallback_confirms_nothing() {
+    let auto = |text: &str| {
+        let keeping = "ack: standby\n    ack_timeout: 2m\n    fallback: auto\n    fallback_after: 1s\n";
+        text.replace("    standby: new\n", &format!("    standby: new\n    {keeping}"))
+    };
+    let mut kept = Kept::start(TABLES, &[]);
+    kept.proxy.edit_config(|text| auto(&text));
+    eventually("it is read", || kept.proxy.status()["epoch"] == 2);
+    is_waited_for(&kept.proxy);
+    let second = Proxy::start(|port| auto(&super::config(port, &kept.authority, &kept.standby)));
+    is_waited_for(&second);
+    kept.authority.sql_in("d", "INSERT INTO t VALUES (1, 'before')");
+    kept.catch_up();
+    let mut other = Conn::new(kept.standby.opts()).await.unwrap();
+    other.query_drop("BEGIN").await.unwrap();
+    other.query_drop("SELECT * FROM d.t FOR UPDATE").await.unwrap();
+    let mut client = Conn::new(mariadb::opts(kept.proxy.port).db_name(Some("d"))).await.unwrap();
+    let written = tokio::spawn(async move { client.query_drop("UPDATE t SET pad = 'left behind'").await });
+    eventually("it is committed", || kept.authority.sql("SELECT pad FROM d.t")[0][0] == "left behind");
+    kept.proxy.signal(rustix::process::Signal::STOP);
+    kept.authority.kill();
+    other.query_drop("ROLLBACK").await.unwrap();
+    let authority = || second.status()["groups"][0]["authority"].clone();
+    eventually("the standby takes over", || authority()["store"] == "new");
+    // (a new session of `pool: session` would want its default store)
+    eventually("and takes writes", || {
+        kept.standby.try_sql(Some("d"), "UPDATE t SET pad = 'behind the fallback'").is_ok()
+    });
+    kept.authority.restart();
+    eventually("the old authority follows", || authority()["settled"] == true && authority()["acks"] == "standby");
+    super::cutover::flag(&second, "legacy");
+    kept.authority.sql_in("d", "UPDATE t SET pad = 'and back'");
+    kept.proxy.signal(rustix::process::Signal::CONT);
+    let error = written.await.unwrap().expect_err("it was left behind, and is acknowledged").to_string();
+    assert!(error.contains("has not confirmed it"), "{error}");
+    // and it goes on
+    is_waited_for(&kept.proxy);
+    write(&kept, kept.proxy.port, insert, 100..110).await;
+    assert_eq!(kept.authority.sql("SELECT pad FROM d.t WHERE id = 1")[0][0], "and back");
+}

@@ -395,7 +395,7 @@ fn an_operator_gives_an_authority_up() {
 #[test]
 fn acknowledgements_go_on_without_the_standby() {
     let mut kept = Kept::start(TABLES, &[]);
-    let keys = "    standby: new\n    ack: standby\n    ack_timeout: 500ms\n";
+    let keys = "    standby: new\n    ack: standby\n    ack_timeout: 3s\n";
     kept.proxy.edit_config(|text| text.replace("    standby: new\n", keys));
     eventually("it is read", || authority(&kept.proxy)["acks"] == "standby");
     let run = |kept: &Kept, sql: &str| clients::mariadb(kept.proxy.port, &["-Dd", "-e", sql]);
@@ -414,7 +414,7 @@ fn acknowledgements_go_on_without_the_standby() {
     eventually("it is degraded", || authority(&kept.proxy)["acks"] == "degraded");
     let began = Instant::now();
     assert!(run(&kept, "INSERT INTO t VALUES (201, 1)").ok);
-    assert!(began.elapsed() < Duration::from_millis(450), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_millis(2500), "{:?}", began.elapsed());
     assert!(authority(&kept.proxy)["acknowledged_alone"].as_u64().unwrap() >= 2);
     kept.standby.restart();
     eventually("it has recovered", || authority(&kept.proxy)["acks"] == "standby");

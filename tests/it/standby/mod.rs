@@ -9,6 +9,8 @@ mod init;
 mod journal;
 mod journal_cutover;
 mod lease;
+mod mysql;
+mod other;
 mod recorded;
 mod recorded_alone;
 mod recorded_forms;

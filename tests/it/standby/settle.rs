@@ -51,7 +51,7 @@ async fn takes_over(kept: &mut Kept, kind: ChangeLog) -> Request {
     let tables = GroupTables::new(snapshot, GroupId(0));
     let mut backend = rounds::connect(&new, "analytics").await.unwrap();
     let resume = marks::resume(&rounds::read_marks(&mut backend, "analytics").await.unwrap()).unwrap();
-    let opened = log::end(&mut backend, kind).await.unwrap();
+    let opened = log::end(&mut backend, kind, None).await.unwrap();
     Request {
         group: "analytics".to_owned(),
         tables,

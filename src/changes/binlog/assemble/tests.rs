@@ -231,8 +231,38 @@ fn files_and_offsets_do_too() {
     server.map(1, "d", "t");
     server.insert(1, 6).unwrap();
     let (id, values, after) = values(server.xid(200));
-    assert_eq!((id.as_str(), values, after.as_str()), ("abababababababababababababababab:3", vec![6], "b.000002:200"));
+    assert_eq!(
+        (id.as_str(), values, after.as_str()),
+        ("abababab-abab-abab-abab-abababababab:3", vec![6], "b.000002:200")
+    );
     server.send(code::ANONYMOUS_GTID, 220, &gtid).unwrap();
     assert_eq!(server.query(300, "CREATE TABLE x (a INT)").unwrap(), None);
     assert_eq!(server.0.position().to_string(), "b.000002:300");
+}
+
+#[test]
+fn mysqls_transactions_are_counted_in_a_set() {
+    const SOURCE: &str = "05050505-0505-0505-0505-050505050505";
+    let mut server = Server(Assembler::new(format!("{SOURCE}:1-10").parse().unwrap(), Box::new(Group)));
+    let gtid = |server: &mut Server, number: u64| {
+        let mut body = vec![1];
+        body.extend([5; 16]);
+        body.extend(number.to_le_bytes());
+        assert_eq!(server.send(code::MYSQL_GTID, 120, &body).unwrap(), None);
+    };
+    // a rotation moves nothing; what others wrote moves it as well
+    let mut rotation = 4u64.to_le_bytes().to_vec();
+    rotation.extend(b"b.000007");
+    assert_eq!(server.send(code::ROTATE, 0, &rotation).unwrap(), None);
+    gtid(&mut server, 11);
+    assert_eq!(server.query(250, "BEGIN").unwrap(), None);
+    server.map(3, "e", "other");
+    server.xid(300);
+    // (commits of other threads may be written in another order than their numbers)
+    gtid(&mut server, 13);
+    assert_eq!(server.query(250, "BEGIN").unwrap(), None);
+    server.map(4, "d", "t");
+    server.insert(4, 1).unwrap();
+    assert_eq!(values(server.xid(400)), (format!("{SOURCE}:13"), vec![1], format!("{SOURCE}:1-11:13")));
+    assert_eq!(server.0.position().behind(&format!("{SOURCE}:1-14").parse().unwrap()), Some(2));
 }
