@@ -5,8 +5,8 @@ Two stages, because they answer two questions:
 - *free*: throughput and p95 as a user sees them, all CPUs for all. Only the ratios within a round mean anything.
 - *pinned*: server, proxy and load on one CPU, which makes CPU time per query comparable between runs.
 
-And *insight*: one proxy whose figures of statements are switched on and off while it serves, in many short windows ([insight.py]). *shadow*: the proxy with a
-sample of reads compared with another store, and without ([shadow.py]). And *standby*: the same tables in a group without a standby, and in groups with one, on two servers that log durably ([pair.py]).
+And *insight*: one proxy whose figures of statements are switched on and off while it serves, in many short windows ([insight.py]). *shadow*: in the same
+way, one proxy that compares a sample of its reads with another store, and does not ([shadow.py]). And *standby*: the same tables in a group without a standby, and in groups with one, on two servers that log durably ([pair.py]).
 
 ProxySQL would make a third column where the distribution has it; Debian does not.
 
@@ -20,6 +20,7 @@ import os
 import pathlib
 import resource
 import signal
+import statistics
 import sys
 import threading
 import time
@@ -152,17 +153,18 @@ class Bench:
                 self.figures["insight"].append({"workload": workload, "threads": threads, "rounds": rows})
 
     def shadow(self, stage):
-        """CPU µs per query of the threads that serve clients, with none, 1 % and all of the reads compared, and without."""
-        targets = list(shadow.PROXIES)
+        """CPU µs per query of the threads that serve clients, queries a second, and µs that one client waited (p50, p95): with 5 % and
+        all of the reads compared, without, and without again.
+        """
         for workload in shadow.WORKLOADS:
             for threads in self.threads[:2]:
                 self.say(f"shadow: {workload}, {threads} threads")
-                before = {target: stage.found(target) for target in targets}
-                rounds, _ = take_turns(stage, targets, workload, threads, 3 * self.rounds, self.seconds / 2)
-                rows = [{target: (window.cpu / window.queries * 1e6,) for target, window in row.items()} for row in rounds]
-                samples = {target: {name: value - before[target].get(name, 0) for name, value in stage.found(target).items()}
-                           for target in targets}
-                self.figures["shadow"].append({"workload": workload, "threads": threads, "rounds": rows, "samples": samples})
+                stage.sampled()
+                rounds = alternate(stage, "switchover", shadow.WAYS, workload, threads, 5 * self.rounds, shadow.SECONDS)
+                rows = [{way: (window.cpu / window.queries * 1e6, window.queries / window.seconds, *waited(window.seen))
+                         for way, window in row.items()} for row in rounds]
+                self.figures["shadow"].append(
+                    {"workload": workload, "threads": threads, "rounds": rows, "samples": stage.sampled()})
 
     def memory(self, stage):
         for target in stage.proxies:
@@ -263,6 +265,12 @@ class Bench:
                 over.set()
                 flipper.join()
             self.figures["flips"].append({"every": every, "count": count, "rounds": rounds})
+
+
+def waited(took):
+    """p50 and p95."""
+    cuts = statistics.quantiles(took, n=20)
+    return cuts[9], cuts[18]
 
 
 def main():

@@ -36,14 +36,18 @@ class Switched(Stage):
 
     def switch(self, way):
         """Makes a way's number be in force: the file first, then a reload, which says what it has changed."""
-        config, draft = self.folder / "switchover.yaml", self.folder / "draft.yaml"
-        head, _ = config.read_text().split("insight:")
-        draft.write_text(f"{head}insight: {{ statements: {WAYS[way]} }}\n")
-        os.replace(draft, config)
-        self.ask({"request": "reload", "by": "bench", "why": None})
+        head, _ = (self.folder / "switchover.yaml").read_text().split("insight:")
+        self.reload(f"{head}insight: {{ statements: {WAYS[way]} }}\n")
         found = [entry["value"] for entry in self.ask({"request": "config"})["config"] if entry["key"] == "insight.statements"]
         if found != [str(WAYS[way])]:
             raise Trouble(f"insight.statements is {found}, not {WAYS[way]}")
+
+    def reload(self, text):
+        """Makes a file's text be in force."""
+        config, draft = self.folder / "switchover.yaml", self.folder / "draft.yaml"
+        draft.write_text(text)
+        os.replace(draft, config)
+        self.ask({"request": "reload", "by": "bench", "why": None})
 
     def ask(self, request):
         with socket.socket(socket.AF_UNIX) as control:

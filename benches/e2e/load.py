@@ -170,6 +170,24 @@ def ping(client):
         return False
 
 
+def row(client, number):
+    """One row by its key, as text: from the question to the last byte of the answer."""
+    query = b"\3SELECT c FROM sbtest1 WHERE id=%d" % number
+    client.sendall(struct.pack("<I", len(query)) + query)
+    data, at, ends = b"", 0, 0
+    while ends < 2:
+        data += client.recv(1 << 16) or _closed()
+        while len(data) >= at + 4 and len(data) >= at + 4 + (size := int.from_bytes(data[at:at + 3], "little")):
+            if data[at + 4] == 0xff:
+                raise Trouble(f"a row was refused: {data[at + 7:at + 4 + size]!r}")
+            ends += size == 5 and data[at + 4] == 0xfe
+            at += 4 + size
+
+
+def _closed():
+    raise Trouble("the connection was closed")
+
+
 def login(port):
     """One connection by mysql_native_password, as small as the protocol allows."""
     client = socket.create_connection(("127.0.0.1", port), 30)

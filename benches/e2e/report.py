@@ -6,6 +6,8 @@ import platform
 import random
 import statistics
 
+from shadow import SHARES
+
 median = statistics.median
 
 
@@ -149,21 +151,30 @@ def interval(cells, draws=2_000):
 
 
 def shadow(cells):
-    """What sampling costs who serves clients, and what a comparison costs who compares."""
-    rows = []
+    """What shadow reads cost, round by round, beside what a proxy without them differs from itself by."""
+    names = ["CPU µs per query", "queries/s", "p50 µs", "p95 µs"]
+    rows, sums = [], {}
     for cell in cells:
         rounds = cell["rounds"]
-        samples = []
-        for target in ("one", "all"):
-            found = cell["samples"][target]
-            each = found["seconds"] / found["compared"] * 1e6 if found.get("compared") else 0
-            samples.append(f"{found['compared']} of {found['offered']}, {found['equal']} equal, {each:.0f} µs each")
-        rows.append([cell["workload"], str(cell["threads"]),
-                     *(middle(rounds, target, 0, "{:.2f}") for target in ("without", "none", "one", "all")),
-                     *(shown(ratios(rounds, target, "without")) for target in ("twin", "none", "one", "all")), *samples])
-    head = ["workload", "threads", "without µs", "0 % µs", "1 % µs", "100 % µs", "twin ÷ without", "0 % ÷ without", "1 % ÷ without",
-            "100 % ÷ without", "compared at 1 %", "at 100 %"]
-    return table("CPU time per query of the threads that serve clients, with shadow reads and without", head, rows)
+        for way, share in [*SHARES.items(), ("again", "none, again")]:
+            # the two windows without together: a geometric mean has half of one's noise
+            def plain(figures, at, way=way):
+                return figures["without"][at] if way == "again" else math.sqrt(figures["without"][at] * figures["again"][at])
+            logs = [[math.log(r[way][at] / plain(r, at)) for r in rounds] for at in range(len(names))]
+            for at, values in enumerate(logs):
+                sums.setdefault((way, share), [[] for _ in names])[at].append(values)
+            found = cell["samples"][way]
+            each = f", {found['seconds'] / found['compared'] * 1e6:.0f} µs each" if found.get("compared") else ""
+            kept = f"{found['compared']} of {found['reads']} reads ({found['equal']} equal, {found['dropped']} dropped){each}" \
+                if found.get("offered") else ""
+            rows.append([cell["workload"], str(cell["threads"]), str(len(rounds)), share,
+                         *(f"{interval([values])}; {middle(rounds, way, at, '{:.1f}')}" for at, values in enumerate(logs)), kept])
+    for (_, share), columns in sums.items():
+        rows.append(["all", "", str(sum(map(len, columns[0]))), share, *(interval(cells) for cells in columns), ""])
+    head = ["workload", "threads", "rounds", "sample", *names, "compared"]
+    return table("Shadow reads switched on and off in one proxy meanwhile, each ÷ without: the CPU time of the threads that serve clients, the "
+                 "load's throughput, and what one client beside it waited for a row. Ratios: the median of the rounds, and its 95 % interval (bootstrap); "
+                 "behind them the median itself", head, rows)
 
 
 def standby(cells):

@@ -1,26 +1,36 @@
-"""What shadow reads cost those whose reads they are: the same group in proxies that compare none of its reads, 1 % and all of them, and
-one more without, which shows the noise.
+"""What shadow reads cost those whose reads they are: one proxy, one load, and a group whose `shadow` comes, changes its share and goes
+between short windows while all of it goes on; each switch is a reload like any other.
 
-CPU time is that of the threads that serve clients: sampling, keeping a text and offering it. Asking both stores and comparing is done
-by a thread of its own; how much that takes is said beside it. The other store is a server of its own, on another CPU.
+*again* is *without* under another number of `insight.statements` that nobody reaches: what it differs from *without* by is the noise of
+the method, and should be nothing. Beside the load, one client of the bench's own asks for a row, again and again: how long each answer
+took is the latency of a window.
+
+CPU time is that of the threads that serve clients: the dice, keeping a text, and offering it. Asking both stores and comparing is done by
+a thread of its own, which is on the other CPU here, as is the other store: what is measured is what a client pays, and not that one CPU
+does the work of two. (The sampled reads do cost the serving store what reads cost; it is on the CPU of the clients.)
 """
 
-import json
 import os
-import socket
+import pathlib
+import random
 import subprocess
+import time
 
 import gauges
 import load
-from stage import MARIADB_SETTINGS, USER, Stage, found
+from insight import Switched
+from stage import DATABASE, MARIADB_SETTINGS, USER, Trouble, found
 
-# name: the share of reads that are compared; none where the group has no shadow. (The least that there is stands for 0 %: each read is looked at.)
-PROXIES = {"without": None, "twin": None, "none": "0.000001", "one": "0.01", "all": "1"}
+# name: the share of reads that are compared, and insight.statements
+WAYS = {"without": (None, 2_000), "again": (None, 2_001), "some": ("0.05", 2_000), "all": ("1", 2_000)}
+SHARES = {"some": "5 %", "all": "100 %"}
 WORKLOADS = ["point select, text", "point select, prepared"]
+# of a window: some thousands of statements
+SECONDS = 0.4
 
 
-class Shadowed(Stage):
-    """Each share is a target, and a process."""
+class Shadowed(Switched):
+    """The serving store, the proxy and the load on one CPU; the other store, and who compares, on another."""
 
     def __enter__(self):
         try:
@@ -33,9 +43,10 @@ class Shadowed(Stage):
             self.cpu = pinned
             load.prepare(self)
             self.fill()
-            for name, share in PROXIES.items():
-                self.share = share
-                self.start_proxy(name)
+            self.way, self.samples, self.before_way = "all", {way: {} for way in WAYS}, {}
+            self.start_proxy()
+            self.move_who_compares()
+            self.client = load.login(self.ports["switchover"])
         except BaseException:
             self.__exit__()
             raise
@@ -43,38 +54,67 @@ class Shadowed(Stage):
 
     def fill(self):
         """The same rows at the other store: what differs is asked for again and again."""
-        dump = [found("mariadb-dump"), "--no-defaults", f"--socket={self.folder}/s", "-uroot", "--databases", "sbtest"]
+        dump = [found("mariadb-dump"), "--no-defaults", f"--socket={self.folder}/s", "-uroot", "--databases", DATABASE]
         client = [found("mariadb"), "--no-defaults", f"--socket={self.folder}/t", "-uroot"]
         dumped = subprocess.run(dump, capture_output=True, check=True)
         subprocess.run(client, input=dumped.stdout, check=True)
 
     def routing_yaml(self, port):
+        share, statements = WAYS[self.way]
         control = "control: { user: switchover, password: switchover }"
-        lines = [f"listen: 127.0.0.1:{port}", "stores:"]
+        lines = [f"listen: 127.0.0.1:{port}", f"insight: {{ statements: {statements} }}", "stores:"]
         for name, at in (("legacy", "direct"), ("new", "other")):
             lines.append(f"  {name}: {{ address: 127.0.0.1:{self.ports[at]}, {control} }}")
         tables = ", ".join(f"sbtest{number}" for number in range(1, 9))
         lines += ["default: legacy", "groups:", "  analytics:", f"    tables: [{tables}]", "    connection: legacy"]
-        if self.share is not None:
-            lines.append(f"    shadow: {{ sample: {self.share} }}")
+        if share is not None:
+            lines.append(f"    shadow: {{ sample: {share} }}")
         return "\n".join(lines) + "\n"
 
-    def before(self, target):
-        """The store is asked by whoever compares, too: each proxy counts what it has carried."""
-        self.turn = target
+    def move_who_compares(self):
+        other = [cpu for cpu in os.sched_getaffinity(0) if cpu != self.cpu]
+        tasks = pathlib.Path(f"/proc/{self.pid('switchover')}/task")
+        threads = [task for task in tasks.iterdir() if (task / "comm").read_text().startswith("shadow")]
+        if not threads or not other:
+            raise Trouble("no thread that compares, or no CPU for it")
+        for thread in threads:
+            os.sched_setaffinity(int(thread.name), other)
+
+    def switch(self, way):
+        self.count()
+        self.way = way
+        self.reload(self.routing_yaml(self.ports["switchover"]))
+        share, _ = WAYS[way]
+        key = "groups.analytics.shadow.sample"
+        found_share = [entry["value"] for entry in self.ask({"request": "config"})["config"] if entry["key"] == key]
+        if found_share != ([] if share is None else [share]):
+            raise Trouble(f"{key} is {found_share}, not {share}")
+
+    def count(self):
+        """Adds what became of the sample since the last switch to the way that was in force."""
+        groups = self.ask({"request": "shadow"})["shadow"]["groups"]
+        names = ("offered", "dropped", "skipped", "compared", "equal")
+        now = {name: groups[0][name] for name in names} if groups else {}
+        now |= {"reads": self.questions(), "seconds": gauges.cpu_seconds(self.pid("switchover"), "shadow")}
+        sums = self.samples[self.way]
+        for name, value in now.items():
+            sums[name] = sums.get(name, 0) + value - self.before_way.get(name, 0)
+        self.before_way = now
+
+    def sampled(self):
+        """What became of each way's sample since this was asked last."""
+        self.count()
+        samples, self.samples = self.samples, {way: {} for way in WAYS}
+        return samples
 
     def questions(self):
-        return self.ask(self.turn, {"request": "status"})["status"]["totals"]["queries"]
+        """The stores are asked by whoever compares, too: the proxy counts what it has carried."""
+        return self.ask({"request": "status"})["status"]["totals"]["queries"]
 
-    def found(self, target):
-        """What became of a target's sample, and the CPU time that comparing it took."""
-        groups = self.ask(target, {"request": "shadow"})["shadow"]["groups"]
-        counts = {name: groups[0][name] for name in ("offered", "dropped", "compared", "equal")} if groups else {}
-        return counts | {"seconds": gauges.cpu_seconds(self.pid(target), "shadow")}
-
-    def ask(self, target, request):
-        with socket.socket(socket.AF_UNIX) as control:
-            control.settimeout(30)
-            control.connect(str(self.folder / f"{target}.yaml.sock"))
-            control.sendall(json.dumps(request).encode() + b"\n")
-            return json.loads(control.makefile("rb").readline())
+    def meanwhile(self, seconds):
+        """How long one row after another took, in µs."""
+        took, end = [], time.perf_counter() + seconds
+        while (begun := time.perf_counter()) < end:
+            load.row(self.client, random.randint(1, load.ROWS))
+            took.append((time.perf_counter() - begun) * 1e6)
+        return took

@@ -153,6 +153,10 @@ class Stage:
     def before(self, target):
         """Whatever a target needs before its turn."""
 
+    def meanwhile(self, seconds):
+        """What is seen beside the load, for as long as its window takes."""
+        time.sleep(seconds)
+
     def start_haproxy(self):
         port = free_port()
         config = self.folder / "haproxy.cfg"

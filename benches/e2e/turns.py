@@ -32,6 +32,8 @@ class Window:
     # CPU time of the target's process, and the part of it in user space
     cpu: float
     user: float
+    # what the stage saw meanwhile
+    seen: object
 
 
 class Load:
@@ -60,7 +62,7 @@ class Load:
         before = self.stage.questions(), gauges.cpu_seconds(pid, self.stage.counted), gauges.user_share(pid)
         started = time.monotonic()
         self.process.send_signal(signal.SIGCONT)
-        time.sleep(seconds)
+        seen = self.stage.meanwhile(seconds)
         self.process.send_signal(signal.SIGSTOP)
         took = time.monotonic() - started
         time.sleep(SETTLE)
@@ -70,7 +72,7 @@ class Load:
         if self.process.poll() is not None or queries <= 0:
             text = self.end()
             raise Trouble(f"sysbench {self.workload} through {self.target} stopped early:\n{text[-2000:]}")
-        return Window(queries, took, cpu, user / max(1, user + system))
+        return Window(queries, took, cpu, user / max(1, user + system), seen)
 
     def end(self):
         """Lets it end by itself; what it says."""

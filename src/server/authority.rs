@@ -49,13 +49,15 @@ pub(super) struct Authorities {
     /// The flags as the file had them last, of groups with a standby.
     wishes: Mutex<HashMap<String, String>>,
     watching: Mutex<HashMap<String, Watching>>,
-    /// Cutovers that this process conducts, by group: how they are given up.
-    conducted: Mutex<HashMap<String, Conducted>>,
+    /// Cutovers that this process conducts: how they are given up. (Of one group there may be several for a moment: all but one are
+    /// refused, and take nothing of that one with them.)
+    conducted: Mutex<Vec<Conducted>>,
 }
 
 /// A cutover that this process conducts.
 struct Conducted {
-    /// Gives it up.
+    group: String,
+    /// Gives it up; closed when it has ended.
     abort: watch_channel::Sender<String>,
     /// Who asked for it, and which way: the rows on the stores hold a name and a reason only.
     cause: Cause,
@@ -78,6 +80,12 @@ fn place(config: &mut Config, group: &str, to: &str) -> bool {
     group.standby = Some(group.connection);
     group.connection = to;
     true
+}
+
+impl Conducted {
+    fn is_of(&self, group: &str) -> bool {
+        self.group == group && !self.abort.is_closed()
+    }
 }
 
 impl Authorities {
@@ -236,10 +244,14 @@ impl Authorities {
     /// Gives up the cutover of a group, or the one with this id, unless it has been decided; whether there is one here.
     pub(super) fn abort(&self, job: &str, by: &str) -> bool {
         let id = |group: &str| self.shared(group).and_then(|s| s.view().cutover).map(|(id, _)| id);
-        let group = |name: &&String| name.as_str() == job || id(name).is_some_and(|id| id == job);
-        let conducted = lock(&self.conducted);
-        let found = conducted.keys().find(group).and_then(|name| conducted.get(name));
-        found.is_some_and(|conducted| conducted.abort.send(by.to_owned()).is_ok())
+        let asked = |c: &&Conducted| c.group == job || id(&c.group).is_some_and(|id| id == job);
+        // (each that is still there is told)
+        lock(&self.conducted).iter().filter(asked).filter(|c| c.abort.send(by.to_owned()).is_ok()).count() > 0
+    }
+
+    /// What somebody has asked for a cutover with that this process conducts.
+    fn cause(&self, group: &str, by: &str) -> Option<Cause> {
+        lock(&self.conducted).iter().find(|c| c.is_of(group) && c.cause.by == by).map(|c| c.cause.clone())
     }
 
     /// How a group's authority is.
@@ -254,7 +266,7 @@ impl Authorities {
             settled: view.settled,
             rows: view.rows,
             cutover: view.cutover.map(|(id, to)| format!("{id} to {to}")),
-            conducted_here: lock(&self.conducted).contains_key(group),
+            conducted_here: lock(&self.conducted).iter().any(|c| c.is_of(group)),
             held: gate.is_held(),
             file_says: wish,
             passes: gate.passes(),
@@ -295,8 +307,7 @@ impl Follow for Follower {
         Box::pin(async move {
             let Some(proxy) = self.0.upgrade() else { return };
             let why = Some(why.to_owned()).filter(|w| !w.is_empty());
-            let conducted = lock(&proxy.authorities.conducted).get(group).map(|c| c.cause.clone());
-            let cause = conducted.filter(|cause| cause.by == by);
+            let cause = proxy.authorities.cause(group, by);
             let cause = cause.unwrap_or_else(|| Cause { by: by.to_owned(), why, ..Cause::default() });
             proxy.follow(group, authority, &cause).await;
             // the file says so too, but nobody waits for a disk
@@ -389,7 +400,9 @@ impl Proxy {
             abort: Some(aborted),
         };
         if !dry_run {
-            lock(&self.authorities.conducted).entry(group.clone()).or_insert(Conducted { abort, cause });
+            let mut conducted = lock(&self.authorities.conducted);
+            conducted.retain(|c| !c.abort.is_closed());
+            conducted.push(Conducted { group: group.clone(), abort, cause });
         }
         let tell = async {
             while let Some(step) = told_steps.recv().await {
@@ -397,9 +410,6 @@ impl Proxy {
             }
         };
         let (report, ()) = tokio::join!(conduct(Arc::clone(&shared), wish), tell);
-        if !dry_run {
-            lock(&self.authorities.conducted).remove(&group);
-        }
         let report = report?;
         flagged.from.clone_from(&report.from);
         flagged.changed = !dry_run;

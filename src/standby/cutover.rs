@@ -122,6 +122,8 @@ enum Failed {
     Late(String),
     /// Another proxy has taken it over: it ends it.
     TakenOver,
+    /// Another was quicker to write its intent down: of this one there is nothing.
+    Other,
 }
 
 impl From<PairError> for Failed {
@@ -244,7 +246,7 @@ impl Cutover<'_> {
             return Err(refused(what, "wait for its end: `switchover status`".to_owned()));
         }
         let Verdict::Settled { authority, epoch } = verdict else {
-            let what = format!("the rows of switchover.groups do not agree: {verdict:?}");
+            let what = format!("the rows of switchover.groups do not agree: {verdict}");
             let mend = format!(
                 "if the group has no rows yet: switchover init {group}; else the proxies settle it: `switchover status`"
             );
@@ -407,7 +409,7 @@ impl Cutover<'_> {
             text(&self.wish.reason),
             text(&skipped.join("\n")),
         );
-        if old.execute(&insert).await? == 1 { Ok(()) } else { Err(Failed::TakenOver) }
+        if old.execute(&insert).await? == 1 { Ok(()) } else { Err(Failed::Other) }
     }
 
     /// Every proxy that lives holds, and has nothing in flight.
@@ -476,6 +478,10 @@ impl Cutover<'_> {
             Failed::TakenOver => {
                 let why = "another proxy has taken it over".to_owned();
                 return CutoverError::Open { step, why };
+            }
+            Failed::Other => {
+                let what = format!("another cutover of {} is under way", pair.group);
+                return CutoverError::Refused(vec![(what, "wait for its end: `switchover status`".to_owned())]);
             }
         };
         let settings = &self.shared.settings;

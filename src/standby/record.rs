@@ -18,6 +18,8 @@
 //!
 //! [`verdict`] reads both rows and nothing else (RULES.md 46): what a restart does follows from it.
 
+use std::fmt;
+
 use super::schema::literal;
 use crate::backend::Backend;
 use crate::backend::connection::{QueryError, Rows};
@@ -238,6 +240,27 @@ impl Verdict {
             | Verdict::GivenUp { authority, epoch }
             | Verdict::Returned { authority, epoch } => Some((authority, *epoch)),
             Verdict::Undecided { .. } | Verdict::Unclear(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Verdict::Settled { authority, epoch } => write!(f, "{authority}, epoch {epoch}"),
+            Verdict::Undecided { from, to, epoch } => {
+                write!(f, "{from} is sealed, and {to} not opened yet, epoch {epoch}")
+            }
+            Verdict::Decided { authority, epoch } => {
+                write!(f, "{authority}, epoch {epoch}; the other store does not say yet that it is its standby")
+            }
+            Verdict::GivenUp { authority, epoch } => {
+                write!(f, "{authority} again, epoch {epoch}: a change of the authority was given up")
+            }
+            Verdict::Returned { authority, epoch } => {
+                write!(f, "{authority}, epoch {epoch}; the other store is open or sealed by an older one")
+            }
+            Verdict::Unclear(why) => f.write_str(why),
         }
     }
 }

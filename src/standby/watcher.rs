@@ -467,11 +467,7 @@ impl Watcher {
                 view.epoch = epoch;
             }
             view.settled = matches!(verdict, Verdict::Settled { .. });
-            view.rows = match verdict {
-                Verdict::Settled { authority, epoch } => format!("{authority}, epoch {epoch}"),
-                Verdict::Unclear(why) => why.clone(),
-                other => format!("{other:?}"),
-            };
+            view.rows = verdict.to_string();
             view.cutover = intent.map(|i| (i.cutover.clone(), i.target.clone()));
             let states = self.health.iter().zip(stores).map(|(h, s)| (s.name().to_owned(), h.state()));
             view.health = states.collect();

@@ -16,6 +16,7 @@ use super::log::LogRequest;
 use super::protocol::{Cause, Failure, FailureKind, GroupStatus, Reply, Request, StandbyAction};
 use super::standby;
 use crate::config::model::Role;
+use crate::telemetry::{without_values, without_values_of_stores};
 
 /// For the work that a request starts.
 const WORK: Duration = Duration::from_secs(60);
@@ -92,7 +93,10 @@ impl Actions {
     /// [`FailureKind::Forbidden`] where the actor may only look; all others as the action's.
     pub async fn perform(&self, actor: &Actor, mut request: Request) -> Result<Reply, Failure> {
         sign(&mut request, actor);
-        let Some(change) = self.change(&request) else { return self.work(request).await };
+        let Some(change) = self.change(&request) else {
+            let outcome = self.work(request).await;
+            return if actor.role == Role::Reader { blind(outcome) } else { outcome };
+        };
         let outcome = if actor.role == Role::Reader {
             let text = format!("{} may look, and change nothing (`role: reader`)", actor.name);
             Err(Failure::new(FailureKind::Forbidden, text))
@@ -252,6 +256,24 @@ fn event(actor: &Actor, change: Change, outcome: &Result<Reply, Failure>) -> Eve
         outcome: Some(done.to_owned()),
         ..Event::default()
     }
+}
+
+/// As who changes nothing is told it: what stops a standby, and what stores say, quotes rows, which only an operator needs, to mend them.
+fn blind(outcome: Result<Reply, Failure>) -> Result<Reply, Failure> {
+    let mut reply =
+        outcome.map_err(|failure| Failure { message: without_values_of_stores(&failure.message), ..failure })?;
+    match &mut reply {
+        Reply::Status(status) => {
+            for reason in status.groups.iter_mut().filter_map(|g| g.standby.as_mut()?.reason.as_mut()) {
+                *reason = without_values(&*reason);
+            }
+        }
+        Reply::Flagged(flagged) => {
+            flagged.notes.iter_mut().for_each(|note| *note = without_values_of_stores(note));
+        }
+        _ => {}
+    }
+    Ok(reply)
 }
 
 #[cfg(test)]

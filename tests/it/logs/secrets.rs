@@ -26,7 +26,7 @@ impl Surfaces {
         let Surfaces { http, console } = surfaces;
         kept.proxy.edit_config(|text| {
             format!(
-                "{text}    shadow: {{ sample: 1 }}\npool: {pool}\nlog: {{ level: trace, slow_query: 0s }}\nadmin:\n  sql: 127.0.0.1:{console}\n  http: 127.0.0.1:{http}\n  users:\n    ops: {{ password: ops-secret }}\n"
+                "{text}    shadow: {{ sample: 1 }}\npool: {pool}\nlog: {{ level: trace, slow_query: 0s }}\nadmin:\n  sql: 127.0.0.1:{console}\n  http: 127.0.0.1:{http}\n  users:\n    ops: {{ password: ops-secret }}\n    look: {{ password: look-secret, role: reader }}\n"
             )
         });
         kept.proxy.restart();
@@ -35,8 +35,14 @@ impl Surfaces {
     }
 
     fn curl(&self, path: &str, post: Option<&str>) -> String {
+        self.curl_as("ops", path, post)
+    }
+
+    fn curl_as(&self, user: &str, path: &str, post: Option<&str>) -> String {
         let mut command = Command::new("curl");
-        command.args(["-s", "-u", "ops:ops-secret"]).arg(format!("http://127.0.0.1:{}{path}", self.http));
+        command
+            .args(["-s", "-u", &format!("{user}:{user}-secret")])
+            .arg(format!("http://127.0.0.1:{}{path}", self.http));
         if let Some(body) = post {
             command.args(["-H", "Content-Type: application/json", "-d", body]);
         }
@@ -44,17 +50,13 @@ impl Surfaces {
     }
 
     fn sql(&self, sql: &str) -> String {
+        self.sql_as("ops", sql)
+    }
+
+    fn sql_as(&self, user: &str, sql: &str) -> String {
         let mut command = Command::new("mariadb");
-        command.args([
-            "--no-defaults",
-            "--protocol=tcp",
-            "-h127.0.0.1",
-            "-uops",
-            "-pops-secret",
-            "--ssl=0",
-            "-f",
-            "-E",
-        ]);
+        command.args(["--no-defaults", "--protocol=tcp", "-h127.0.0.1", "--ssl=0", "-f", "-E"]);
+        command.arg(format!("-u{user}")).arg(format!("-p{user}-secret"));
         command.arg(format!("-P{}", self.console)).args(["-e", sql]);
         let said = clients::output(command);
         said.stdout + &said.stderr
@@ -180,6 +182,17 @@ fn moves(kept: &mut Kept, surfaces: &Surfaces, port: u16) {
     run(port, "INSERT INTO t VALUES (9001, '~ again', 1)");
     eventually("it is stopped", || kept.show()["state"] == "stopped");
     assert!(kept.show().to_string().contains(MARKER), "who asks is told: {:#}", kept.show());
+    let dry = "{\"store\":\"new\",\"dry_run\":true}";
+    for (user, sees) in [("ops", true), ("look", false)] {
+        let said = [
+            surfaces.curl_as(user, "/api/v1/status", None),
+            surfaces.sql_as(user, "SHOW JOURNAL"),
+            surfaces.curl_as(user, "/api/v1/groups/analytics/flag", Some(dry)),
+        ];
+        assert!(said[..2].iter().all(|text| text.contains("Duplicate entry '")), "{user}: {said:#?}");
+        assert_eq!(said[..2].iter().all(|text| text.contains(MARKER)), sees, "{user}: {said:#?}");
+        assert!(sees || !said[2].contains(MARKER), "{user}: {said:#?}");
+    }
     surfaces.curl("/api/v1/groups/analytics/standby", Some("{\"action\":\"retry\",\"why\":\"a try\"}"));
     eventually("it is stopped again", || kept.show()["state"] == "stopped");
     let id = kept.show()["transaction"].as_str().unwrap().to_owned();

@@ -338,7 +338,10 @@ async fn an_operator_aborts_it() {
         let binary = env!("CARGO_BIN_EXE_switchover");
         std::process::Command::new(binary).arg("--config").arg(config_path).args(["flag", "analytics", "new"]).output()
     });
-    eventually("it is under way", || authority(&kept.proxy)["conducted_here"] == true);
+    eventually("it is under way", || authority(&kept.proxy)["cutover"].is_string());
+    let second = kept.proxy.cli(&["flag", "analytics", "new"]);
+    assert!(!second.ok && second.stderr.contains("another cutover of analytics is under way"), "{}", second.stderr);
+    assert_eq!(authority(&kept.proxy)["conducted_here"], true, "one that is refused takes nothing of it away");
     let aborted = kept.proxy.cli(&["abort", "analytics", "--why", "not today"]);
     assert!(aborted.ok, "{}", aborted.stderr);
     let output = flag.await.unwrap().unwrap();

@@ -75,6 +75,18 @@ fn a_standby_ends_and_begins_over_http_as_the_document_says() {
     let (code, body) = tell("end");
     assert_eq!((code.as_str(), body.as_str()), ("204", ""));
     assert!(described[&code].is_object() && described[&code]["content"].is_null(), "{described}");
+    let flag = clients::run(&[
+        "curl",
+        "-s",
+        "-u",
+        "ops:ops-secret",
+        "--json",
+        "{\"store\": \"new\"}",
+        &at("/groups/analytics/flag"),
+    ]);
+    let refused: Value = serde_json::from_str(&flag.stdout).unwrap();
+    let message = refused["error"]["message"].as_str().unwrap();
+    assert!(message.contains("do not agree: store ") && !message.contains("Unclear"), "{refused:#}");
     let (code, body) = tell("init");
     let begun: Value = serde_json::from_str(&body).unwrap();
     assert_eq!((code.as_str(), &begun["good"], &begun["group"]), ("200", &true.into(), &"analytics".into()), "{body}");
