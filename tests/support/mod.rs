@@ -13,7 +13,7 @@
 //! | a network that fails | [`Cable`]: put its port in the config instead of the store's |
 //! | a disk that is full | [`Disk`]: its environment for [`PrivateServer::start_with`] |
 //! | a store with MySQL 8's password plugins | [`Gate`] |
-//! | a store that is unlike MariaDB | [`Seekdb`](seekdb::Seekdb), [`MySql`](mysql::MySql) |
+//! | a store that is unlike MariaDB | [`seekdb::start`], [`mysql::start`] |
 //! | a free port | [`ports::free`] |
 //! | to wait for something | [`eventually`] |
 //!

@@ -6,9 +6,7 @@ use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
 use super::other::{Pair, every_kind_of_column, forth_and_back, it_is_given_up};
-use crate::support::mysql::MySql;
-use crate::support::other::Other;
-use crate::support::{eventually, mariadb};
+use crate::support::{eventually, mariadb, mysql};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mysql_counted_by_its_gtids() {
@@ -16,7 +14,7 @@ async fn mysql_counted_by_its_gtids() {
     // it is copied from: a transaction that has written is waited for, and not in half
     pair.legacy.sql("INSERT INTO d.kinds (id, k) VALUES (7, 'a'), (8, 'b')");
     pair.new.sql("INSERT INTO d.kinds (id, k) VALUES (7, 'a')");
-    let mut open = Conn::new(mariadb::opts(pair.new.port()).db_name(Some("d"))).await.unwrap();
+    let mut open = Conn::new(mariadb::opts(pair.new.port).db_name(Some("d"))).await.unwrap();
     open.query_drop("BEGIN").await.unwrap();
     open.query_drop("INSERT INTO kinds (id, k) VALUES (8, 'b')").await.unwrap();
     let committed = tokio::spawn(async move {
@@ -40,18 +38,18 @@ async fn mysql_counted_by_file_and_offset() {
     all_of_it(&mut pair).await;
 }
 
-fn start(arguments: &[&str], serves: &str) -> Pair<MySql> {
-    let new = MySql::start(arguments);
+fn start(arguments: &[&str], serves: &str) -> Pair {
+    let new = mysql::start(arguments);
     new.sql("CREATE DATABASE d CHARACTER SET utf8mb4");
     Pair::start(new, "", serves)
 }
 
 /// Where the standby is.
-fn position(pair: &Pair<MySql>) -> String {
+fn position(pair: &Pair) -> String {
     pair.proxy.status()["groups"][0]["standby"]["position"].as_str().unwrap().to_owned()
 }
 
-async fn all_of_it(pair: &mut Pair<MySql>) {
+async fn all_of_it(pair: &mut Pair) {
     every_kind_of_column(pair).await;
     forth_and_back(pair, 0).await;
     // who writes past the proxy is refused, and written down where the server lets a trigger do that
@@ -67,7 +65,7 @@ async fn all_of_it(pair: &mut Pair<MySql>) {
 }
 
 /// A log that was purged while nobody read it stops the standby, with what mends it.
-fn what_is_gone_from_its_log_is_told(pair: &Pair<MySql>) {
+fn what_is_gone_from_its_log_is_told(pair: &Pair) {
     pair.flag("new");
     eventually("legacy follows", || pair.authority()["settled"] == true && !dumps(pair).is_empty());
     pair.proxy.signal(rustix::process::Signal::STOP);
@@ -84,7 +82,7 @@ fn what_is_gone_from_its_log_is_told(pair: &Pair<MySql>) {
 }
 
 /// The threads that send its log.
-fn dumps(pair: &Pair<MySql>) -> Vec<String> {
+fn dumps(pair: &Pair) -> Vec<String> {
     let sql = "SELECT ID FROM information_schema.PROCESSLIST WHERE COMMAND LIKE 'Binlog Dump%'";
     pair.new.sql(sql).concat()
 }

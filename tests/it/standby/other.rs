@@ -34,15 +34,15 @@ const ALL: &str = "SELECT id, HEX(k), ti, si, i, bu, de, fl, db, da, ti6, dt, ts
      FROM d.kinds ORDER BY id, k";
 
 /// Both, and a proxy.
-pub(super) struct Pair<S> {
+pub(super) struct Pair {
     pub(super) legacy: PrivateServer,
-    pub(super) new: S,
+    pub(super) new: Other,
     pub(super) proxy: Proxy,
 }
 
-impl<S: Other> Pair<S> {
+impl Pair {
     /// With the tables of these tests on both. `log` is what the configuration says of the new store's log; it has the database `d`.
-    pub(super) fn start(new: S, log: &str, serves: &str) -> Pair<S> {
+    pub(super) fn start(new: Other, log: &str, serves: &str) -> Pair {
         let legacy = PrivateServer::start(11, &[DURABLE, &["--transaction-isolation=READ-COMMITTED"]].concat());
         legacy.sql("CREATE DATABASE d CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci");
         // (`time_zone` of both: rows are compared as text)
@@ -55,7 +55,7 @@ impl<S: Other> Pair<S> {
         }
         let standby = if serves == "new" { "legacy" } else { "new" };
         let proxy = Proxy::start(|port| {
-            let text = pair_config_at(port, legacy.port, new.port(), &["d.*"]);
+            let text = pair_config_at(port, legacy.port, new.port, &["d.*"]);
             let text = text.replace("  new: { ", &format!("  new: {{ {log}"));
             format!("{}    standby: {standby}\n", text.replace("connection: legacy", &format!("connection: {serves}")))
         });
@@ -101,7 +101,7 @@ impl<S: Other> Pair<S> {
 
     /// A writer past the proxy hears that the new store is sealed.
     pub(super) fn refuses(&self, code: u16) {
-        let stray = clients::mariadb(self.new.port(), &["-Dd", "-e", "INSERT INTO t (writer, n) VALUES (0, 0)"]);
+        let stray = clients::mariadb(self.new.port, &["-Dd", "-e", "INSERT INTO t (writer, n) VALUES (0, 0)"]);
         assert!(!stray.ok && stray.stderr.contains(&format!("ERROR {code}")), "{}", stray.stderr);
     }
 }
@@ -109,7 +109,7 @@ impl<S: Other> Pair<S> {
 const SUMS: &str = "SELECT COUNT(*), SUM(id), SUM(n), (SELECT COALESCE(SUM(n), 0) FROM d.sums) FROM d.t";
 
 /// The same rows come of it, written on the one and on the other.
-pub(super) async fn every_kind_of_column(pair: &Pair<impl Other>) {
+pub(super) async fn every_kind_of_column(pair: &Pair) {
     let mut conn = Conn::new(mariadb::opts(pair.proxy.port).db_name(Some("d"))).await.unwrap();
     for store in ["new", "legacy"] {
         conn.query_drop("SET time_zone = '+00:00'").await.unwrap();
@@ -126,7 +126,7 @@ pub(super) async fn every_kind_of_column(pair: &Pair<impl Other>) {
 }
 
 /// Under writers, who see no error.
-pub(super) async fn forth_and_back(pair: &Pair<impl Other>, first: u64) {
+pub(super) async fn forth_and_back(pair: &Pair, first: u64) {
     let before: u64 = pair.legacy.sql(SUMS)[0][0].parse().unwrap();
     let (over, ledger) = (Arc::new(AtomicBool::new(false)), Arc::new(Ledger::default()));
     let writers: Vec<_> = (1..=4u64)
@@ -155,7 +155,7 @@ pub(super) async fn forth_and_back(pair: &Pair<impl Other>, first: u64) {
 
 /// `kill -9` of the new store while it serves, with `ack: standby`: what was acknowledged is on the legacy store; and it follows
 /// again, sealed against who hears `code`.
-pub(super) async fn it_is_given_up(pair: &mut Pair<impl Other>, code: u16) {
+pub(super) async fn it_is_given_up(pair: &mut Pair, code: u16) {
     let auto = "    standby: new\n    ack: standby\n    ack_timeout: 5s\n    fallback: auto\n    fallback_after: 1s\n";
     pair.proxy.edit_config(|text| text.replace("    standby: new\n", auto));
     eventually("it is read", || pair.authority()["acks"] == "standby");

@@ -2,13 +2,11 @@
 //! takes its time to start.
 
 use super::other::{Pair, every_kind_of_column, forth_and_back, it_is_given_up};
-use crate::support::other::Other;
-use crate::support::seekdb::Seekdb;
-use crate::support::{clients, eventually};
+use crate::support::{clients, eventually, seekdb};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_unlike_mariadb() {
-    let new = Seekdb::start();
+    let new = seekdb::start();
     new.sql("CREATE DATABASE d CHARACTER SET utf8mb4");
     let mut pair = Pair::start(new, "change_log: journal, ", "legacy");
     what_cannot_hold_is_said(&pair);
@@ -20,7 +18,7 @@ async fn a_store_unlike_mariadb() {
 }
 
 /// What cannot be the same on both is refused before anything begins.
-fn what_cannot_hold_is_said(pair: &Pair<Seekdb>) {
+fn what_cannot_hold_is_said(pair: &Pair) {
     pair.legacy.sql("CREATE TABLE d.Capital (id INT PRIMARY KEY)");
     pair.new.sql("CREATE TABLE d.capital (id INT PRIMARY KEY)");
     pair.legacy.sql("CREATE TABLE d.words (w VARCHAR(10) COLLATE utf8mb4_unicode_ci PRIMARY KEY, v VARCHAR(10) COLLATE utf8mb4_unicode_ci)");
@@ -41,7 +39,7 @@ fn what_cannot_hold_is_said(pair: &Pair<Seekdb>) {
 }
 
 /// The same with seekdb sealed by `rename`: it moves tables and views in one statement, and waits for transactions.
-async fn its_tables_move(pair: &Pair<Seekdb>) {
+async fn its_tables_move(pair: &Pair) {
     let epoch = pair.proxy.status()["epoch"].as_u64().unwrap();
     pair.proxy.edit_config(|text| text.replace("change_log: journal, ", "change_log: journal, seal: rename, "));
     eventually("it is read", || pair.proxy.status()["epoch"].as_u64().unwrap() > epoch);
@@ -55,7 +53,7 @@ async fn its_tables_move(pair: &Pair<Seekdb>) {
         ("CREATE TABLE t (id INT)", 1050),
         ("DROP TABLE t", 1051),
     ] {
-        let stray = clients::mariadb(pair.new.port(), &["-Dd", "-e", sql]);
+        let stray = clients::mariadb(pair.new.port, &["-Dd", "-e", sql]);
         assert!(!stray.ok && stray.stderr.contains(&format!("ERROR {code}")), "{sql}: {}", stray.stderr);
     }
 }
