@@ -124,7 +124,14 @@ pub(super) async fn confirm(shared: Arc<Shared>) {
 
 /// Place after place, until the authority is another one.
 async fn follow(shared: &Shared, failing: &Cell<Option<Instant>>) -> Result<(), PairError> {
+    let mut changes = shared.changed.subscribe();
     let view = shared.view();
+    if view.followed == 0 || view.followed != view.epoch {
+        // this proxy is about to route by the newest rows
+        let followed = timeout(AGAIN, changes.changed()).await.is_ok();
+        let unknown = || PairError::Unclear("nothing is routed by the rows yet".to_owned());
+        return if followed || view.followed != 0 { Ok(()) } else { Err(unknown()) };
+    }
     let (authority, epoch) = (view.authority, view.followed);
     let unknown = || PairError::Unclear(format!("the authority {authority} is none of both stores"));
     let stores = &shared.settings.stores;

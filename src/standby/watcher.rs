@@ -463,6 +463,10 @@ impl Watcher {
         let errors = self.seen.iter().zip(stores);
         self.shared.show(|view| {
             if let Some((authority, epoch)) = verdict.authority() {
+                // (what it routes by from its start on, a cutover under way or not)
+                if view.followed == 0 && *authority == self.authority {
+                    view.followed = epoch;
+                }
                 authority.clone_into(&mut view.authority);
                 view.epoch = epoch;
             }
