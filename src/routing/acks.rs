@@ -34,6 +34,8 @@ pub struct Applied {
     pub from: Arc<StoreHandle>,
     /// Where it applies it.
     pub to: Arc<StoreHandle>,
+    /// In which epoch that store is the standby.
+    pub epoch: u64,
     /// What the group has before this place of the log is there, durably.
     pub position: Position,
 }

@@ -269,6 +269,8 @@ impl Following<'_> {
             let mut here = own;
             if passed.is_none() && (!applies || looked.max(pace.moved).elapsed() >= LOOK) {
                 let done = within(self.limit, standby.position(self.group())).await?;
+                // (behind the marks: they were of this epoch, if the row still is)
+                within(self.limit, standby.is_of(self.group(), self.epoch)).await?;
                 looked = Instant::now();
                 passed = waiting.pass(&done);
                 here = here.or(Some(done));
@@ -300,7 +302,7 @@ impl Following<'_> {
 
     /// Whether an applier is between these two stores.
     fn is_ours(&self, applied: &Applied) -> bool {
-        Arc::ptr_eq(&applied.from, self.from) && Arc::ptr_eq(&applied.to, self.to)
+        applied.epoch == self.epoch && Arc::ptr_eq(&applied.from, self.from) && Arc::ptr_eq(&applied.to, self.to)
     }
 
     fn settle(&self, asked: &Asked, marked: bool) {
@@ -356,6 +358,18 @@ impl Pace {
 struct Connected(Backend);
 
 impl Connected {
+    /// An error where it is not the standby of this epoch: its marks may be of another history of the same authority.
+    async fn is_of(&mut self, group: &str, epoch: u64) -> Result<(), PairError> {
+        let name = self.0.handle.name().to_owned();
+        let sql = format!(
+            "SELECT COUNT(*) FROM switchover.groups WHERE group_name = {} AND state = 'standby' AND epoch = {epoch}",
+            literal(group)
+        );
+        let rows = self.0.query(sql.as_bytes()).await.map_err(|e| PairError::Query(name.clone(), e))?;
+        let is = rows.first(0) == Some(b"1");
+        if is { Ok(()) } else { Err(PairError::Unclear(format!("{name} is no standby of epoch {epoch}"))) }
+    }
+
     /// Up to where it has everything, durably.
     async fn position(&mut self, group: &str) -> Result<Position, PairError> {
         let unclear = |e: marks::BadMarks| PairError::Unclear(e.to_string());

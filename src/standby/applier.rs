@@ -310,6 +310,7 @@ impl Applier {
         };
         own.execute(b"COMMIT").await?;
         let authority = self.settings.authority.name();
+        self.state.epoch.store(rows.record.as_ref().map_or(0, |r| r.epoch), Ordering::Relaxed);
         match rows.record {
             Some(r) if r.standing != super::record::Standing::Standby || r.authority != authority => {
                 let store = self.settings.standby.name();

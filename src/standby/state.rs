@@ -1,6 +1,6 @@
 //! What the applier of a group is doing, for `status`, `switchover standby show` and the metrics.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::backend::StoreHandle;
@@ -48,6 +48,8 @@ impl Phase {
 pub struct State {
     phase: Mutex<Phase>,
     position: Mutex<String>,
+    /// The epoch in which the store is the standby that it is written to as.
+    pub(super) epoch: AtomicU64,
     /// Transactions applied since the start.
     pub transactions: AtomicU64,
     /// Rows deleted and inserted since the start.
@@ -125,7 +127,8 @@ impl State {
         *lock(&self.position) = position.to_string();
         if let Some(Told { gate, from, to }) = self.told.as_ref().filter(|told| told.gate.asks_standby()) {
             let (from, to, position) = (Arc::clone(from), Arc::clone(to), position.clone());
-            gate.acks().apply(Some(Applied { from, to, position }));
+            let epoch = self.epoch.load(Ordering::Relaxed);
+            gate.acks().apply(Some(Applied { from, to, epoch, position }));
         }
     }
 }
