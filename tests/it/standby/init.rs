@@ -142,7 +142,8 @@ fn a_flag_in_the_file_begins_a_cutover() {
     // nobody applies to a store that is stopped: the wish is not granted, and the file says otherwise than the stores. (An applier
     // that runs knows its place without the marks: it has to begin again to meet what they say.)
     let broken = "UPDATE switchover.marks SET position = '0-99-1', base = '0-99-1', term = term + 1";
-    kept.authority.sql(broken);
+    // (the applier writes them too: 1213)
+    eventually("the marks are broken", || kept.authority.try_sql(None, broken).is_ok());
     kept.authority.sql("UPDATE switchover.leases SET term = term + 1, renewed = '1970-01-02'");
     eventually("it is stopped", || kept.show()["state"] == "stopped");
     kept.proxy.edit_config(|text| {
