@@ -88,10 +88,11 @@ pub async fn keep(mut backend: Backend, group: &str, term: u64) -> Result<(), Qu
         "UPDATE switchover.leases SET renewed = NOW(6) WHERE group_name = {} AND term = {term}",
         literal(group)
     );
+    // (a proxy that is suspended in the middle keeps no lock of the row that the next one takes)
+    backend.execute(b"SET autocommit = 1").await?;
     loop {
         tokio::time::sleep(RENEWED).await;
         let ok = backend.execute(sql.as_bytes()).await?;
-        backend.execute(b"COMMIT").await?;
         if ok.affected_rows != 1 {
             return Ok(());
         }
