@@ -89,6 +89,32 @@ const PASSES_TRIGGERS: [(&str, u16); 10] = [
 ];
 
 /// Views in `d`, and in the schema `switchover` what only makes them.
+/// `init` writes down where the copy begins, and then seals: an applier that has begun in between looks for the tables again.
+#[test]
+fn an_applier_of_before_the_seal_finds_the_tables() {
+    let kept = Kept::start_as(TABLES, &[], NEW);
+    let run = |sql: &str| clients::mariadb(kept.proxy.port, &["-Dd", "-e", sql]);
+    let many: Vec<String> = (100..300).map(|n| format!("(5, {n})")).collect();
+    let texts = [
+        "INSERT INTO t (writer, n) VALUES (1, 1)",
+        "UPDATE t SET n = 2 WHERE writer = 1",
+        "DELETE FROM t WHERE writer = 1",
+    ];
+    let events = format!("INSERT INTO t (writer, n) VALUES {}", many.join(", "));
+    for (round, text) in texts.into_iter().chain([events.as_str()]).enumerate() {
+        for table in ["sums", "t"] {
+            kept.standby.sql(&format!("DROP VIEW d.{table}"));
+            kept.standby.sql(&format!("RENAME TABLE switchover_sealed_d.{table} TO d.{table}"));
+        }
+        assert!(run(&format!("INSERT INTO t (writer, n) VALUES (2, {round})")).ok);
+        kept.catch_up();
+        let init = kept.proxy.cli(&["init"]);
+        assert!(init.ok && place(&kept.standby) == "switchover_sealed_d", "{}{}", init.stdout, init.stderr);
+        assert!(run(text).ok);
+        eventually("it is applied", || sums(&kept.authority, &["t", "sums"]) == sums(&kept.standby, &["t", "sums"]));
+    }
+}
+
 fn views(server: &Server) -> Vec<String> {
     let sql = "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'd' AND TABLE_TYPE = 'VIEW' \
                OR TABLE_SCHEMA = 'switchover' AND TABLE_NAME LIKE 'sealed\\_by%' ORDER BY 1";
