@@ -3,7 +3,9 @@
 
 use std::net::TcpStream;
 use std::process::Command;
+use std::time::Duration;
 
+use mysql_async::prelude::Queryable;
 use serde_json::Value;
 
 use super::admin;
@@ -94,4 +96,37 @@ fn a_standby_ends_and_begins_over_http_as_the_document_says() {
     assert!(either.iter().any(|s| s["$ref"] == "#/components/schemas/Begun"), "{either:?}");
     let fields = &document["components"]["schemas"]["Begun"]["properties"];
     assert!(begun.as_object().unwrap().keys().all(|field| fields[field].is_object()), "{fields}");
+}
+
+/// Two ask at once, and neither sees the other's intent yet: whose comes second is told so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_loses_the_race_for_a_cutover_is_told() {
+    let (kept, _, http) = surfaces();
+    let mut first = kept.authority.connect().await;
+    first.query_drop("BEGIN").await.unwrap();
+    let intent = "INSERT INTO switchover.intents VALUES \
+        ('analytics', 'first', 'legacy', 'new', 'another proxy', 'somebody', '', '', NOW(6), NOW(6) + INTERVAL 1 MINUTE)";
+    first.query_drop(intent).await.unwrap();
+    let place = format!("http://127.0.0.1:{http}/api/v1/groups/analytics/flag");
+    let asked = move || {
+        let body = r#"{"store": "new"}"#;
+        let said =
+            clients::run(&["curl", "-s", "-u", "ops:ops-secret", "-w", "\n%{http_code}", "--json", body, &place]);
+        let (body, code) = said.stdout.trim_end().rsplit_once('\n').unwrap();
+        (code.to_owned(), serde_json::from_str::<Value>(body).unwrap())
+    };
+    let second = tokio::task::spawn_blocking(asked.clone());
+    eventually("the second has looked, and waits to write its own", || {
+        // (this table is read anew only where nobody has read it for a tenth of a second)
+        std::thread::sleep(Duration::from_millis(150));
+        kept.authority.sql("SELECT COUNT(*) FROM information_schema.INNODB_LOCK_WAITS")[0][0] != "0"
+    });
+    first.query_drop("COMMIT").await.unwrap();
+    let (code, said) = second.await.unwrap();
+    assert_eq!(code, "409", "{said:#}");
+    let message = said["error"]["message"].as_str().unwrap();
+    assert!(message.contains("another cutover of analytics is under way"), "{message}");
+    first.query_drop("DELETE FROM switchover.intents").await.unwrap();
+    let (code, said) = tokio::task::spawn_blocking(asked).await.unwrap();
+    assert_eq!(code, "200", "{said:#}");
 }
