@@ -37,6 +37,8 @@ pub struct Gate {
     seals: AtomicU64,
     /// Somebody wants the group's authority looked at.
     wanted: Notify,
+    /// The epoch of the rows that this proxy routes the group by.
+    followed: watch::Sender<u64>,
     /// Statements that wait now.
     waiting: AtomicU64,
     /// Statements that waited, since the start, and for how long in all, microseconds.
@@ -75,6 +77,7 @@ impl Gate {
             changes: watch::Sender::new(0),
             seals: AtomicU64::new(0),
             wanted: Notify::new(),
+            followed: watch::Sender::new(0),
             waiting: AtomicU64::new(0),
             waited: AtomicU64::new(0),
             waited_micros: AtomicU64::new(0),
@@ -200,6 +203,17 @@ impl Gate {
     /// The group has another authority: whoever waits looks again.
     pub fn changed(&self) {
         self.changes.send_modify(|n| *n += 1);
+    }
+
+    /// This proxy routes the group by the rows of `epoch`; said at each look that finds them in order.
+    pub fn follow(&self, epoch: u64) {
+        self.followed.send_replace(epoch);
+    }
+
+    /// The epoch that this proxy routes the group by (0 before its first look), and each time that it is said.
+    #[must_use]
+    pub fn followed(&self) -> watch::Receiver<u64> {
+        self.followed.subscribe()
     }
 
     /// Waits until it is open, until `deadline` at most; whether it is.

@@ -124,7 +124,7 @@ pub(super) async fn confirm(shared: Arc<Shared>) {
 
 /// Place after place, until the authority is another one.
 async fn follow(shared: &Shared, failing: &Cell<Option<Instant>>) -> Result<(), PairError> {
-    let mut changes = shared.changed.subscribe();
+    let mut changes = shared.settings.gate.followed();
     let view = shared.view();
     if view.followed == 0 || view.followed != view.epoch {
         // this proxy is about to route by the newest rows
@@ -141,7 +141,7 @@ async fn follow(shared: &Shared, failing: &Cell<Option<Instant>>) -> Result<(), 
     let connect = async { Ok((control::connect(from, LIMIT).await?, Connected(control::connect(to, LIMIT).await?))) };
     let (there, mut standby) = within(limit, connect).await?;
     // (places are counted as the standby counts)
-    let done = within(limit, standby.position(&shared.settings.group)).await?;
+    let done = within(limit, standby.position(&shared.settings.group, epoch)).await?;
     let (acks, hurry, marking) = (shared.settings.gate.acks(), Hurry::default(), Cell::new(None));
     let following = Following { shared, acks, from, to, epoch, limit, failing, hurry, marking };
     let (sender, receiver) = mpsc::channel(1);
@@ -268,9 +268,7 @@ impl Following<'_> {
             let mut passed = own.as_ref().and_then(|here| waiting.pass(here));
             let mut here = own;
             if passed.is_none() && (!applies || looked.max(pace.moved).elapsed() >= LOOK) {
-                let done = within(self.limit, standby.position(self.group())).await?;
-                // (behind the marks: they were of this epoch, if the row still is)
-                within(self.limit, standby.is_of(self.group(), self.epoch)).await?;
+                let done = within(self.limit, standby.position(self.group(), self.epoch)).await?;
                 looked = Instant::now();
                 passed = waiting.pass(&done);
                 here = here.or(Some(done));
@@ -358,23 +356,20 @@ impl Pace {
 struct Connected(Backend);
 
 impl Connected {
-    /// An error where it is not the standby of this epoch: its marks may be of another history of the same authority.
-    async fn is_of(&mut self, group: &str, epoch: u64) -> Result<(), PairError> {
-        let name = self.0.handle.name().to_owned();
+    /// Up to where it has everything, durably. An error where it is not the standby of this epoch: its marks may be of another
+    /// history of the same authority. (One statement: marks and row are of one moment.)
+    async fn position(&mut self, group: &str, epoch: u64) -> Result<Position, PairError> {
+        let (name, group) = (self.0.handle.name().to_owned(), literal(group));
+        let (marks, groups) = (marks::COLUMNS, "switchover.groups AS g");
         let sql = format!(
-            "SELECT COUNT(*) FROM switchover.groups WHERE group_name = {} AND state = 'standby' AND epoch = {epoch}",
-            literal(group)
+            "SELECT {marks}, (SELECT COUNT(*) FROM {groups} WHERE g.group_name = {group} AND state = 'standby' AND epoch = {epoch}) \
+             FROM switchover.marks WHERE group_name = {group}"
         );
         let rows = self.0.query(sql.as_bytes()).await.map_err(|e| PairError::Query(name.clone(), e))?;
-        let is = rows.first(0) == Some(b"1");
-        if is { Ok(()) } else { Err(PairError::Unclear(format!("{name} is no standby of epoch {epoch}"))) }
-    }
-
-    /// Up to where it has everything, durably.
-    async fn position(&mut self, group: &str) -> Result<Position, PairError> {
+        if rows.rows.iter().any(|row| row.last().and_then(Option::as_deref) != Some(b"1")) {
+            return Err(PairError::Unclear(format!("{name} is no standby of epoch {epoch}")));
+        }
         let unclear = |e: marks::BadMarks| PairError::Unclear(e.to_string());
-        let rows = self.0.query(marks::select(group).as_bytes()).await;
-        let rows = rows.map_err(|e| PairError::Query(self.0.handle.name().to_owned(), e))?;
         let read: Result<Vec<_>, _> = rows.rows.iter().map(|row| rounds::mark_of(row)).collect();
         Ok(marks::resume(&read.map_err(unclear)?).map_err(unclear)?.position)
     }

@@ -263,14 +263,20 @@ impl Applier {
         // commands that were meant for a stop before this one
         while self.commands.try_recv().is_ok() {}
         let waiting = |e: control::ControlError| End::Lost(e.to_string());
+        // (what is said of it from here on is looked at)
+        let mut followed = self.settings.gate.followed();
+        let before = *followed.borrow_and_update();
         let mut own = rounds::connect(&self.settings.standby, &self.settings.group).await.map_err(waiting)?;
         let term = self.lease(&mut own).await?;
-        self.may_apply(&mut own).await?;
+        let epoch = self.may_apply(&mut own).await?;
+        self.state.epoch.store(epoch, Ordering::Relaxed);
         let marks = rounds::read_marks(&mut own, &self.settings.group).await?;
         let resume = marks::resume(&marks).map_err(|e| End::Again(Phase::Waiting(e.to_string())))?;
         let group = self.settings.group.clone();
         tokio::select! {
             kept = lease::keep(own, &group, term) => Err(kept.map_or_else(End::from, |()| Failed::Deposed.into())),
+            // a cutover that was given up behind its seal, if it is not the end of this applier: its places count in the new epoch only
+            _ = followed.wait_for(|now| *now != before && *now != epoch) => Err(End::AtOnce),
             ended = self.tenure(term, resume) => ended,
         }
     }
@@ -300,23 +306,22 @@ impl Applier {
     }
 
     /// The store must say of itself that it is this authority's standby: one that was opened meanwhile, or has come back and is
-    /// not settled yet, is not written to.
-    async fn may_apply(&self, own: &mut Backend) -> Result<(), End> {
+    /// not settled yet, is not written to. The epoch in which it says so.
+    async fn may_apply(&self, own: &mut Backend) -> Result<u64, End> {
         let rows = match super::record::read(own, &self.settings.group).await {
             Ok(rows) => rows,
             // a schema of before the cutover: `init` says so
-            Err(QueryError::Refused(_)) => return Ok(()),
+            Err(QueryError::Refused(_)) => return Ok(0),
             Err(e) => return Err(e.into()),
         };
         own.execute(b"COMMIT").await?;
         let authority = self.settings.authority.name();
-        self.state.epoch.store(rows.record.as_ref().map_or(0, |r| r.epoch), Ordering::Relaxed);
         match rows.record {
             Some(r) if r.standing != super::record::Standing::Standby || r.authority != authority => {
                 let store = self.settings.standby.name();
                 Err(End::Again(Phase::Waiting(format!("{store} is not the standby of {authority} yet, or no more"))))
             }
-            _ => Ok(()),
+            record => Ok(record.map_or(0, |r| r.epoch)),
         }
     }
 

@@ -15,6 +15,9 @@ use super::schema::literal;
 use crate::entry::position::NoPosition;
 use crate::entry::{Position, Transaction};
 
+/// What [`from_cells`] takes.
+pub const COLUMNS: &str = "part, round, parts, base, position, ids";
+
 /// One row of `switchover.marks`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
@@ -93,13 +96,10 @@ pub fn ids_from_text(text: &str) -> BTreeSet<String> {
 /// The statement that reads the rows of a group.
 #[must_use]
 pub fn select(group: &str) -> String {
-    format!(
-        "SELECT part, round, parts, base, position, ids FROM switchover.marks WHERE group_name = {}",
-        literal(group)
-    )
+    format!("SELECT {COLUMNS} FROM switchover.marks WHERE group_name = {}", literal(group))
 }
 
-/// A mark from the cells of its row: part, round, parts, base, position, ids.
+/// A mark from the cells of its row: [`COLUMNS`], and whatever is behind them.
 ///
 /// # Errors
 /// [`BadMarks::Position`].

@@ -75,8 +75,6 @@ pub struct Shared {
     /// Its settings.
     pub settings: Settings,
     view: Mutex<View>,
-    /// The epoch that this proxy routes by.
-    pub(super) changed: watch::Sender<u64>,
 }
 
 fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -102,8 +100,7 @@ impl Shared {
 
     /// Waits until this proxy routes by `epoch`, for `limit` at most.
     pub async fn followed(&self, epoch: u64, limit: Duration) -> bool {
-        let mut changes = self.changed.subscribe();
-        timeout(limit, changes.wait_for(|followed| *followed >= epoch)).await.is_ok()
+        timeout(limit, self.settings.gate.followed().wait_for(|followed| *followed >= epoch)).await.is_ok()
     }
 }
 
@@ -129,7 +126,7 @@ pub fn start(settings: Settings, authority: &str, follow: Arc<dyn Follow>) -> st
         settings.gate.moved().allow();
     }
     let view = View { authority: authority.to_owned(), ..View::default() };
-    let shared = Arc::new(Shared { settings, view: Mutex::new(view), changed: watch::Sender::new(0) });
+    let shared = Arc::new(Shared { settings, view: Mutex::new(view) });
     let (end, ended) = watch::channel(false);
     let own = Arc::clone(&shared);
     std::thread::Builder::new().name(format!("watch-{}", shared.settings.group)).spawn(move || {

@@ -237,13 +237,11 @@ impl Watcher {
             settings.gate.changed();
         }
         let settings = &self.shared.settings;
-        {
-            self.shared.show(|view| {
-                authority.clone_into(&mut view.authority);
-                (view.epoch, view.followed) = (epoch, epoch);
-            });
-        }
-        self.shared.changed.send_replace(epoch);
+        self.shared.show(|view| {
+            authority.clone_into(&mut view.authority);
+            (view.epoch, view.followed) = (epoch, epoch);
+        });
+        settings.gate.follow(epoch);
         let seals = settings.gate.seals();
         if self.intent().is_some() || seals > self.seals {
             // an intent that nobody conducts; a seal on the store that serves: it is taken off before anybody gets in, because a
