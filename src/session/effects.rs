@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::Session;
 use super::control_flow::Failure;
+use super::owed::may_leave_something;
 use crate::config::StoreId;
 use crate::sql::facts::{Access, Assignment, Facts, Flags, Kind};
 use crate::wire::ErrPacket;
@@ -173,6 +174,7 @@ impl Session {
         let autocommit = self.home_status().contains(Status::AUTOCOMMIT);
         self.note(Some(facts), outcome);
         self.passes.iter_mut().for_each(crate::routing::gate::Pass::used);
+        self.transaction.wrote |= may_leave_something(facts);
         let Some(leg) = self.legs.get_mut(at) else { return };
         let generation = leg.generation;
         let store = leg.store();

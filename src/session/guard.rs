@@ -11,7 +11,7 @@ use tokio::time::{Duration, Instant};
 use super::Session;
 use super::control_flow::{Failure, Fatal};
 use super::core::Live;
-use super::owed::may_commit;
+use super::owed::may_leave_something;
 use super::recorded::Recording;
 use super::relay;
 use super::sealed::{Held, Missing, Sent, is_missing, is_seal};
@@ -186,11 +186,14 @@ impl Session {
         let mut ticket = Ticket { fresh: false, before: self.passes.iter().filter(|p| p.is_used()).count() };
         let mut adopted = Vec::new();
         for (group, gate) in gates {
-            if let Some(pass) = self.passes.iter().find(|p| p.is_for(&gate)) {
+            let pass = self.passes.iter().find(|p| p.is_for(&gate));
+            if may_leave_something(facts) && (pass.is_none() || !self.transaction.wrote) {
+                Session::may_owe(&gate)?;
+            }
+            if let Some(pass) = pass {
                 ticket.fresh |= !pass.is_used();
                 continue;
             }
-            Session::may_owe(&gate)?;
             self.enter(&gate).await?;
             ticket.fresh = true;
             adopted.push(group);
@@ -286,8 +289,8 @@ impl Session {
         expect: Expect,
         (facts, held): (&Facts, Held),
     ) -> Result<Sent, Fatal> {
-        if self.owes() && may_commit(facts) {
-            return self.send_owing(framed, at, expect, held).await;
+        if self.owes(facts) {
+            return self.send_owing(framed, at, expect, (facts, held)).await;
         }
         if held == Held::default() {
             return self.send_relay(framed, at, expect).await.map(Sent::Answered);

@@ -14,7 +14,6 @@ use super::control_flow::{Failure, Fatal};
 use super::guard::{Attempts, Recorded};
 use super::insight::{Came, Noted};
 use super::journaled::{is_one_for_all, statement};
-use super::owed::may_commit;
 use super::query::{Plan, inner_facts};
 use super::recorded::{Place, Recording, Sending};
 use super::relay::{Part, relay_part};
@@ -191,7 +190,7 @@ impl Session {
         (facts, held): (&Facts, Held),
         (sequence, more): (&mut u8, bool),
     ) -> Result<Sent, Fatal> {
-        let (several, owes) = (self.several_take_part(), self.owes() && may_commit(facts));
+        let (several, owes) = (self.several_take_part(), self.owes(facts));
         let Session { client, legs, .. } = self;
         let Some(leg) = legs.get_mut(at) else { return Err(Fatal::Quit) };
         leg.busy = true;
@@ -203,7 +202,7 @@ impl Session {
         if let Sent::Answered(outcome) = &sent {
             self.after_part(at, several, outcome).await?;
             if owes {
-                self.pay_and_answer(outcome, &kept).await?;
+                self.pay_and_answer(facts, outcome, &kept).await?;
             }
         }
         Ok(sent)

@@ -1,13 +1,14 @@
 //! `ack: standby`: what a transaction of such a group has committed is acknowledged when the standby has it too.
 //!
 //! The store's answer is kept from the client until then. Whether a statement has committed, its answer says: no transaction is
-//! open any more, and no error. An answer that is not confirmed in time ends the connection: the write is on the authority, and
+//! open any more, and no error; where it begins the next one in the same breath (BEGIN in a transaction, COMMIT AND CHAIN), its text. An answer that is not confirmed in time ends the connection: the write is on the authority, and
 //! whoever tried it again could do it twice.
 
 use tokio::time::Instant;
 
 use super::Session;
 use super::control_flow::{Failure, Fatal};
+use super::effects::may_change_unseen;
 use super::relay::{Part, relay_part};
 use super::sealed::{Held, Sent};
 use crate::config::model::Fallback;
@@ -20,13 +21,44 @@ use crate::wire::packet::HEADER;
 use crate::wire::reply::{Expect, Outcome};
 
 /// Whether its end may be that of a transaction. What only reads ends none, and its rows are not kept back.
-pub(crate) fn may_commit(facts: &Facts) -> bool {
+fn may_commit(facts: &Facts) -> bool {
     !matches!(facts.kind, Kind::Read | Kind::Show | Kind::Diagnostics)
 }
 
+/// Whether a transaction may have written something behind it: what neither writes nor calls a routine leaves it as it was.
+pub(super) fn may_leave_something(facts: &Facts) -> bool {
+    let leaves_nothing = matches!(
+        facts.kind,
+        Kind::Read
+            | Kind::Show
+            | Kind::Diagnostics
+            | Kind::Begin { .. }
+            | Kind::Commit { .. }
+            | Kind::Rollback { .. }
+            | Kind::Savepoint(_)
+            | Kind::RollbackTo(_)
+            | Kind::ReleaseSavepoint(_)
+            | Kind::Set(_)
+            | Kind::Use(_)
+    );
+    !leaves_nothing || may_change_unseen(facts)
+}
+
+/// Whether a transaction is open behind it although it has ended one.
+fn begins_the_next(facts: &Facts) -> bool {
+    matches!(facts.kind, Kind::Begin { .. } | Kind::Commit { chain: true, .. } | Kind::Rollback { chain: true, .. })
+}
+
 impl Session {
-    /// Whether something is open that is acknowledged only when the standby has it.
-    pub(crate) fn owes(&self) -> bool {
+    /// Whether a statement may end something that is acknowledged only when the standby has it. (The end of a transaction that has
+    /// only read is none: frameworks end each of theirs.)
+    pub(crate) fn owes(&self, facts: &Facts) -> bool {
+        let only_ends = matches!(facts.kind, Kind::Begin { .. } | Kind::Commit { .. } | Kind::Rollback { .. });
+        may_commit(facts) && (self.transaction.wrote || !only_ends) && self.asks_standby()
+    }
+
+    /// Whether a group of what is open is acknowledged with its standby.
+    pub(crate) fn asks_standby(&self) -> bool {
         self.passes.iter().any(|p| p.gate().asks_standby())
     }
 
@@ -49,7 +81,7 @@ impl Session {
         framed: &[u8],
         at: usize,
         expect: Expect,
-        held: Held,
+        (facts, held): (&Facts, Held),
     ) -> Result<Sent, Fatal> {
         let several = self.several_take_part();
         let mut kept = Vec::new();
@@ -64,13 +96,14 @@ impl Session {
         };
         let Sent::Answered(outcome) = sent else { return Ok(sent) };
         self.after_part(at, several, &outcome).await?;
-        self.pay_and_answer(&outcome, &kept).await?;
+        self.pay_and_answer(facts, &outcome, &kept).await?;
         Ok(Sent::Answered(outcome))
     }
 
     /// Gives the client the answer that was kept from it, when the standby has what it stands for; else the error in its place.
-    pub(crate) async fn pay_and_answer(&mut self, outcome: &Outcome, held: &[u8]) -> Result<(), Fatal> {
-        match self.pay(outcome).await {
+    pub(crate) async fn pay_and_answer(&mut self, facts: &Facts, outcome: &Outcome, held: &[u8]) -> Result<(), Fatal> {
+        let open = self.in_transaction() && !begins_the_next(facts);
+        match self.pay(outcome, open).await {
             Ok(()) => self.client.write(held).await.map_err(Fatal::client),
             Err(Fatal::Closed(error)) => {
                 let mut out = Vec::new();
@@ -82,9 +115,9 @@ impl Session {
         }
     }
 
-    /// Waits for the standby, where the statement has committed something.
-    pub(crate) async fn pay(&mut self, outcome: &Outcome) -> Result<(), Fatal> {
-        if outcome.error.is_some() || self.in_transaction() {
+    /// Waits for the standby, where the statement has committed something: neither has it failed, nor is it part of what is open still.
+    pub(crate) async fn pay(&mut self, outcome: &Outcome, open: bool) -> Result<(), Fatal> {
+        if outcome.error.is_some() || open {
             return Ok(());
         }
         let owed: Vec<_> = self.passes.iter().map(|p| std::sync::Arc::clone(p.gate())).collect();

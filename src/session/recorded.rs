@@ -251,8 +251,8 @@ impl Session {
             let _ = self.tell(job.at, "ROLLBACK").await?;
             return if is_seal(&error) { Ok(Tried::Sealed) } else { Err(error.into()) };
         }
-        if job.auto && self.owes() {
-            self.pay(&Outcome::default()).await?;
+        if job.auto && self.asks_standby() {
+            self.pay(&Outcome::default(), false).await?;
         }
         self.answer_client(job.at, &ok, job.auto, job.place).await.map(Tried::Done)
     }

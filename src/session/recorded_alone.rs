@@ -67,8 +67,8 @@ impl Session {
             self.ask(job.at, format!("SELECT RELEASE_LOCK('{lock}')")).await?;
         }
         let (answer, outcome) = ran?;
-        if self.owes() {
-            self.pay(&outcome).await?;
+        if self.asks_standby() {
+            self.pay(&outcome, false).await?;
         }
         match answer {
             Answer::Ok(ok) => self.answer_client(job.at, &ok, true, job.place).await,

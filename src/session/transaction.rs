@@ -22,6 +22,8 @@ pub(crate) struct Transaction {
     pub(crate) used: bool,
     /// BEGIN was said, not only implied by autocommit = 0.
     pub(crate) explicit: bool,
+    /// Something of it may have written.
+    pub(crate) wrote: bool,
     /// READ ONLY was said.
     pub(crate) read_only: bool,
     /// What SET TRANSACTION said of it.

@@ -231,3 +231,161 @@ async fn who_slept_through_a_fallback_confirms_nothing() {
     write(&kept, kept.proxy.port, insert, 100..110).await;
     assert_eq!(kept.authority.sql("SELECT pad FROM d.t WHERE id = 1")[0][0], "and back");
 }
+
+/// A cutover that is given up behind its seal ends in a new epoch: the own applier is of that one too, and is listened to as before
+/// (who is not looks at the standby's marks, again and again).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_a_cutover_that_was_given_up_the_applier_is_heard() {
+    let kept = with_standby("session");
+    kept.proxy.edit_config(|text| text.replace("    standby: new\n", "    standby: new\n    drain_timeout: 1500ms\n"));
+    eventually("it is read", || kept.proxy.status()["epoch"] == 3);
+    kept.authority.sql_in("d", "INSERT INTO t VALUES (1, 'before')");
+    kept.catch_up();
+    let looks = async |ids| {
+        let before = kept.standby.status("Com_select");
+        write(&kept, kept.proxy.port, insert, ids).await;
+        kept.standby.status("Com_select") - before
+    };
+    let usual = looks(100..200).await;
+    // what is committed within the cutover, the standby cannot apply
+    let mut locked = Conn::new(kept.standby.opts()).await.unwrap();
+    locked.query_drop("BEGIN").await.unwrap();
+    locked.query_drop("SELECT * FROM d.t WHERE id = 1 FOR UPDATE").await.unwrap();
+    let mut open = Conn::new(kept.authority.opts()).await.unwrap();
+    open.query_drop("BEGIN").await.unwrap();
+    open.query_drop("UPDATE d.t SET pad = 'meanwhile' WHERE id = 1").await.unwrap();
+    let config = kept.proxy.config_path.clone();
+    let flag = tokio::task::spawn_blocking(move || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_switchover"));
+        command.arg("--config").arg(config).args(["flag", "analytics", "new"]).output().unwrap()
+    });
+    eventually("it is under way", || kept.proxy.status()["groups"][0]["authority"]["cutover"].is_string());
+    open.query_drop("COMMIT").await.unwrap();
+    let told = String::from_utf8_lossy(&flag.await.unwrap().stderr).into_owned();
+    assert!(told.contains("given up at `catch up`"), "{told}");
+    locked.query_drop("ROLLBACK").await.unwrap();
+    is_waited_for(&kept.proxy);
+    let now = looks(200..300).await;
+    assert!(now < 2 * usual + 50, "{now} statements at the standby for 100 writes, {usual} before");
+}
+
+/// A transaction that has only read is at its end at once, whatever the standby does; one that wrote anything after it, or called what
+/// may write, is not.
+async fn who_has_only_read_waits_for_nobody(kept: Kept, further: &[&[&str]]) {
+    kept.proxy.edit_config(|text| acknowledging(&text).replace("ack_timeout: 5s", "ack_timeout: 60s"));
+    is_waited_for(&kept.proxy);
+    write(&kept, kept.proxy.port, insert, 1..3).await;
+    // the standby cannot come forward
+    let mut locked = Conn::new(kept.standby.opts()).await.unwrap();
+    locked.query_drop("BEGIN").await.unwrap();
+    locked.query_drop("SELECT * FROM d.t WHERE id = 1 FOR UPDATE").await.unwrap();
+    let connect = async || Conn::new(mariadb::opts(kept.proxy.port).db_name(Some("d"))).await.unwrap();
+    let run = async |mut conn: Conn, texts: &[&str]| {
+        for text in texts {
+            conn.query_drop(*text).await.unwrap_or_else(|error| panic!("{text}: {error}"));
+        }
+    };
+    let mut first = connect().await;
+    let first = tokio::spawn(async move { first.query_drop("UPDATE t SET pad = 'first' WHERE id = 1").await });
+    eventually("it is committed", || kept.authority.sql("SELECT pad FROM d.t WHERE id = 1")[0][0] == "first");
+    let reads: [&[&str]; 6] = [
+        &["BEGIN", "SELECT * FROM t", "COMMIT"],
+        &["BEGIN", "SELECT * FROM t WHERE id = 2 FOR UPDATE", "SAVEPOINT s", "ROLLBACK TO s", "ROLLBACK"],
+        &["SET autocommit = 0", "SELECT * FROM t", "COMMIT", "SELECT * FROM t", "ROLLBACK"],
+        &["START TRANSACTION READ ONLY", "SELECT * FROM t", "COMMIT AND CHAIN", "SELECT * FROM t", "COMMIT RELEASE"],
+        &["BEGIN", "SELECT * FROM t", "SET @a = 1", "SHOW TABLES", "COMMIT"],
+        &["BEGIN; SELECT * FROM t; COMMIT"],
+    ];
+    for texts in reads {
+        run(connect().await, texts).await;
+    }
+    let mut prepared = connect().await;
+    prepared.query_drop("BEGIN").await.unwrap();
+    let _: Vec<u64> = prepared.exec("SELECT id FROM t WHERE id > ?", (0,)).await.unwrap();
+    prepared.query_drop("COMMIT").await.unwrap();
+    let writes: [&[&str]; 6] = [
+        &["BEGIN", "SELECT * FROM t", "INSERT INTO t VALUES (11, '')", "COMMIT"],
+        &["SET autocommit = 0", "SELECT * FROM t", "INSERT INTO t VALUES (12, '')", "COMMIT"],
+        &["BEGIN; SELECT * FROM t; INSERT INTO t VALUES (13, ''); COMMIT"],
+        &["BEGIN", "INSERT INTO t VALUES (14, '')", "COMMIT AND CHAIN"],
+        &["BEGIN; INSERT INTO t VALUES (15, ''); BEGIN"],
+        &["INSERT INTO t VALUES (16, '')"],
+    ];
+    let mut told = Vec::new();
+    for texts in writes.iter().chain(further) {
+        let (mut conn, texts) = (connect().await, texts.iter().map(|&text| text.to_owned()).collect::<Vec<String>>());
+        let said = texts.join("; ");
+        let run = async move {
+            for text in texts {
+                conn.query_drop(&text).await.unwrap_or_else(|error| panic!("{text}: {error}"));
+            }
+        };
+        told.push((said, tokio::spawn(run)));
+    }
+    let written = (writes.len() + further.len()).to_string();
+    eventually("all of them are committed", || {
+        kept.authority.sql("SELECT COUNT(*) FROM d.t WHERE id > 10")[0][0] == written
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    for (texts, told) in &told {
+        assert!(!told.is_finished(), "{texts}: the standby has not got it");
+    }
+    assert!(!first.is_finished());
+    locked.query_drop("ROLLBACK").await.unwrap();
+    first.await.unwrap().unwrap();
+    for (_, told) in told {
+        told.await.unwrap();
+    }
+    assert_eq!(alone(&kept.proxy), 0);
+    kept.assert_same();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_only_read_waits_for_nobody_with_a_binlog() {
+    let kept = Kept::start(TABLES, &[]);
+    let function =
+        "CREATE FUNCTION d.w(i INT) RETURNS INT MODIFIES SQL DATA BEGIN INSERT INTO d.t VALUES (i, ''); RETURN i; END";
+    kept.authority.sql("SET GLOBAL log_bin_trust_function_creators = 1");
+    kept.authority.sql(function);
+    kept.authority.sql("CREATE PROCEDURE d.p(i INT) INSERT INTO d.t VALUES (i, '')");
+    let further: [&[&str]; 2] = [
+        &["BEGIN", "SELECT * FROM t WHERE id = 2", "SELECT w(17)", "COMMIT"],
+        &["BEGIN", "SELECT * FROM t WHERE id = 2", "CALL p(18)", "COMMIT"],
+    ];
+    who_has_only_read_waits_for_nobody(kept, &further).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_only_read_waits_for_nobody_with_a_journal() {
+    who_has_only_read_waits_for_nobody(Kept::start_without(TABLES, &[], &["legacy"]), &[]).await;
+}
+
+/// Where nobody could acknowledge a write, what only reads goes on, in a transaction too; a write in it is refused, and nothing else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_go_on_without_the_standby() {
+    let mut kept = Kept::start(TABLES, &[]);
+    let auto = |text: String| acknowledging(&text).replace("ack_timeout: 5s", "ack_timeout: 1s\n    fallback: auto");
+    kept.proxy.edit_config(auto);
+    is_waited_for(&kept.proxy);
+    kept.authority.sql_in("d", "INSERT INTO t VALUES (1, '')");
+    kept.standby.kill();
+    let connect = async || Conn::new(mariadb::opts(kept.proxy.port).db_name(Some("d"))).await.unwrap();
+    let error = connect().await.query_drop(insert(2)).await.expect_err("the standby has not got it").to_string();
+    assert!(error.contains("1180"), "{error}");
+    let mut conn = connect().await;
+    eventually("it is away", || kept.proxy.status()["groups"][0]["authority"]["acks"] == "refused");
+    for end in ["COMMIT", "ROLLBACK"] {
+        conn.query_drop("BEGIN").await.unwrap();
+        let found: Option<u64> = conn.query_first("SELECT id FROM t FOR UPDATE").await.unwrap();
+        assert_eq!(found, Some(1));
+        let error = conn.query_drop(insert(3)).await.expect_err("nobody could acknowledge it").to_string();
+        assert!(error.contains("1290"), "{error}");
+        let found: Option<u64> = conn.query_first("SELECT COUNT(*) FROM t").await.unwrap();
+        assert_eq!(found, Some(2));
+        conn.query_drop(end).await.unwrap();
+    }
+    kept.standby.restart();
+    is_waited_for(&kept.proxy);
+    write(&kept, kept.proxy.port, insert, 3..5).await;
+    kept.assert_same();
+}
