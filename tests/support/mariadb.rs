@@ -272,13 +272,6 @@ impl PrivateServer {
     /// Stops it from answering, without closing anything, until [`PrivateServer::thaw`].
     pub fn freeze(&self) {
         spawn::signal(&self.instance.child, Signal::STOP);
-        // (a thread on another CPU goes on until that has heard of it)
-        let tasks = format!("/proc/{}/task", self.instance.child.id());
-        let stopped = |stat: &str| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'));
-        super::eventually("every thread is stopped", || {
-            let tasks = std::fs::read_dir(&tasks).unwrap().flatten();
-            tasks.filter_map(|t| std::fs::read_to_string(t.path().join("stat")).ok()).all(|stat| stopped(&stat))
-        });
     }
 
     /// Ends a [`PrivateServer::freeze`].

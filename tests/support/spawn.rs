@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{LazyLock, Mutex, mpsc};
 
+use rustix::process::Signal;
+
 type Order = (Command, mpsc::Sender<io::Result<Child>>);
 
 static STARTER: LazyLock<Mutex<mpsc::Sender<Order>>> = LazyLock::new(|| {
@@ -35,8 +37,17 @@ pub fn start(mut command: Command, log: &Path) -> Child {
     answer.recv().unwrap().unwrap_or_else(|error| panic!("cannot start {name}: {error}"))
 }
 
-/// Sends a signal to a child that has not been waited for.
-pub fn signal(child: &Child, signal: rustix::process::Signal) {
+/// Sends a signal to a child that has not been waited for; one that is to stop has, when this returns.
+pub fn signal(child: &Child, signal: Signal) {
     let pid = rustix::process::Pid::from_child(child);
     let _ = rustix::process::kill_process(pid, signal);
+    if signal == Signal::STOP {
+        // (a thread on another CPU goes on until that has heard of it)
+        let tasks = format!("/proc/{}/task", child.id());
+        let stopped = |stat: &str| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'));
+        super::eventually("every thread is stopped", || {
+            let tasks = std::fs::read_dir(&tasks).unwrap().flatten();
+            tasks.filter_map(|t| std::fs::read_to_string(t.path().join("stat")).ok()).all(|stat| stopped(&stat))
+        });
+    }
 }
