@@ -1,8 +1,9 @@
 //! `ack: standby`: what a transaction of such a group has committed is acknowledged when the standby has it too.
 //!
 //! The store's answer is kept from the client until then. Whether a statement has committed, its answer says: no transaction is
-//! open any more, and no error; where it begins the next one in the same breath (BEGIN in a transaction, COMMIT AND CHAIN), its text. An answer that is not confirmed in time ends the connection: the write is on the authority, and
-//! whoever tried it again could do it twice.
+//! open any more, and no error; where it may begin the next one in the same breath (BEGIN in a transaction, COMMIT AND CHAIN, a
+//! routine), its text. An answer that is not confirmed in time ends the connection: the write is on the authority, and whoever tried
+//! it again could do it twice.
 
 use tokio::time::Instant;
 
@@ -44,9 +45,10 @@ pub(super) fn may_leave_something(facts: &Facts) -> bool {
     !leaves_nothing || may_change_unseen(facts)
 }
 
-/// Whether a transaction is open behind it although it has ended one.
-fn begins_the_next(facts: &Facts) -> bool {
-    matches!(facts.kind, Kind::Begin { .. } | Kind::Commit { chain: true, .. } | Kind::Rollback { chain: true, .. })
+/// Whether it may have ended a transaction although one is open behind it: by its text, or in a routine or a block.
+fn may_begin_the_next(facts: &Facts) -> bool {
+    let chain = matches!(facts.kind, Kind::Commit { chain: true, .. } | Kind::Rollback { chain: true, .. });
+    chain || matches!(facts.kind, Kind::Begin { .. } | Kind::Call | Kind::Compound)
 }
 
 impl Session {
@@ -102,7 +104,7 @@ impl Session {
 
     /// Gives the client the answer that was kept from it, when the standby has what it stands for; else the error in its place.
     pub(crate) async fn pay_and_answer(&mut self, facts: &Facts, outcome: &Outcome, held: &[u8]) -> Result<(), Fatal> {
-        let open = self.in_transaction() && !begins_the_next(facts);
+        let open = self.in_transaction() && !may_begin_the_next(facts);
         match self.pay(outcome, open).await {
             Ok(()) => self.client.write(held).await.map_err(Fatal::client),
             Err(Fatal::Closed(error)) => {

@@ -348,9 +348,13 @@ async fn who_has_only_read_waits_for_nobody_with_a_binlog() {
     kept.authority.sql("SET GLOBAL log_bin_trust_function_creators = 1");
     kept.authority.sql(function);
     kept.authority.sql("CREATE PROCEDURE d.p(i INT) INSERT INTO d.t VALUES (i, '')");
-    let further: [&[&str]; 2] = [
+    kept.authority.sql(
+        "CREATE PROCEDURE d.q(i INT) BEGIN INSERT INTO d.t VALUES (i, ''); COMMIT; START TRANSACTION; SELECT 1; END",
+    );
+    let further: [&[&str]; 3] = [
         &["BEGIN", "SELECT * FROM t WHERE id = 2", "SELECT w(17)", "COMMIT"],
-        &["BEGIN", "SELECT * FROM t WHERE id = 2", "CALL p(18)", "COMMIT"],
+        &["CALL p(18)"],
+        &["BEGIN", "SELECT * FROM t WHERE id = 2", "CALL q(19)"],
     ];
     who_has_only_read_waits_for_nobody(kept, &further).await;
 }
