@@ -360,6 +360,13 @@ async fn who_has_only_read_waits_for_nobody_with_a_binlog() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_only_read_waits_for_nobody_with_shared_connections() {
+    let kept = Kept::start(TABLES, &[]);
+    kept.proxy.edit_config(|text| format!("pool: transaction\n{text}"));
+    who_has_only_read_waits_for_nobody(kept, &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_has_only_read_waits_for_nobody_with_a_journal() {
     who_has_only_read_waits_for_nobody(Kept::start_without(TABLES, &[], &["legacy"]), &[]).await;
 }
