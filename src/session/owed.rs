@@ -1,9 +1,9 @@
 //! `ack: standby`: what a transaction of such a group has committed is acknowledged when the standby has it too.
 //!
-//! The store's answer is kept from the client until then. Whether a statement has committed, its answer says: no transaction is
-//! open any more, and no error; where it may begin the next one in the same breath (BEGIN in a transaction, COMMIT AND CHAIN, a
-//! routine), its text. An answer that is not confirmed in time ends the connection: the write is on the authority, and whoever tried
-//! it again could do it twice.
+//! The last packet of the store's answer is kept from the client until then. Whether a statement has committed, that says: no
+//! transaction is open any more, and no error; where it may begin the next one in the same breath (BEGIN in a transaction, COMMIT AND
+//! CHAIN, a routine), its text. An answer that is not confirmed in time ends the connection: the write is on the authority, and whoever
+//! tried it again could do it twice.
 
 use tokio::time::Instant;
 
@@ -16,14 +16,19 @@ use crate::config::model::Fallback;
 use crate::routing::Gate;
 use crate::routing::gate::Standby;
 use crate::sql::Facts;
-use crate::sql::facts::Kind;
+use crate::sql::facts::{Access, Kind};
 use crate::wire::ErrPacket;
 use crate::wire::packet::HEADER;
 use crate::wire::reply::{Expect, Outcome};
 
-/// Whether its end may be that of a transaction. What only reads ends none, and its rows are not kept back.
+/// Whether its end may be that of a transaction. What only reads ends none; what calls a function that a group lists, or takes of a
+/// sequence, may.
 fn may_commit(facts: &Facts) -> bool {
-    !matches!(facts.kind, Kind::Read | Kind::Show | Kind::Diagnostics)
+    !matches!(facts.kind, Kind::Read | Kind::Show | Kind::Diagnostics) || writes_unseen(facts)
+}
+
+fn writes_unseen(facts: &Facts) -> bool {
+    facts.tables.iter().any(|table| matches!(table.access, Access::Write | Access::Call))
 }
 
 /// Whether a transaction may have written something behind it: what neither writes nor calls a routine leaves it as it was.
@@ -42,7 +47,7 @@ pub(super) fn may_leave_something(facts: &Facts) -> bool {
             | Kind::Set(_)
             | Kind::Use(_)
     );
-    !leaves_nothing || may_change_unseen(facts)
+    !leaves_nothing || may_change_unseen(facts) || writes_unseen(facts)
 }
 
 /// Whether it may have ended a transaction although one is open behind it: by its text, or in a routine or a block.

@@ -241,8 +241,8 @@ pub(crate) struct Part<'a> {
     pub(crate) held: Held,
 }
 
-/// Relays one response as a part of a longer one, or with columns put in: renumbered from `sequence`; into `held` rather than to
-/// the client, where that is given.
+/// Relays one response as a part of a longer one, or with columns put in: renumbered from `sequence`. Its last packet goes into
+/// `held` rather than to the client, where that is given: without it nothing is answered.
 pub(crate) async fn relay_part(
     client: &mut PacketStream,
     leg: &mut Leg,
@@ -266,9 +266,10 @@ pub(crate) async fn relay_part(
         let columns_end = reply.at_columns_end();
         let role = reply.packet(header, &prefix).map_err(|e| leg.nonsense(e))?;
         reply.passed(HEADER + header.len());
+        let mut held = held.as_deref_mut().filter(|_| matches!(role, Role::Last | Role::Error));
         if reply.reports_changes() {
             let more = more && role == Role::Last;
-            changed_part(client, leg, (&mut *sequence, more), HEADER + header.len(), held.as_deref_mut()).await?;
+            changed_part(client, leg, (&mut *sequence, more), HEADER + header.len(), held).await?;
             continue;
         }
         if reply.leaves_out_columns() && !part.columns.is_empty() {
@@ -282,8 +283,7 @@ pub(crate) async fn relay_part(
             && let Ok(error) = ErrPacket::read(&prefix)
         {
             let seal = part.held.seals && is_seal(&error);
-            let begun = leg.answered || held.as_ref().is_some_and(|held| !held.is_empty());
-            if seal || (part.held.missing && !begun && is_missing(&error)) {
+            if seal || (part.held.missing && !leg.answered && is_missing(&error)) {
                 let message = leg.backend.stream.read_message(packet::MAX_PAYLOAD).await;
                 let (_, payload) = message.map_err(|e| leg.lost(e))?;
                 leg.learn(reply.outcome());
@@ -291,8 +291,6 @@ pub(crate) async fn relay_part(
                 return Ok(if seal { Sent::Sealed(*sequence) } else { Sent::Missing(missing) });
             }
         }
-        // (the client is asked for its file at once, whatever of the answer is kept from it)
-        let mut held = held.as_deref_mut().filter(|_| role != Role::LocalInfile);
         leg.answered |= held.is_none();
         let shift = header.sequence.wrapping_sub(*sequence);
         let flag = more && (role == Role::Last || columns_end);

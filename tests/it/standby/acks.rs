@@ -351,9 +351,12 @@ async fn who_has_only_read_waits_for_nobody_with_a_binlog() {
     kept.authority.sql(
         "CREATE PROCEDURE d.q(i INT) BEGIN INSERT INTO d.t VALUES (i, ''); COMMIT; START TRANSACTION; SELECT 1; END",
     );
-    let further: [&[&str]; 3] = [
+    kept.proxy.edit_config(|text| text.replace("tables: [d.*]", "tables: [d.*, d.w]"));
+    let further: [&[&str]; 5] = [
         &["BEGIN", "SELECT * FROM t WHERE id = 2", "SELECT w(17)", "COMMIT"],
         &["CALL p(18)"],
+        &["SELECT w(20)"],
+        &["INSERT INTO t VALUES (21, '') RETURNING id"],
         &["BEGIN", "SELECT * FROM t WHERE id = 2", "CALL q(19)"],
     ];
     who_has_only_read_waits_for_nobody(kept, &further).await;
