@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::acks::Acks;
 pub use super::acks::Standby;
-use super::moved::Moved;
+use super::moved::{Found, Moved};
 use crate::config::model::{Ack, Fallback, Keeping};
 
 /// How the message of a sealed store's refusal begins: error 1644, SQLSTATE 45000.
@@ -122,15 +122,14 @@ impl Gate {
         &self.acks
     }
 
-    /// Questions whether a store is sealed by `rename`.
+    /// Questions whether a store is sealed.
     #[must_use]
     pub fn moved(&self) -> &Moved {
         &self.moved
     }
 
-    /// Whether tables of the group are away at a store that says that there is no such table, by a look after this call; none,
-    /// where nobody knows by `deadline`.
-    pub async fn is_moved(&self, store: &str, deadline: Instant) -> Option<bool> {
+    /// How a store is found, by a look after this call; none, where nobody knows by `deadline`.
+    pub async fn look_at(&self, store: &str, deadline: Instant) -> Option<Found> {
         let number = self.moved.ask();
         self.look();
         self.moved.settled(store, number, deadline).await

@@ -1,10 +1,10 @@
-//! Questions of sessions to whoever watches a group: has the store that says "no such table" been sealed by `rename`?
+//! Questions of sessions to whoever watches a group: is a store sealed? Has the one that says "no such table" been sealed by `rename`?
 //!
 //! Only the control account can tell, and many sessions ask at once: the watcher looks once for all that have asked by then.
 //!
-//! Not every statement hears of such a seal (SHOW CREATE TABLE shows the view that has the table's name), and not every one can be
-//! routed again when it does (CALL). Those ask before they run, where the watcher has not looked for so long that a cutover may not
-//! have waited for this proxy: it was suspended.
+//! Not every statement hears of a seal (SHOW CREATE TABLE shows the view that has the table's name; triggers refuse no DDL), and not
+//! every one can be routed again when it does (CALL, a client's file). Those ask before they run, where the watcher has not looked for
+//! so long that a cutover may not have waited for this proxy: it was suspended.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,12 +15,21 @@ use tokio::time::{Instant, timeout_at};
 /// A watcher that has not looked for so long was suspended. A cutover waits for a proxy that was heard of within three seconds.
 const SUSPENDED: Duration = Duration::from_secs(2);
 
-/// What was found at a store: behind which question it was looked at, and whether tables of the group are away.
+/// How a store was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// Tables of the group are away: it is sealed by `rename`.
+    pub away: bool,
+    /// It is not the group's open authority: it is sealed, or about to be.
+    pub sealed: bool,
+}
+
+/// What was found at a store: behind which question it was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Answer {
     store: String,
     number: u64,
-    away: bool,
+    found: Found,
 }
 
 /// The questions of one group.
@@ -92,19 +101,19 @@ impl Moved {
     }
 
     /// What a look that began behind question `number` has found.
-    pub fn answer(&self, store: &str, number: u64, away: bool) {
+    pub fn answer(&self, store: &str, number: u64, found: Found) {
         self.answers.send_modify(|answers| {
             answers.retain(|a| a.store != store);
-            answers.push(Answer { store: store.to_owned(), number, away });
+            answers.push(Answer { store: store.to_owned(), number, found });
         });
     }
 
     /// The answer to a question; none, where there is none by `deadline`.
-    pub(super) async fn settled(&self, store: &str, number: u64, deadline: Instant) -> Option<bool> {
+    pub(super) async fn settled(&self, store: &str, number: u64, deadline: Instant) -> Option<Found> {
         let mut answers = self.answers.subscribe();
         loop {
             let known =
-                answers.borrow_and_update().iter().find(|a| a.store == store && a.number >= number).map(|a| a.away);
+                answers.borrow_and_update().iter().find(|a| a.store == store && a.number >= number).map(|a| a.found);
             if known.is_some() {
                 return known;
             }
@@ -133,10 +142,11 @@ mod tests {
     async fn only_a_look_behind_the_question_answers_it() {
         let moved = Arc::new(Moved::default());
         let soon = || Instant::now() + Duration::from_millis(50);
+        let (gone, open) = (Found { away: true, sealed: true }, Found { away: false, sealed: false });
         let first = moved.ask();
         assert!(!moved.is_answered("old"));
-        moved.answer("old", moved.asked(), true);
-        assert_eq!(moved.settled("old", first, soon()).await, Some(true));
+        moved.answer("old", moved.asked(), gone);
+        assert_eq!(moved.settled("old", first, soon()).await, Some(gone));
         assert_eq!(moved.settled("new", first, soon()).await, None);
         let second = moved.ask();
         assert!(!moved.is_answered("old"));
@@ -145,9 +155,9 @@ mod tests {
             async move { moved.settled("old", second, Instant::now() + Duration::from_secs(9)).await }
         });
         tokio::time::sleep(Duration::from_millis(5)).await;
-        moved.answer("old", first, true);
-        moved.answer("old", second, false);
-        assert_eq!(waits.await.unwrap(), Some(false));
+        moved.answer("old", first, gone);
+        moved.answer("old", second, open);
+        assert_eq!(waits.await.unwrap(), Some(open));
         assert!(moved.is_answered("old"));
     }
 }

@@ -10,7 +10,7 @@ use super::recorded::{Place, Recording, Sending};
 use super::sealed::{Sent, is_missing};
 use crate::config::GroupId;
 use crate::sql::Facts;
-use crate::sql::facts::{Flags, Kind};
+use crate::sql::facts::Kind;
 use crate::wire::Command;
 use crate::wire::packet;
 use crate::wire::reply::{Expect, Outcome};
@@ -98,16 +98,14 @@ impl Session {
                 }
             };
             let at = ready.at;
-            if doubt && self.has_moved(facts, at).await? {
+            if doubt && self.is_sealed(facts, at).await? {
                 Box::pin(self.sealed(facts, ticket, at, &mut attempts)).await?;
                 continue;
             }
             match self.send_way(way, &ready, facts, ticket.is_some()).await {
                 Ok(Sent::Answered(outcome)) => return Ok(Ran::new(at, outcome)),
-                Ok(Sent::Sealed(sequence))
-                    if matches!(way, Way::Text { .. }) && facts.flags.contains(Flags::LOCAL_INFILE) =>
-                {
-                    return Ok(Ran::new(at, self.sealed_file(facts, at, sequence).await?));
+                Ok(Sent::Sealed(sequence)) if self.is_under_way(facts, at) => {
+                    return Ok(Ran::new(at, self.sealed_under_way(facts, at, sequence).await?));
                 }
                 Ok(Sent::Sealed(_)) => Box::pin(self.sealed(facts, ticket, at, &mut attempts)).await?,
                 Ok(Sent::Missing(missing)) => {

@@ -174,7 +174,7 @@ impl Session {
         let autocommit = self.home_status().contains(Status::AUTOCOMMIT);
         self.note(Some(facts), outcome);
         self.passes.iter_mut().for_each(crate::routing::gate::Pass::used);
-        self.transaction.wrote |= may_leave_something(facts);
+        self.transaction.wrote |= !self.live.gates.is_empty() && may_leave_something(facts);
         let Some(leg) = self.legs.get_mut(at) else { return };
         let generation = leg.generation;
         let store = leg.store();

@@ -4,8 +4,11 @@
 //! A seal of triggers says so itself ([`SEALED`]). A store that is sealed by `rename` says that there is no such table, as one does
 //! where there is none: which it is, only the control account can tell, and so the group's watcher is asked
 //! ([`crate::routing::moved`]). The seal may have been taken off between the store's word and the watcher's look: so a "no" counts
-//! when the store has said it once more. What would not hear of the seal, or could not be routed again, asks before it runs, where this
+//! when the store has said it once more. What would not hear of a seal, or could not be routed again, asks before it runs, where this
 //! proxy may have slept through a cutover.
+//!
+//! Where the client has something of the answer already (the columns of INSERT … RETURNING, a result of CALL), or a routine may have
+//! committed something, nothing is routed again: the client hears it where the store would have said it.
 //!
 //! Reads meet such a seal as well, and only there: they take no pass, so they go on while a cutover waits for writers, and wait from
 //! the moment at which the tables move to the one at which the new authority is routed to.
@@ -20,6 +23,7 @@ use super::core::Live;
 use super::guard::{Attempts, Ticket};
 use crate::config::GroupId;
 use crate::routing::gate::{Gate, SEALED};
+use crate::routing::moved::Found;
 use crate::sql::Facts;
 use crate::sql::facts::{Flags, Kind};
 use crate::wire::ErrPacket;
@@ -32,7 +36,7 @@ const AGAIN: Duration = Duration::from_millis(25);
 pub(crate) enum Sent {
     /// The client has its answer.
     Answered(Outcome),
-    /// The store is sealed: nothing happened, and the client knows of nothing. The number of the packet that would say so.
+    /// The store is sealed, and has undone the statement. The number of the packet that would say so.
     Sealed(u8),
     /// The store says that there is no such table, and the client knows of nothing.
     Missing(Missing),
@@ -72,7 +76,12 @@ pub(crate) fn is_missing(error: &ErrPacket) -> bool {
 /// DROP of several.
 fn has_done_nothing(facts: &Facts) -> bool {
     let partly = facts.kind == Kind::Ddl && facts.tables.len() > 1;
-    !partly && !matches!(facts.kind, Kind::Call | Kind::Compound) && !facts.flags.contains(Flags::CALLS_ROUTINE)
+    !partly && !may_have_committed(facts) && !facts.flags.contains(Flags::CALLS_ROUTINE)
+}
+
+/// Whether a statement that was refused may have committed something before: a routine, or a block, outside a transaction.
+fn may_have_committed(facts: &Facts) -> bool {
+    matches!(facts.kind, Kind::Call | Kind::Compound)
 }
 
 impl Session {
@@ -86,12 +95,24 @@ impl Session {
         self.live.gates.may_move() && self.gates_where(facts, |_| true).iter().any(|(_, gate)| gate.moved().may())
     }
 
-    /// Whether it must be known, before a statement runs, that its tables are not away: it might not hear of it, or could not be
+    /// Whether it must be known, before a statement runs, that its store is not sealed: it might not hear of it, or could not be
     /// routed again; and this proxy may have slept through a cutover.
     pub(crate) fn is_in_doubt(&self, facts: &Facts) -> bool {
-        let late = self.asks_unseen(facts) || !has_done_nothing(facts) || facts.kind == Kind::Ddl;
-        late && self.may_have_moved(facts)
-            && self.gates_where(facts, |_| true).iter().any(|(_, gate)| gate.moved().may_have_slept())
+        let late = self.asks_unseen(facts)
+            || !has_done_nothing(facts)
+            || facts.kind == Kind::Ddl
+            || facts.flags.contains(Flags::LOCAL_INFILE);
+        late && self.gates_where(facts, |_| true).iter().any(|(_, gate)| gate.moved().may_have_slept())
+    }
+
+    /// Whether the store of this leg is sealed for a group of a statement that is in doubt.
+    pub(crate) async fn is_sealed(&mut self, facts: &Facts, at: usize) -> Result<bool, Failure> {
+        for (_, gate) in self.gates_where(facts, |_| true) {
+            if self.look_at(&gate, at).await?.sealed {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// A store says that a statement's table is not there: whether the statement is to be tried again; else the error is its own.
@@ -111,21 +132,24 @@ impl Session {
 
     /// Whether tables of a statement's groups are away at this leg's store.
     pub(crate) async fn has_moved(&self, facts: &Facts, at: usize) -> Result<bool, Failure> {
-        let store = self.legs.get(at).map(|l| l.name.clone()).unwrap_or_default();
         for (_, gate) in self.gates_where(facts, |_| true).into_iter().filter(|(_, gate)| gate.moved().may()) {
-            match gate.is_moved(&store, Instant::now() + gate.hold_max()).await {
-                Some(true) => return Ok(true),
-                Some(false) => {}
-                None => {
-                    let text = format!(
-                        "switchover: whether store {store} is sealed for group {} cannot be told; nothing was done: try again",
-                        gate.group()
-                    );
-                    return Err(ErrPacket::new(1205, b"HY000", text).into());
-                }
+            if self.look_at(&gate, at).await?.away {
+                return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// How the store of this leg is found.
+    async fn look_at(&self, gate: &Gate, at: usize) -> Result<Found, Failure> {
+        let store = self.legs.get(at).map(|l| l.name.as_str()).unwrap_or_default();
+        gate.look_at(store, Instant::now() + gate.hold_max()).await.ok_or_else(|| {
+            let group = gate.group();
+            let text = format!(
+                "switchover: whether store {store} is sealed for group {group} cannot be told; nothing was done: try again"
+            );
+            ErrPacket::new(1205, b"HY000", text).into()
+        })
     }
 
     /// Gives the client an error that was kept from it, and is its own.
@@ -147,7 +171,7 @@ impl Session {
     ) -> Result<(), Failure> {
         let (store, group, gates) = self.met_seal(facts, at);
         let fresh = ticket.is_none_or(Ticket::is_fresh);
-        if !fresh || facts.flags.contains(Flags::LOCAL_INFILE) || !self.lets_go(at).await? {
+        if !fresh || !self.lets_go(at).await? {
             return Err(self.lost_to_seal(&group, &store).await?.into());
         }
         // whoever waits is not in the way of who drains
@@ -198,11 +222,20 @@ impl Session {
         (store, group, gates)
     }
 
-    /// A sealed store has refused a client's file, which is not sent twice: the client hears of it behind its last packet, where
-    /// the store would have said it.
-    pub(crate) async fn sealed_file(&mut self, facts: &Facts, at: usize, sequence: u8) -> Result<Outcome, Fatal> {
+    /// Whether what a sealed store has refused cannot be routed again: the client has something of its answer (for a file, that it is
+    /// asked for), or something of it may be committed.
+    pub(crate) fn is_under_way(&self, facts: &Facts, at: usize) -> bool {
+        may_have_committed(facts) || self.legs.get(at).is_some_and(|leg| leg.answered)
+    }
+
+    /// A sealed store has refused what was under way: the client hears of it behind its last packet, where the store would have said
+    /// it.
+    pub(crate) async fn sealed_under_way(&mut self, facts: &Facts, at: usize, sequence: u8) -> Result<Outcome, Fatal> {
         let (store, group, _) = self.met_seal(facts, at);
-        let error = self.lost_to_seal(&group, &store).await?;
+        let mut error = self.lost_to_seal(&group, &store).await?;
+        if may_have_committed(facts) {
+            error.message.extend_from_slice(b" (what a routine had committed by itself stays)");
+        }
         let mut out = Vec::new();
         error.put(&mut out, sequence);
         self.client.write(&out).await.map_err(Fatal::client)?;

@@ -28,6 +28,7 @@ use crate::backend::connection::QueryError;
 use crate::backend::{Backend, control};
 use crate::config::model::{Ack, Fallback, Seal};
 use crate::routing::gate::Standby;
+use crate::routing::moved::Found;
 
 /// Between two looks.
 const TICK: Duration = Duration::from_millis(100);
@@ -159,17 +160,20 @@ impl Watcher {
     /// Looks once, and acts; how long to wait before the next look.
     async fn turn(&mut self) -> Duration {
         let serving = self.at(&self.authority).unwrap_or(0);
+        // (whoever asks while it is looked is answered by the next look)
+        let number = self.shared.settings.gate.moved().asked();
         self.ask(serving).await;
         let calm = self.seen.get(serving).and_then(|s| s.rows.as_ref()).is_some_and(|rows| {
             rows.intent.is_none() && rows.record.as_ref().is_some_and(|r| r.standing == record::Standing::Open)
         });
         let other = 1 - serving.min(1);
-        let due = self.seen.get(other).and_then(|s| s.asked).is_none_or(|at| at.elapsed() >= OTHER);
+        let due = self.is_asked_for(other, number)
+            || self.seen.get(other).and_then(|s| s.asked).is_none_or(|at| at.elapsed() >= OTHER);
         if !calm || due || self.unsettled.is_some() {
             self.ask(other).await;
         }
         for at in [serving, other] {
-            self.look_where(at).await;
+            self.look_where(at, number).await;
         }
         let verdict = self.verdict();
         let intent = self.intent();
@@ -343,19 +347,26 @@ impl Watcher {
         }
     }
 
-    /// Where a store's tables are, for sessions that ask; and, once, whether they may be away at all.
-    async fn look_where(&mut self, at: usize) {
+    /// Whether sessions have asked for a store, and wait.
+    fn is_asked_for(&self, at: usize, number: u64) -> bool {
+        let settings = &self.shared.settings;
+        number > 0 && settings.stores.get(at).is_some_and(|store| !settings.gate.moved().is_answered(store.name()))
+    }
+
+    /// Whether a store is sealed, and where its tables are, for sessions that had asked before it was asked for its rows; and, once,
+    /// whether they may be away at all.
+    async fn look_where(&mut self, at: usize, number: u64) {
+        let asked = self.is_asked_for(at, number);
         let settings = &self.shared.settings;
         let (Some(store), Some(seen)) = (settings.stores.get(at), self.seen.get_mut(at)) else { return };
         let Some(backend) = seen.backend.as_mut() else { return };
         let moved = settings.gate.moved();
-        // (whoever asks while it is looked is answered by the next look)
-        let number = moved.asked();
-        let asked = number > 0 && !moved.is_answered(store.name());
         if seen.way && !asked {
             return;
         }
         let known = seen.way;
+        let record = seen.rows.as_ref().and_then(|rows| rows.record.as_ref());
+        let sealed = record.is_some_and(|record| record.standing != record::Standing::Open);
         let looked = timeout(LIMIT, async {
             let renames = !known && seal::kind(backend, store.config.seal).await? == Seal::Rename;
             Ok::<_, QueryError>((renames, !seal_rename::away(backend, &settings.tables).await?.is_empty()))
@@ -365,7 +376,7 @@ impl Watcher {
                 if renames || away {
                     moved.allow();
                 }
-                moved.answer(store.name(), number, away);
+                moved.answer(store.name(), number, Found { away, sealed: sealed || away });
                 seen.way = true;
             }
             Ok(Err(_)) | Err(_) => seen.backend = None,

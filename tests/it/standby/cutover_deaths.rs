@@ -307,9 +307,31 @@ enum Next {
     Begun,
     Several,
     Load,
+    /// Its answer begins before the row is written.
+    Returning,
+    ReturningPrepared,
+    /// A routine that answers before it writes.
+    Calls,
 }
 
-const KINDS: [Next; 6] = [Next::Autocommit, Next::Prepared, Next::Wrote, Next::Begun, Next::Several, Next::Load];
+const KINDS: [Next; 9] = [
+    Next::Autocommit,
+    Next::Prepared,
+    Next::Wrote,
+    Next::Begun,
+    Next::Several,
+    Next::Load,
+    Next::Returning,
+    Next::ReturningPrepared,
+    Next::Calls,
+];
+
+impl Next {
+    /// Whether it must not be sent again as if nothing had been.
+    fn is_told(self) -> bool {
+        matches!(self, Next::Wrote | Next::Returning | Next::ReturningPrepared)
+    }
+}
 
 struct Sleeper {
     kind: Next,
@@ -325,7 +347,11 @@ impl Sleeper {
         let opts = opts.local_infile_handler(Some(WhiteListFsHandler::new(&[file][..])));
         let mut conn = Conn::new(opts).await.unwrap();
         let insert = "INSERT INTO t (writer, n) VALUES (?, ?)";
-        let prepared = if kind == Next::Prepared { Some(conn.prep(insert).await.unwrap()) } else { None };
+        let prepared = match kind {
+            Next::Prepared => Some(conn.prep(insert).await.unwrap()),
+            Next::ReturningPrepared => Some(conn.prep(format!("{insert} RETURNING n")).await.unwrap()),
+            _ => None,
+        };
         let mut sleeper = Sleeper { kind, conn, prepared, round, file: file.to_owned() };
         sleeper.begin().await.unwrap();
         sleeper
@@ -358,6 +384,19 @@ impl Sleeper {
                 self.conn.query_drop(insert).await?;
                 self.conn.query_drop("COMMIT").await
             }
+            Next::Returning | Next::ReturningPrepared => {
+                let said: Vec<u64> = match self.prepared.clone() {
+                    Some(prepared) => self.conn.exec(&prepared, (writer, round)).await?,
+                    None => self.conn.query(format!("{insert} RETURNING n")).await?,
+                };
+                assert_eq!(said, [round], "{:?}", self.kind);
+                Ok(())
+            }
+            Next::Calls => {
+                let said: Vec<u64> = self.conn.query(format!("CALL says_and_writes({writer}, {round})")).await?;
+                assert_eq!(said, [round], "{:?}", self.kind);
+                Ok(())
+            }
             Next::Several => self.conn.query_drop(format!("{insert}; UPDATE sums SET n = n WHERE writer = 1")).await,
             Next::Load => {
                 let load = format!("LOAD DATA LOCAL INFILE '{}' INTO TABLE t (writer, n)", self.file);
@@ -377,6 +416,10 @@ impl Sleeper {
                     Err(error) => Err(error),
                 },
             };
+            if done.is_ok() {
+                let next: Option<u64> = self.conn.query_first("SELECT 4711").await.unwrap();
+                assert_eq!(next, Some(4711), "{:?}: something came behind its answer", self.kind);
+            }
             match done {
                 Ok(()) => return (self.kind, first),
                 Err(Error::Server(error)) if error.code == 1213 => first = error.code,
@@ -397,13 +440,35 @@ async fn a_proxy_sleeps_through_a_cutover() {
     );
 }
 
+/// The same, where the standby acknowledges.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_proxy_sleeps_through_a_cutover_that_waits_for_its_standby() {
+    let two = Two::start(TABLES);
+    for proxy in [&two.kept.proxy, &two.second] {
+        proxy.edit_config(|text| text.replace("    standby: new\n", "    standby: new\n    ack: standby\n"));
+        eventually("the standby is waited for", || authority(proxy)["acks"] == "standby");
+    }
+    proxy_sleeps(two).await;
+}
+
 /// See [`a_proxy_sleeps_through_a_cutover`]; how many writers the stores have written down that they refused.
 pub(super) async fn proxy_sleeps(two: Two) -> u64 {
     two.kept.authority.sql("CREATE DATABASE o");
     two.kept.authority.sql("CREATE TABLE o.other (id INT PRIMARY KEY AUTO_INCREMENT, n INT)");
     two.kept.authority.sql("INSERT INTO d.sums VALUES (1, 0)");
-    two.second.edit_config(|text| text.replace("    standby: new\n", "    standby: new\n    drain_timeout: 3500ms\n"));
-    eventually("it is read", || two.second.status()["epoch"] == 2);
+    for server in [&two.kept.authority, &two.kept.standby] {
+        server.sql(
+            "CREATE PROCEDURE d.says_and_writes(w INT, r INT) BEGIN SELECT r; INSERT INTO t (writer, n) VALUES (w, r); END",
+        );
+    }
+    for proxy in [&two.kept.proxy, &two.second] {
+        let epoch = proxy.status()["epoch"].as_u64().unwrap();
+        proxy.edit_config(|text| {
+            text.replace("    standby: new\n", "    standby: new\n    drain_timeout: 3500ms\n")
+                .replace("tables: [d.*]", "tables: [d.*, d.says_and_writes]")
+        });
+        eventually("it is read", || proxy.status()["epoch"] == epoch + 1);
+    }
     a_transaction_that_wrote_is_waited_for(&two).await;
     let mut from = two.settled();
     let file = two.kept.proxy.folder.join("rows.tsv").display().to_string();
@@ -430,7 +495,7 @@ pub(super) async fn proxy_sleeps(two: Two) -> u64 {
                 if code == 0 { "routed again".to_owned() } else { code.to_string() }
             );
             // what can be sent again as if nothing had been is
-            assert!(code == 0 || matches!(kind, Next::Wrote | Next::Load), "{kind:?}: {code}");
+            assert!(code == 0 || kind.is_told(), "{kind:?}: {code}");
         }
         let written = "SELECT COUNT(*) FROM d.t WHERE writer >= 20 AND writer < 30 AND n = ";
         assert_eq!(two.store(to).sql(&format!("{written}{round}"))[0][0], KINDS.len().to_string());
@@ -444,6 +509,25 @@ pub(super) async fn proxy_sleeps(two: Two) -> u64 {
     let other = two.kept.authority.sql("SELECT COUNT(*), COUNT(DISTINCT n) FROM o.other");
     assert_eq!(other[0][0], other[0][1], "a transaction that was rolled back has left something");
     refused
+}
+
+/// Triggers refuse no DDL: that of a proxy that slept through the cutover goes to the new authority nevertheless.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_sleeper_changes_no_table_of_the_sealed_store() {
+    let two = Two::start(TABLES);
+    let mut conn = two.kept.proxy.connect("d").await;
+    conn.query_drop("INSERT INTO t (writer, n) VALUES (41, 1)").await.unwrap();
+    two.ready("new");
+    two.kept.proxy.signal(Signal::STOP);
+    let done = two.second.cli(&["flag", "analytics", "new"]);
+    assert!(done.ok, "{}{}", done.stdout, done.stderr);
+    let said = tokio::spawn(async move { conn.query_drop("ALTER TABLE t COMMENT = 'late'").await });
+    sleep(Duration::from_millis(200)).await;
+    two.kept.proxy.signal(Signal::CONT);
+    said.await.unwrap().unwrap();
+    let comment = "SELECT TABLE_COMMENT FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'd' AND TABLE_NAME = 't'";
+    assert_eq!(two.kept.standby.sql(comment)[0][0], "late");
+    assert_eq!(two.kept.authority.sql(comment)[0][0], "");
 }
 
 /// A transaction of a sleeping proxy that has written the group keeps the store from being sealed, and loses nothing.

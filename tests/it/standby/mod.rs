@@ -20,6 +20,7 @@ mod seekdb;
 mod settle;
 mod stops;
 mod types;
+mod under_way;
 mod workload;
 
 use std::collections::BTreeMap;
