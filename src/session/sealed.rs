@@ -102,7 +102,8 @@ impl Session {
             || !has_done_nothing(facts)
             || facts.kind == Kind::Ddl
             || facts.flags.contains(Flags::LOCAL_INFILE);
-        late && self.gates_where(facts, |_| true).iter().any(|(_, gate)| gate.moved().may_have_slept())
+        late && !self.live.gates.is_empty()
+            && self.gates_where(facts, |_| true).iter().any(|(_, gate)| gate.moved().may_have_slept())
     }
 
     /// Whether the store of this leg is sealed for a group of a statement that is in doubt.
