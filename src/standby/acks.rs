@@ -54,6 +54,8 @@ const LOOK: Duration = Duration::from_millis(20);
 const LIMIT: Duration = Duration::from_secs(5);
 /// The least time that a place has.
 const LEAST: Duration = Duration::from_millis(500);
+/// Where nobody asks, the standby is looked at so often: that it has gone away is to be known before somebody writes.
+const IDLE: Duration = Duration::from_secs(1);
 /// Between two attempts while the standby is away.
 const AGAIN: Duration = Duration::from_millis(250);
 
@@ -256,7 +258,11 @@ impl Following<'_> {
         let (mut waiting, mut pace, mut looked) = (Waiting::default(), Pace::new(), Instant::now());
         loop {
             if waiting.0.is_empty() {
-                let Some(asked) = receiver.recv().await else { return Ok(()) };
+                let Ok(asked) = timeout(IDLE, receiver.recv()).await else {
+                    within(self.limit, standby.position(self.group(), self.epoch)).await?;
+                    continue;
+                };
+                let Some(asked) = asked else { return Ok(()) };
                 pace.moved = Instant::now();
                 waiting.add(asked);
             }

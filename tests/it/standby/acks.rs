@@ -374,6 +374,25 @@ async fn who_has_only_read_waits_for_nobody_with_a_journal() {
     who_has_only_read_waits_for_nobody(Kept::start_without(TABLES, &[], &["legacy"]), &[]).await;
 }
 
+/// That the standby has gone away is known before somebody writes: that write is refused, and not on the authority alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_that_goes_away_is_missed_by_itself() {
+    let mut kept = Kept::start(TABLES, &[]);
+    let auto = |text: String| acknowledging(&text).replace("ack_timeout: 5s", "ack_timeout: 1s\n    fallback: auto");
+    kept.proxy.edit_config(auto);
+    is_waited_for(&kept.proxy);
+    kept.standby.kill();
+    eventually("it is missed", || kept.proxy.status()["groups"][0]["authority"]["acks"] == "refused");
+    let mut conn = Conn::new(mariadb::opts(kept.proxy.port).db_name(Some("d"))).await.unwrap();
+    let error = conn.query_drop(insert(1)).await.expect_err("nobody could acknowledge it").to_string();
+    assert!(error.contains("1290"), "{error}");
+    assert_eq!(kept.authority.sql("SELECT COUNT(*) FROM d.t")[0][0], "0");
+    kept.standby.restart();
+    is_waited_for(&kept.proxy);
+    write(&kept, kept.proxy.port, insert, 1..3).await;
+    kept.assert_same();
+}
+
 /// Where nobody could acknowledge a write, what only reads goes on, in a transaction too; a write in it is refused, and nothing else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reads_go_on_without_the_standby() {
