@@ -29,6 +29,15 @@ fn with_standby(pool: &str) -> Kept {
     kept
 }
 
+/// A group whose writes are refused while the standby is away.
+fn refusing_without_its_standby() -> Kept {
+    let kept = Kept::start(TABLES, &[]);
+    let auto = |text: String| acknowledging(&text).replace("ack_timeout: 5s", "ack_timeout: 1s\n    fallback: auto");
+    kept.proxy.edit_config(auto);
+    is_waited_for(&kept.proxy);
+    kept
+}
+
 fn is_waited_for(proxy: &Proxy) {
     eventually("it is waited for", || {
         let authority = &proxy.status()["groups"][0]["authority"];
@@ -377,10 +386,7 @@ async fn who_has_only_read_waits_for_nobody_with_a_journal() {
 /// That the standby has gone away is known before somebody writes: that write is refused, and not on the authority alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standby_that_goes_away_is_missed_by_itself() {
-    let mut kept = Kept::start(TABLES, &[]);
-    let auto = |text: String| acknowledging(&text).replace("ack_timeout: 5s", "ack_timeout: 1s\n    fallback: auto");
-    kept.proxy.edit_config(auto);
-    is_waited_for(&kept.proxy);
+    let mut kept = refusing_without_its_standby();
     kept.standby.kill();
     eventually("it is missed", || kept.proxy.status()["groups"][0]["authority"]["acks"] == "refused");
     let mut conn = Conn::new(mariadb::opts(kept.proxy.port).db_name(Some("d"))).await.unwrap();
@@ -396,10 +402,7 @@ async fn a_standby_that_goes_away_is_missed_by_itself() {
 /// Where nobody could acknowledge a write, what only reads goes on, in a transaction too; a write in it is refused, and nothing else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reads_go_on_without_the_standby() {
-    let mut kept = Kept::start(TABLES, &[]);
-    let auto = |text: String| acknowledging(&text).replace("ack_timeout: 5s", "ack_timeout: 1s\n    fallback: auto");
-    kept.proxy.edit_config(auto);
-    is_waited_for(&kept.proxy);
+    let mut kept = refusing_without_its_standby();
     kept.authority.sql_in("d", "INSERT INTO t VALUES (1, '')");
     kept.standby.kill();
     let connect = async || Conn::new(mariadb::opts(kept.proxy.port).db_name(Some("d"))).await.unwrap();

@@ -3,9 +3,9 @@
 use switchover::wire::Capabilities;
 use switchover::wire::reply::Expect;
 
+use super::Kept;
 use super::cutover::TABLES;
 use super::cutover_deaths::seals;
-use super::{Form, Kept};
 use crate::support::raw::{ORDINARY, Raw};
 use crate::support::{clients, eventually};
 
@@ -111,7 +111,7 @@ fn what_has_begun_to_answer_is_told_of_a_seal_once() {
 
 #[test]
 fn what_has_begun_to_answer_is_told_of_a_seal_once_where_the_standby_acknowledges() {
-    let kept = Kept::start_as(TABLES, &[], Form::default());
+    let kept = Kept::start(TABLES, &[]);
     kept.proxy.edit_config(|text| text.replace("    standby: new\n", "    standby: new\n    ack: standby\n"));
     eventually("the standby is waited for", || kept.proxy.status()["groups"][0]["authority"]["acks"] == "standby");
     tells(&kept);
