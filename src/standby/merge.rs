@@ -4,9 +4,10 @@
 //! as deletes by key and inserts, all deletes of a table before its inserts: then no unique key can be in the way, whatever
 //! was swapped with what. Never REPLACE (RULES.md 41). A row that stays, and no key of which changes, is updated in place.
 
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
 use super::catalog::{Catalog, Description};
 use crate::entry::{Change, Row, Shape, TableName, Transaction};
@@ -52,6 +53,9 @@ pub enum Misfit {
 
 /// One row through the transactions.
 struct Fate<'t> {
+    /// An image with its key, and that key's hash.
+    key: &'t Row,
+    hash: u64,
     /// An image from before, if it was there before.
     before: Option<&'t Row>,
     /// What is left of it.
@@ -63,8 +67,12 @@ struct Fates<'t> {
     clear: bool,
     /// The log's types, and whether they are those of all rows.
     shape: Option<(Arc<Shape>, bool)>,
-    by_key: HashMap<Vec<u8>, usize>,
     list: Vec<Fate<'t>>,
+    /// Places in the list, by key.
+    by_key: HashTable<usize>,
+    hasher: DefaultHashBuilder,
+    /// Where a key is written to be hashed.
+    bytes: Vec<u8>,
 }
 
 /// Merges transactions, which are in commit order.
@@ -165,9 +173,8 @@ impl<'t> Fates<'t> {
             Change::Insert(after) => self.insert(table, after),
             Change::Delete(before) => self.delete(table, before),
             Change::Update(before, after) => {
-                let (from, to) = (key(table, before), key(table, after));
-                if from == to {
-                    let at = self.existing(from, before)?;
+                if same_key(table, before, after) {
+                    let at = self.existing(table, before)?;
                     self.list.get_mut(at)?.after = Some(after);
                     return Some(());
                 }
@@ -183,33 +190,45 @@ impl<'t> Fates<'t> {
     }
 
     fn insert(&mut self, table: &Description, after: &'t Row) -> Option<()> {
-        let key = key(table, after);
-        if let Some(fate) = self.by_key.get(&key).and_then(|at| self.list.get_mut(*at)) {
-            return fate.after.is_none().then(|| fate.after = Some(after));
+        match self.place(table, after) {
+            Ok(at) => {
+                let fate = self.list.get_mut(at)?;
+                fate.after.is_none().then(|| fate.after = Some(after))
+            }
+            Err(hash) => {
+                self.add(Fate { key: after, hash, before: None, after: Some(after) });
+                Some(())
+            }
         }
-        self.by_key.insert(key, self.list.len());
-        self.list.push(Fate { before: None, after: Some(after) });
-        Some(())
     }
 
     fn delete(&mut self, table: &Description, before: &'t Row) -> Option<()> {
-        let at = self.existing(key(table, before), before)?;
+        let at = self.existing(table, before)?;
         self.list.get_mut(at)?.after = None;
         Some(())
     }
 
     /// The row, which must be there now: known so far, or from before.
-    fn existing(&mut self, key: Vec<u8>, before: &'t Row) -> Option<usize> {
-        if let Some(at) = self.by_key.get(&key).copied() {
-            return self.list.get(at)?.after.is_some().then_some(at);
+    fn existing(&mut self, table: &Description, before: &'t Row) -> Option<usize> {
+        match self.place(table, before) {
+            Ok(at) => self.list.get(at)?.after.is_some().then_some(at),
+            Err(_) if self.clear => None,
+            Err(hash) => Some(self.add(Fate { key: before, hash, before: Some(before), after: Some(before) })),
         }
-        if self.clear {
-            return None;
-        }
-        let at = self.list.len();
-        self.by_key.insert(key, at);
-        self.list.push(Fate { before: Some(before), after: Some(before) });
-        Some(at)
+    }
+
+    /// Where the row with this image's key is in the list; the key's hash where it is not.
+    fn place(&mut self, table: &Description, row: &Row) -> Result<usize, u64> {
+        let hash = hash(table, row, &self.hasher, &mut self.bytes);
+        let is_it = |at: &usize| self.list.get(*at).is_some_and(|fate| same_key(table, fate.key, row));
+        self.by_key.find(hash, is_it).copied().ok_or(hash)
+    }
+
+    fn add(&mut self, fate: Fate<'t>) -> usize {
+        let (at, hash) = (self.list.len(), fate.hash);
+        self.list.push(fate);
+        self.by_key.insert_unique(hash, at, |at| self.list.get(*at).map_or(0, |fate| fate.hash));
+        at
     }
 
     fn net(self, table: Arc<Description>) -> Net<'t> {
@@ -243,12 +262,19 @@ pub(super) fn keeps_keys(table: &Description, before: &Row, after: &Row) -> bool
     })
 }
 
-fn key(table: &Description, row: &Row) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(table.key.len() * 17);
+fn hash(table: &Description, row: &Row, hasher: &DefaultHashBuilder, bytes: &mut Vec<u8>) -> u64 {
+    bytes.clear();
     for value in table.key.iter().filter_map(|at| row.get(*at)) {
-        value.put_key(&mut bytes);
+        value.put_key(bytes);
     }
-    bytes
+    hasher.hash_one(&*bytes)
+}
+
+fn same_key(table: &Description, one: &Row, other: &Row) -> bool {
+    table.key.iter().all(|at| match (one.get(*at), other.get(*at)) {
+        (Some(one), Some(other)) => one.is_same(other),
+        (one, other) => one.is_none() && other.is_none(),
+    })
 }
 
 #[cfg(test)]

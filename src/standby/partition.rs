@@ -38,7 +38,7 @@ pub fn partition(transactions: &[Transaction], catalog: &Catalog, parts: usize) 
     let whole: HashSet<u64> =
         tokens.iter().flatten().filter_map(|t| if let Token::Whole(key) = t { Some(*key) } else { None }).collect();
     let mut sets = Sets::new(transactions.len());
-    let mut seen: HashMap<(u64, u64), usize> = HashMap::new();
+    let mut seen: HashMap<(u64, u64), usize> = HashMap::with_capacity(tokens.iter().map(Vec::len).sum());
     for (n, list) in tokens.iter().enumerate() {
         for token in list {
             let at = match token {
@@ -82,15 +82,15 @@ fn pack(transactions: &[Transaction], sets: &mut Sets, parts: usize) -> Vec<Vec<
 }
 
 fn tokens(transaction: &Transaction, catalog: &Catalog, hasher: &DefaultHashBuilder) -> Vec<Token> {
-    let (mut out, mut known) = (Vec::new(), Known::default());
+    let (mut out, mut known, mut bytes) = (Vec::with_capacity(transaction.changes.len()), Known::default(), Vec::new());
     for change in &transaction.changes {
         let Some(table) = known.of(catalog, &change.table) else { continue };
         match &change.change {
-            Change::Insert(row) | Change::Delete(row) => row_tokens(table, row, hasher, &mut out),
+            Change::Insert(row) | Change::Delete(row) => row_tokens(table, row, hasher, &mut bytes, &mut out),
             Change::Update(before, after) => {
-                row_tokens(table, before, hasher, &mut out);
+                row_tokens(table, before, hasher, &mut bytes, &mut out);
                 if !super::merge::keeps_keys(table, before, after) {
-                    row_tokens(table, after, hasher, &mut out);
+                    row_tokens(table, after, hasher, &mut bytes, &mut out);
                 }
             }
             Change::Clear => out.extend(table.uses.iter().map(|key| Token::Whole(key.id))),
@@ -99,9 +99,9 @@ fn tokens(transaction: &Transaction, catalog: &Catalog, hasher: &DefaultHashBuil
     out
 }
 
-fn row_tokens(table: &Description, row: &Row, hasher: &DefaultHashBuilder, out: &mut Vec<Token>) {
+fn row_tokens(table: &Description, row: &Row, hasher: &DefaultHashBuilder, bytes: &mut Vec<u8>, out: &mut Vec<Token>) {
     for key in &table.uses {
-        match key_value(key, row, hasher) {
+        match key_value(key, row, hasher, bytes) {
             Some(Some(value)) => out.push(Token::Value(key.id, value)),
             Some(None) => out.push(Token::Whole(key.id)),
             // NULL is equal to nothing
@@ -110,11 +110,10 @@ fn row_tokens(table: &Description, row: &Row, hasher: &DefaultHashBuilder, out: 
     }
 }
 
-/// The hash of a key's value; `None` inside where it cannot be told, outside where a part of it is NULL.
+/// The hash of a key's value, by way of `bytes`; `None` inside where it cannot be told, outside where a part of it is NULL.
 #[expect(clippy::option_option, reason = "three answers: no value, a value that cannot be told, a value")]
-fn key_value(key: &KeyUse, row: &Row, hasher: &DefaultHashBuilder) -> Option<Option<u64>> {
+fn key_value(key: &KeyUse, row: &Row, hasher: &DefaultHashBuilder, bytes: &mut Vec<u8>) -> Option<Option<u64>> {
     let mut state = hasher.build_hasher();
-    let mut bytes = Vec::new();
     let mut told = true;
     for (column, fold) in &key.columns {
         let value = row.get(*column)?;
@@ -123,14 +122,14 @@ fn key_value(key: &KeyUse, row: &Row, hasher: &DefaultHashBuilder) -> Option<Opt
         }
         bytes.clear();
         match (fold, value) {
-            (Fold::Exact, value) => value.put_key(&mut bytes),
+            (Fold::Exact, value) => value.put_key(bytes),
             (Fold::Ascii, Value::Bytes(text)) if text.iter().all(|b| is_plain(*b)) => {
                 bytes.extend(text.trim_ascii_end().iter().map(u8::to_ascii_lowercase));
                 bytes.push(0);
             }
             _ => told = false,
         }
-        state.write(&bytes);
+        state.write(bytes);
     }
     Some(told.then(|| state.finish()))
 }

@@ -100,9 +100,11 @@ fn bit(bytes: &[u8], n: usize) -> bool {
 
 fn image(r: &mut Reader<'_>, types: &[LoggedType], bitmap: usize) -> Result<Row, RowsError> {
     let nulls = r.bytes(bitmap)?;
-    let values =
-        types.iter().enumerate().map(|(n, logged)| if bit(nulls, n) { Ok(Value::Null) } else { value(r, *logged) });
-    values.collect()
+    let mut row = Vec::with_capacity(types.len());
+    for (n, logged) in types.iter().enumerate() {
+        row.push(if bit(nulls, n) { Value::Null } else { value(r, *logged)? });
+    }
+    Ok(row.into())
 }
 
 /// MariaDB's `log_bin_compress`: a byte with the number of length bytes, the length big-endian, zlib.

@@ -52,7 +52,15 @@ pub fn format_description() -> Vec<u8> {
     let start = begin_event(&mut events, code::FORMAT_DESCRIPTION);
     events.extend(body);
     end_event(&mut events, start);
-    STANDARD.encode(events).into_bytes()
+    encoded(&events)
+}
+
+/// (Not as a `String`: that would look through it for what is no UTF-8.)
+fn encoded(events: &[u8]) -> Vec<u8> {
+    let mut text = vec![0; events.len().div_ceil(3) * 4];
+    let length = STANDARD.encode_slice(events, &mut text).unwrap_or(0);
+    text.truncate(length);
+    text
 }
 
 /// A row event of one table, as it grows.
@@ -116,7 +124,7 @@ impl<'s> Rows<'s> {
     #[must_use]
     pub fn encoded(mut self) -> Vec<u8> {
         end_event(&mut self.events, self.start);
-        STANDARD.encode(self.events).into_bytes()
+        encoded(&self.events)
     }
 }
 
