@@ -153,7 +153,11 @@ impl Backend {
         self.ok().await
     }
 
-    async fn ok(&mut self) -> Result<OkPacket, QueryError> {
+    /// Reads the answer to a command that was sent, and answers without rows.
+    ///
+    /// # Errors
+    /// [`QueryError`]; after `Refused` the connection is still good.
+    pub async fn ok(&mut self) -> Result<OkPacket, QueryError> {
         let (_, payload) = self.stream.read_message(packet::MAX_PAYLOAD).await?;
         match payload.first() {
             Some(0) => Ok(OkPacket::read(&payload)?),
@@ -203,13 +207,22 @@ impl Backend {
     /// # Errors
     /// [`QueryError`]; after `Refused` the connection is still good.
     pub async fn execute_prepared(&mut self, id: u32, value: &[u8]) -> Result<OkPacket, QueryError> {
+        self.send_prepared(id, value).await?;
+        self.ok().await
+    }
+
+    /// Sends what [`Backend::execute_prepared`] does.
+    ///
+    /// # Errors
+    /// As the socket's.
+    pub async fn send_prepared(&mut self, id: u32, value: &[u8]) -> io::Result<()> {
         let mut head = vec![COM_STMT_EXECUTE];
         head.extend(id.to_le_bytes());
         // no cursor, one iteration, no NULL; the types are with it
         head.extend([0, 1, 0, 0, 0, 0, 1, MYSQL_TYPE_BLOB, 0]);
         put_lenenc(&mut head, value.len() as u64);
         self.stream.write_large(0, &head, value).await?;
-        self.ok().await
+        Ok(())
     }
 
     /// Reads the response to a command that was sent.

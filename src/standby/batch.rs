@@ -8,12 +8,15 @@ use super::events;
 use super::merge::{Misfit, merge};
 use super::partition::split;
 use super::reader::{Read, Reader};
+use super::schema::PARTS;
 use super::statements::{Statement, in_order, statements};
 use crate::changes::{Item, LogError};
 use crate::entry::{Position, Transaction};
 
-/// Bytes of the log in one round, and transactions.
+/// Bytes of the log from which a round is full if each of its parts has about as much to do.
 const ROUND_BYTES: usize = 4 << 20;
+/// Bytes from which it is full whatever they have, and transactions.
+const MOST_BYTES: usize = 2 * ROUND_BYTES;
 pub(super) const ROUND_TRANSACTIONS: usize = 2_000;
 
 /// What the log had ready.
@@ -21,8 +24,8 @@ pub(super) const ROUND_TRANSACTIONS: usize = 2_000;
 pub(super) struct Batch {
     pub(super) transactions: Vec<Transaction>,
     room: Vec<tokio::sync::OwnedSemaphorePermit>,
-    /// Bytes of the log that they took.
-    bytes: usize,
+    /// Bytes of the log that they took, as they would be spread over the parts if none shared a key.
+    loads: [usize; PARTS],
     /// Where it ends.
     pub(super) position: Option<Position>,
     /// Somebody waits to hear that the standby is there.
@@ -49,7 +52,7 @@ impl Batch {
                 self.alone |= alone;
                 self.position = Some(t.after.clone());
                 if !applied.remove(&t.id) {
-                    self.bytes += t.bytes;
+                    self.load(t.bytes);
                     self.transactions.push(t);
                     self.room.push(permit);
                 }
@@ -71,7 +74,22 @@ impl Batch {
     }
 
     fn is_full(&self, most: usize) -> bool {
-        self.end.is_some() || self.alone || self.transactions.len() >= most || self.bytes >= ROUND_BYTES
+        let bytes: usize = self.loads.iter().sum();
+        let full = bytes >= MOST_BYTES || bytes >= ROUND_BYTES && self.is_even();
+        self.end.is_some() || self.alone || self.transactions.len() >= most || full
+    }
+
+    /// Large transactions are few in a round: one too many is waited for by all other parts.
+    fn is_even(&self) -> bool {
+        let (least, most) =
+            self.loads.iter().fold((usize::MAX, 0), |(least, most), load| (least.min(*load), most.max(*load)));
+        most - least <= most / 8
+    }
+
+    fn load(&mut self, bytes: usize) {
+        if let Some(least) = self.loads.iter_mut().min() {
+            *least += bytes;
+        }
     }
 }
 
@@ -243,13 +261,33 @@ mod tests {
         let mut none = BTreeSet::new();
         let mut batch = Batch::default();
         assert!(!batch.has_any() && !batch.is_full(2));
-        batch.take(read("1", ROUND_BYTES - 1, insert(1)), &catalog(), &mut none).unwrap();
+        batch.take(read("1", MOST_BYTES - 1, insert(1)), &catalog(), &mut none).unwrap();
         assert!(!batch.is_full(2) && batch.is_full(1));
         batch.take(read("2", 1, insert(2)), &catalog(), &mut none).unwrap();
         assert!(batch.is_full(9));
         let mut ended = Batch::default();
         ended.take(Read::Ended(LogError::Lost(String::new())), &catalog(), &mut none).unwrap();
         assert!(ended.has_any() && ended.is_full(9));
+    }
+
+    /// One large transaction more than the parts can share would keep all of them waiting for the part that has it.
+    #[test]
+    fn large_transactions_fill_a_batch_when_each_part_has_as_many() {
+        let mut none = BTreeSet::new();
+        let mut batch = Batch::default();
+        let mut full = Vec::new();
+        for n in 0..2 * PARTS {
+            batch.take(read(&n.to_string(), ROUND_BYTES / PARTS - 1, insert(0)), &catalog(), &mut none).unwrap();
+            full.push(batch.is_full(99));
+        }
+        let at = full.iter().position(|full| *full);
+        assert_eq!(at, Some(2 * PARTS - 1), "{PARTS} are a byte too few, and one more is uneven");
+        // (small ones are even at any time)
+        let mut batch = Batch::default();
+        while !batch.is_full(usize::MAX) {
+            batch.take(read("", 4_096, insert(0)), &catalog(), &mut none).unwrap();
+        }
+        assert!(batch.loads.iter().sum::<usize>() < ROUND_BYTES + 8_192);
     }
 
     /// Invariant 3: every transaction of a batch is in one part, in order, and its mark can say so.

@@ -1,6 +1,6 @@
 //! The standby's end: connections that apply parts, and the transaction that a part is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,8 @@ use crate::backend::{Backend, StoreHandle};
 use crate::changes::binlog::write;
 use crate::entry::{Position, Transaction};
 use crate::telemetry::without_values;
-use crate::wire::{ErrPacket, OkPacket};
+use crate::wire::ErrPacket;
+use crate::wire::command::COM_QUERY;
 
 /// What a session on the standby runs with, whatever the server's defaults: the authority's rows, as they are.
 const SETTINGS: &str = "SET autocommit = 0, time_zone = '+00:00', foreign_key_checks = 0, unique_checks = 1, \
@@ -35,6 +36,8 @@ const OPTIONAL: [&str; 6] = [
 ];
 const NAMES: &str = "SET NAMES binary";
 const LIMIT: Duration = Duration::from_secs(10);
+/// Statements of events that may be on their way behind the one whose answer is waited for.
+const AHEAD: usize = 3;
 
 /// Connects to the standby, ready to apply: with the token that its seal lets in.
 ///
@@ -285,10 +288,7 @@ async fn whole(
         if mark.affected_rows != 1 {
             return Err(Failed::Deposed);
         }
-        let mut rows = 0;
-        for statement in list {
-            rows += one(backend, take, part, statement).await?;
-        }
+        let rows = all(backend, take, part, list).await?;
         if let Some(further) = part.further {
             backend.execute(further.as_bytes()).await.map_err(Failed::of)?;
         }
@@ -304,33 +304,70 @@ async fn whole(
     done
 }
 
-/// Does one statement of a part; how many rows that were.
-async fn one(backend: &mut Backend, take: Option<u32>, part: &Part<'_>, statement: &Statement) -> Result<u64, Failed> {
-    let done = match (statement.does, take) {
-        (Does::Events, Some(take)) => events(backend, take, &statement.sql).await,
-        _ => backend.execute(&statement.sql).await,
-    };
-    let ok = match done {
-        Ok(ok) => ok,
-        // (1356, 1347: what keeps the name of a table that has moved is a view)
-        Err(QueryError::Refused(e)) if matches!(e.code, 1146 | 1347 | 1356) => {
-            return Err(gone(backend, part, e, statement).await);
+/// Does the statements of a part, in order; how many rows that were. Events are sent ahead of the answers: each wait for one would
+/// cost the way there and back, and on a standby that is busy the time until a thread of it runs again.
+async fn all(backend: &mut Backend, take: Option<u32>, part: &Part<'_>, list: &[Statement]) -> Result<u64, Failed> {
+    let (mut rows, mut sent) = (0, VecDeque::new());
+    for statement in list {
+        let events = take.filter(|_| statement.does == Does::Events);
+        while sent.len() > if events.is_some() { AHEAD } else { 0 } {
+            rows += answered(backend, part, &mut sent).await?;
         }
-        Err(e) => return Err(explained(e, statement)),
-    };
-    if statement.does == Does::Events {
-        return Ok(statement.rows.unwrap_or(0));
+        match events {
+            Some(take) => {
+                backend.send_prepared(take, &statement.sql).await.map_err(|e| Failed::of(e.into()))?;
+                backend.send(COM_QUERY, write::APPLY.as_bytes()).await.map_err(|e| Failed::of(e.into()))?;
+                sent.push_back(statement);
+            }
+            None => rows += one(backend, part, statement).await?,
+        }
     }
+    while !sent.is_empty() {
+        rows += answered(backend, part, &mut sent).await?;
+    }
+    Ok(rows)
+}
+
+/// Reads what the standby says of the first events that were sent; where it refuses them, its answers to all others too.
+async fn answered(backend: &mut Backend, part: &Part<'_>, sent: &mut VecDeque<&Statement>) -> Result<u64, Failed> {
+    let Some(statement) = sent.pop_front() else { return Ok(0) };
+    let (taken, applied) = (accepted(backend).await?, accepted(backend).await?);
+    let Some(error) = taken.or(applied) else { return Ok(statement.rows.unwrap_or(0)) };
+    for _ in 0..sent.drain(..).len() * 2 {
+        accepted(backend).await?;
+    }
+    Err(refused(backend, part, error, statement).await)
+}
+
+/// The standby's answer to what was sent: its error, if it refuses.
+async fn accepted(backend: &mut Backend) -> Result<Option<ErrPacket>, Failed> {
+    match backend.ok().await {
+        Ok(_) => Ok(None),
+        Err(QueryError::Refused(error)) => Ok(Some(error)),
+        Err(e) => Err(Failed::of(e)),
+    }
+}
+
+/// Does one statement of a part; how many rows that were.
+async fn one(backend: &mut Backend, part: &Part<'_>, statement: &Statement) -> Result<u64, Failed> {
+    let ok = match backend.execute(&statement.sql).await {
+        Ok(ok) => ok,
+        Err(QueryError::Refused(error)) => return Err(refused(backend, part, error, statement).await),
+        Err(e) => return Err(Failed::of(e)),
+    };
     if statement.rows.is_some_and(|n| n != ok.affected_rows) || ok.warnings != statement.warnings {
         return Err(difference(backend, statement, ok.affected_rows, ok.warnings).await);
     }
     Ok(ok.affected_rows)
 }
 
-/// Applies row events. (Only those that the server says it has taken: else the variable might hold others.)
-async fn events(backend: &mut Backend, take: u32, events: &[u8]) -> Result<OkPacket, QueryError> {
-    backend.execute_prepared(take, events).await?;
-    backend.execute(write::APPLY.as_bytes()).await
+/// What an error of a statement means.
+async fn refused(backend: &mut Backend, part: &Part<'_>, error: ErrPacket, statement: &Statement) -> Failed {
+    // (1356, 1347: what keeps the name of a table that has moved is a view)
+    if matches!(error.code, 1146 | 1347 | 1356) {
+        return gone(backend, part, error, statement).await;
+    }
+    explained(error, statement)
 }
 
 /// A table is not there: dropped, or where it is while the store is sealed, or back from there. Where it has moved, the catalog is
@@ -352,11 +389,11 @@ async fn gone(backend: &mut Backend, part: &Part<'_>, error: ErrPacket, statemen
             Err(e) => return Failed::of(e),
         }
     }
-    explained(QueryError::Refused(error), statement)
+    explained(error, statement)
 }
 
-fn explained(error: QueryError, statement: &Statement) -> Failed {
-    match Failed::of(error) {
+fn explained(error: ErrPacket, statement: &Statement) -> Failed {
+    match Failed::of(QueryError::Refused(error)) {
         Failed::Misfit { what, remedy } => Failed::Misfit { what: format!("{}: {what}", statement.table), remedy },
         other => other,
     }

@@ -105,6 +105,30 @@ fn one_row_of_many_stops_all_of_them() {
     assert_eq!(kept.events(), events);
 }
 
+/// Events are sent ahead of the answers: where one is refused while others are on their way, nothing of any of them is there, and the
+/// connection goes on.
+#[test]
+fn one_row_of_many_events_stops_all_of_them() {
+    let kept = Kept::start("CREATE TABLE t (id INT PRIMARY KEY, v VARBINARY(2000))", &[]);
+    for stray in ["1", "1500", "3000"] {
+        kept.mend(&kept.standby, &format!("INSERT INTO t VALUES ({stray}, 'stranger')"));
+        let events = kept.events();
+        kept.authority.sql_in("d", "INSERT INTO t SELECT seq, REPEAT(seq % 10, 1500) FROM seq_1_to_3000");
+        says(&stopped(&kept), &["d.t", "1062", &format!("Duplicate entry '{stray}'")]);
+        assert!(kept.events() > events);
+        assert_eq!(kept.standby.sql("SELECT id, v FROM d.t"), [[stray, "stranger"]]);
+        kept.mend(&kept.standby, &format!("DELETE FROM t WHERE id = {stray}"));
+        let events = kept.events();
+        kept.retry();
+        kept.catch_up();
+        kept.assert_same();
+        assert!(kept.events() > events + 10, "not as events");
+        kept.authority.sql_in("d", "DELETE FROM t");
+        kept.catch_up();
+    }
+    kept.assert_same();
+}
+
 /// RULES.md 42: both can be set per session, whatever the server's setting.
 #[test]
 fn statements_partial_rows_and_ddl_are_noticed() {
